@@ -1,0 +1,1 @@
+//! Kubernetes' and kro's CEL libraries, and CEL types from OpenAPI schemas.

@@ -1,0 +1,1 @@
+//! Informers, work queues, backoff, events: what every controller is made of.

@@ -1,0 +1,2 @@
+//! The `corvus` command.
+fn main() {}

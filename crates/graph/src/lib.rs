@@ -1,0 +1,1 @@
+//! ResourceGraphDefinitions: SimpleSchema, templates, graphs and their controllers.

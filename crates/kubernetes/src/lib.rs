@@ -1,0 +1,1 @@
+//! Kubernetes' own controllers and the scheduler.

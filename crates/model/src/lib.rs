@@ -1,0 +1,1 @@
+//! Kubernetes' nouns: group, version and kind, names, selectors, quantities, Status, the resource table.

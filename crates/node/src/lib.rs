@@ -1,0 +1,1 @@
+//! Nodes: virtual ones that simulate a kubelet.

@@ -1,0 +1,1 @@
+//! Structural and built-in schemas: prune, default, validate, publish.

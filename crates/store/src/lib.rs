@@ -1,0 +1,1 @@
+//! The revisioned store: memory and embedded engines behind one trait.
