@@ -31,10 +31,17 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let definitions: Vec<Definition> = DEFINITIONS
         .lines()
         .filter_map(|line| line.split_once('\t'))
-        .map(|(name, json)| Definition { name, json, node: OnceLock::new() })
+        .map(|(name, json)| Definition {
+            name,
+            json,
+            node: OnceLock::new(),
+        })
         .collect();
-    let by_name: HashMap<_, _> =
-        definitions.iter().enumerate().map(|(index, found)| (found.name, index)).collect();
+    let by_name: HashMap<_, _> = definitions
+        .iter()
+        .enumerate()
+        .map(|(index, found)| (found.name, index))
+        .collect();
     let by_kind = KINDS
         .lines()
         .filter_map(|line| {
@@ -43,12 +50,17 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
             Some((key, *by_name.get(words.next()?)?))
         })
         .collect();
-    Table { definitions, by_name, by_kind }
+    Table {
+        definitions,
+        by_name,
+        by_kind,
+    }
 });
 
 impl Definition {
     pub(crate) fn node(&'static self) -> &'static Node {
-        self.node.get_or_init(|| compile::built_in(self.name, &self.parse()))
+        self.node
+            .get_or_init(|| compile::built_in(self.name, &self.parse()))
     }
 
     fn parse(&self) -> Value {
@@ -57,11 +69,17 @@ impl Definition {
 }
 
 pub(crate) fn by_name(name: &str) -> Option<&'static Definition> {
-    TABLE.by_name.get(name).map(|index| &TABLE.definitions[*index])
+    TABLE
+        .by_name
+        .get(name)
+        .map(|index| &TABLE.definitions[*index])
 }
 
 pub(crate) fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Definition> {
-    TABLE.by_kind.get(&(group, version, kind)).map(|index| &TABLE.definitions[*index])
+    TABLE
+        .by_kind
+        .get(&(group, version, kind))
+        .map(|index| &TABLE.definitions[*index])
 }
 
 /// The published form of a built-in definition: references are bare definition names.

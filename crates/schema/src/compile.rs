@@ -21,30 +21,52 @@ const SPECIAL: [(&str, Special); 10] = [
     ("apiextensions.v1.JSON", Special::Json),
     ("apiextensions.v1.JSONSchemaPropsOrArray", Special::SchemaOr),
     ("apiextensions.v1.JSONSchemaPropsOrBool", Special::SchemaOr),
-    ("apiextensions.v1.JSONSchemaPropsOrStringArray", Special::SchemaOr),
+    (
+        "apiextensions.v1.JSONSchemaPropsOrStringArray",
+        Special::SchemaOr,
+    ),
 ];
 
 pub(crate) fn structural(schema: &Value) -> Result<Schema, Error> {
-    Compiler { path: Vec::new(), built_in: false }.node(schema).map(Schema::own)
+    Compiler {
+        path: Vec::new(),
+        built_in: false,
+    }
+    .node(schema)
+    .map(Schema::own)
 }
 
 pub(crate) fn custom_resource(schema: &Value, preserve_unknown: bool) -> Result<Schema, Error> {
-    let mut node = Compiler { path: Vec::new(), built_in: false }.node(schema)?;
+    let mut node = Compiler {
+        path: Vec::new(),
+        built_in: false,
+    }
+    .node(schema)?;
     node.preserve_unknown |= preserve_unknown;
     for name in ["apiVersion", "kind"] {
-        let string = Schema::own(Node { value_type: ValueType::String, ..Node::default() });
-        node.properties.insert(name.to_owned(), Field::plain(string));
+        let string = Schema::own(Node {
+            value_type: ValueType::String,
+            ..Node::default()
+        });
+        node.properties
+            .insert(name.to_owned(), Field::plain(string));
     }
     node.metadata_restrictions = node.properties.remove("metadata").map(|field| field.schema);
-    node.properties.insert("metadata".to_owned(), Field::plain(Schema::object_meta()));
+    node.properties
+        .insert("metadata".to_owned(), Field::plain(Schema::object_meta()));
     node.embedded = true;
     Ok(Schema::own(node))
 }
 
 /// Compiles a generated definition, which cannot be wrong.
 pub(crate) fn built_in(name: &'static str, schema: &Value) -> Node {
-    let mut compiler = Compiler { path: Vec::new(), built_in: true };
-    let mut node = compiler.node(schema).expect("generated definitions compile");
+    let mut compiler = Compiler {
+        path: Vec::new(),
+        built_in: true,
+    };
+    let mut node = compiler
+        .node(schema)
+        .expect("generated definitions compile");
     node.go_name = Some(short_name(name));
     let special = SPECIAL.iter().find(|(suffix, _)| name.ends_with(suffix));
     node.special = special.map(|(_, special)| *special).unwrap_or_default();
@@ -58,13 +80,21 @@ pub(crate) fn built_in(name: &'static str, schema: &Value) -> Node {
 
 /// `v1.Container` of `io.k8s.api.core.v1.Container`.
 fn short_name(name: &'static str) -> &'static str {
-    name.rmatch_indices('.').nth(1).map_or(name, |(at, _)| &name[at + 1..])
+    name.rmatch_indices('.')
+        .nth(1)
+        .map_or(name, |(at, _)| &name[at + 1..])
 }
 
 impl Field {
     fn plain(schema: Schema) -> Self {
         let default = schema.default.clone();
-        Self { schema, patch: Patch::default(), map_type: None, default, go: None }
+        Self {
+            schema,
+            patch: Patch::default(),
+            map_type: None,
+            default,
+            go: None,
+        }
     }
 }
 
@@ -75,7 +105,10 @@ struct Compiler {
 
 impl Compiler {
     fn error(&self, detail: impl Into<String>) -> Error {
-        Error::Schema { path: self.path.join("."), detail: detail.into() }
+        Error::Schema {
+            path: self.path.join("."),
+            detail: detail.into(),
+        }
     }
 
     /// Compiles a schema below the current one.
@@ -83,7 +116,10 @@ impl Compiler {
         if self.path.len() >= MAX_DEPTH {
             return Err(Error::TooDeep);
         }
-        if let Some(found) = reference(schema).and_then(Schema::definition).filter(|_| self.built_in) {
+        if let Some(found) = reference(schema)
+            .and_then(Schema::definition)
+            .filter(|_| self.built_in)
+        {
             return Ok(found);
         }
         self.path.push(step.to_owned());
@@ -102,8 +138,13 @@ impl Compiler {
             value_type: self.value_type(schema)?,
             properties: self.properties(schema)?,
             additional: self.additional(schema)?,
-            items: schema.get("items").map(|items| self.child("items", items)).transpose()?,
-            format: format.filter(|name| formats::is_known(name)).map(str::to_owned),
+            items: schema
+                .get("items")
+                .map(|items| self.child("items", items))
+                .transpose()?,
+            format: format
+                .filter(|name| formats::is_known(name))
+                .map(str::to_owned),
             required: strings(schema, "required"),
             nullable: flag(schema, "nullable"),
             default: schema.get("default").cloned(),
@@ -117,7 +158,11 @@ impl Compiler {
             preserve_unknown,
             embedded: flag(schema, "x-kubernetes-embedded-resource"),
             rules: array(schema, "x-kubernetes-validations").to_vec(),
-            keywords: if self.built_in { None } else { self.keywords(schema)?.map(Box::new) },
+            keywords: if self.built_in {
+                None
+            } else {
+                self.keywords(schema)?.map(Box::new)
+            },
             ..Node::default()
         })
     }
@@ -138,7 +183,10 @@ impl Compiler {
         }
     }
 
-    fn properties(&mut self, schema: &Map<String, Value>) -> Result<BTreeMap<String, Field>, Error> {
+    fn properties(
+        &mut self,
+        schema: &Map<String, Value>,
+    ) -> Result<BTreeMap<String, Field>, Error> {
         let Some(Value::Object(properties)) = schema.get("properties") else {
             return Ok(BTreeMap::new());
         };
@@ -151,7 +199,9 @@ impl Compiler {
     }
 
     fn field(&self, property: &Value, schema: Schema) -> Field {
-        let Value::Object(members) = property else { return Field::plain(schema) };
+        let Value::Object(members) = property else {
+            return Field::plain(schema);
+        };
         let strategy = text(members, "x-kubernetes-patch-strategy").unwrap_or_default();
         let has = |word: &str| strategy.split(',').any(|found| found == word);
         Field {
@@ -179,9 +229,21 @@ impl Compiler {
 
     fn keywords(&mut self, schema: &Map<String, Value>) -> Result<Option<Keywords>, Error> {
         const NAMES: [&str; 15] = [
-            "enum", "minimum", "maximum", "multipleOf", "minLength", "maxLength", "pattern",
-            "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "allOf",
-            "anyOf", "oneOf",
+            "enum",
+            "minimum",
+            "maximum",
+            "multipleOf",
+            "minLength",
+            "maxLength",
+            "pattern",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "minProperties",
+            "maxProperties",
+            "allOf",
+            "anyOf",
+            "oneOf",
         ];
         if !NAMES.iter().any(|name| schema.contains_key(*name)) && !schema.contains_key("not") {
             return Ok(None);
@@ -207,18 +269,26 @@ impl Compiler {
             all_of: self.list(schema, "allOf")?,
             any_of: self.list(schema, "anyOf")?,
             one_of: self.list(schema, "oneOf")?,
-            not: schema.get("not").map(|not| self.child("not", not)).transpose()?,
+            not: schema
+                .get("not")
+                .map(|not| self.child("not", not))
+                .transpose()?,
         }))
     }
 
     fn list(&mut self, schema: &Map<String, Value>, name: &str) -> Result<Vec<Schema>, Error> {
-        array(schema, name).iter().map(|schema| self.child(name, schema)).collect()
+        array(schema, name)
+            .iter()
+            .map(|schema| self.child(name, schema))
+            .collect()
     }
 }
 
 /// The name of the definition a schema refers to, directly or as its only `allOf`.
 fn reference(schema: &Value) -> Option<&str> {
-    let direct = schema.get("$ref").or_else(|| schema.get("allOf")?.get(0)?.get("$ref"))?;
+    let direct = schema
+        .get("$ref")
+        .or_else(|| schema.get("allOf")?.get(0)?.get("$ref"))?;
     direct.as_str()
 }
 
@@ -230,7 +300,11 @@ fn go_field(property: &Map<String, Value>) -> GoField {
         pointer: marks.contains('*'),
         always: marks.contains('!'),
         omit_zero: marks.contains('z'),
-        type_name: if named.is_empty() { go_type(property) } else { named.to_owned() },
+        type_name: if named.is_empty() {
+            go_type(property)
+        } else {
+            named.to_owned()
+        },
     }
 }
 
@@ -241,13 +315,20 @@ fn go_type(schema: &Map<String, Value>) -> String {
         .or_else(|| schema.get("allOf")?.get(0)?.get("$ref"))
         .and_then(Value::as_str);
     if let Some(name) = referred {
-        return name.rmatch_indices('.').nth(1).map_or(name, |(at, _)| &name[at + 1..]).to_owned();
+        return name
+            .rmatch_indices('.')
+            .nth(1)
+            .map_or(name, |(at, _)| &name[at + 1..])
+            .to_owned();
     }
     let inner = |name: &str| schema.get(name).and_then(Value::as_object).map(go_type);
     match (text(schema, "type"), text(schema, "format")) {
         (Some("array"), _) => format!("[]{}", inner("items").unwrap_or_default()),
         (Some("object"), _) => {
-            format!("map[string]{}", inner("additionalProperties").unwrap_or_default())
+            format!(
+                "map[string]{}",
+                inner("additionalProperties").unwrap_or_default()
+            )
         }
         (Some("integer"), format) => format.unwrap_or("int64").to_owned(),
         (Some("boolean"), _) => "bool".to_owned(),
@@ -273,9 +354,15 @@ fn flag(schema: &Map<String, Value>, name: &str) -> bool {
 }
 
 fn array<'a>(schema: &'a Map<String, Value>, name: &str) -> &'a [Value] {
-    schema.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    schema
+        .get(name)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 fn strings(schema: &Map<String, Value>, name: &str) -> Vec<String> {
-    array(schema, name).iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    array(schema, name)
+        .iter()
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
 }

@@ -15,7 +15,11 @@ const SCHEMA_PROPS: &str =
 /// Checks the types of a built-in object as Go's decoder would, drops members without a field and
 /// nulls, and brings times and quantities into their usual form. The error is the first one found.
 pub fn decode(schema: &Schema, object: &mut Value) -> Result<(), Error> {
-    let mut decoder = Decoder { fields: Vec::new(), structs: Vec::new(), depth: 0 };
+    let mut decoder = Decoder {
+        fields: Vec::new(),
+        structs: Vec::new(),
+        depth: 0,
+    };
     decoder.value(schema, schema.go_name.unwrap_or_default(), object)
 }
 
@@ -26,7 +30,13 @@ pub fn unknown_fields(schema: &Schema, object: &Value) -> Vec<String> {
     found
 }
 
-fn collect_unknown(node: &Node, value: &Value, path: &mut String, depth: usize, found: &mut Vec<String>) {
+fn collect_unknown(
+    node: &Node,
+    value: &Value,
+    path: &mut String,
+    depth: usize,
+    found: &mut Vec<String>,
+) {
     if depth > MAX_DEPTH || node.special != Special::None {
         return;
     }
@@ -127,7 +137,9 @@ impl<'a> Decoder<'a> {
         members.retain(|name, value| !value.is_null() && node.properties.contains_key(name));
         self.structs.push(node.go_name.unwrap_or_default());
         for (name, value) in members.iter_mut() {
-            let Some((name, field)) = node.properties.get_key_value(name) else { continue };
+            let Some((name, field)) = node.properties.get_key_value(name) else {
+                continue;
+            };
             self.fields.push(name);
             let go_type = field.go.as_ref().map_or("", |go| go.type_name.as_str());
             self.value(&field.schema, go_type, value)?;
@@ -137,8 +149,15 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    fn map(&mut self, schema: &'a Schema, go_type: &str, members: &mut Map<String, Value>) -> Result<(), Error> {
-        let element = go_type.strip_prefix("map[").and_then(|rest| rest.split_once(']'));
+    fn map(
+        &mut self,
+        schema: &'a Schema,
+        go_type: &str,
+        members: &mut Map<String, Value>,
+    ) -> Result<(), Error> {
+        let element = go_type
+            .strip_prefix("map[")
+            .and_then(|rest| rest.split_once(']'));
         let element = element_type(schema, element.map_or("", |(_, element)| element));
         for value in members.values_mut() {
             // A null is no value: the entry gets its type's zero.
@@ -152,7 +171,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn list(&mut self, node: &'a Node, go_type: &str, items: &mut [Value]) -> Result<(), Error> {
-        let Some(schema) = &node.items else { return Ok(()) };
+        let Some(schema) = &node.items else {
+            return Ok(());
+        };
         let element = element_type(schema, go_type.strip_prefix("[]").unwrap_or(""));
         for value in items {
             if value.is_null() {
@@ -225,11 +246,15 @@ fn fits(number: &Number, format: Option<&str>) -> bool {
 
 fn go_value_error(value: &Value, go_type: &str) -> Error {
     let found = json_type(value);
-    Error::Decode(format!("json: cannot unmarshal {found} into Go value of type {go_type}"))
+    Error::Decode(format!(
+        "json: cannot unmarshal {found} into Go value of type {go_type}"
+    ))
 }
 
 fn decode_time(value: &mut Value, layout: time::Layout) -> Result<(), Error> {
-    let Value::String(text) = value else { return Err(go_value_error(value, "string")) };
+    let Value::String(text) = value else {
+        return Err(go_value_error(value, "string"));
+    };
     // The usual form passes untouched.
     if !time::is_canonical(text, layout) {
         *text = time::parse(text, layout).map_err(Error::Decode)?;
@@ -242,7 +267,9 @@ fn decode_quantity(value: &mut Value) -> Result<(), Error> {
         Value::String(ref text) => text.trim().to_owned(),
         ref other => other.to_string(),
     };
-    let quantity: Quantity = text.parse().map_err(|error: model::Error| Error::Decode(error.to_string()))?;
+    let quantity: Quantity = text
+        .parse()
+        .map_err(|error: model::Error| Error::Decode(error.to_string()))?;
     *value = Value::from(quantity.to_string());
     Ok(())
 }
@@ -274,7 +301,9 @@ fn decode_bytes(text: &mut String) -> Result<(), Error> {
                 // Go reports the start of an unfinished group of four.
                 _ => text.len() / 4 * 4,
             };
-            Err(Error::Decode(format!("illegal base64 data at input byte {at}")))
+            Err(Error::Decode(format!(
+                "illegal base64 data at input byte {at}"
+            )))
         }
     }
 }
@@ -283,7 +312,11 @@ fn decode_bytes(text: &mut String) -> Result<(), Error> {
 /// allow (a boolean, a list of schemas or strings) are kept.
 fn schema_or(value: &mut Value, depth: usize) -> Result<(), Error> {
     let schema = Schema::definition(SCHEMA_PROPS).expect("generated tables hold JSONSchemaProps");
-    let mut decoder = Decoder { fields: Vec::new(), structs: Vec::new(), depth };
+    let mut decoder = Decoder {
+        fields: Vec::new(),
+        structs: Vec::new(),
+        depth,
+    };
     match value {
         Value::Object(_) => decoder.value(&schema, "", value),
         Value::Array(items) => items
@@ -302,7 +335,9 @@ mod tests {
 
     fn decoded(group: &str, kind: &str, mut object: Value) -> Result<Value, String> {
         let schema = Schema::built_in(group, "v1", kind).expect("built in");
-        decode(&schema, &mut object).map(|()| object).map_err(|error| error.to_string())
+        decode(&schema, &mut object)
+            .map(|()| object)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -331,7 +366,11 @@ mod tests {
             json!({"metadata": {"labels": {"a": true}}}),
             "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string",
         );
-        check("Secret", json!({"data": {"a": "***"}}), "illegal base64 data at input byte 0");
+        check(
+            "Secret",
+            json!({"data": {"a": "***"}}),
+            "illegal base64 data at input byte 0",
+        );
         check(
             "PodTemplate",
             json!({"template": {"spec": {"containers": "x"}}}),
@@ -369,7 +408,11 @@ mod tests {
             "spec": {"template": {"spec": {"containers": [{"u": 1}]}}}});
         assert_eq!(
             unknown_fields(&schema, &object),
-            ["Data", "metadata.nope", "spec.template.spec.containers[0].u"]
+            [
+                "Data",
+                "metadata.nope",
+                "spec.template.spec.containers[0].u"
+            ]
         );
     }
 }

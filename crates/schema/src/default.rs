@@ -19,7 +19,9 @@ fn value(node: &Node, found: &mut Value, depth: usize) {
     match found {
         Value::Object(members) => {
             for (name, field) in &node.properties {
-                let Some(default) = &field.schema.default else { continue };
+                let Some(default) = &field.schema.default else {
+                    continue;
+                };
                 match members.get(name) {
                     Some(Value::Null) if !field.schema.nullable => {}
                     Some(_) => continue,
@@ -82,7 +84,11 @@ mod tests {
             "c": {"type": "string"},
             "l": {"type": "array", "items": {"type": "string", "default": "e"}},
             "m": {"type": "object", "additionalProperties": {"type": "string", "default": "v"}}}});
-        check(schema.clone(), json!({}), json!({"a": "x", "o": {"b": 1}, "n": "y"}));
+        check(
+            schema.clone(),
+            json!({}),
+            json!({"a": "x", "o": {"b": 1}, "n": "y"}),
+        );
         check(
             schema,
             json!({"a": null, "o": {}, "p": {}, "n": null, "c": null, "l": [null, "z"], "m": {"k": null}}),

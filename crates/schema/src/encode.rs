@@ -19,13 +19,17 @@ fn value(node: &Node, found: &mut Value, depth: usize) {
     match found {
         Value::Object(members) => match &node.additional {
             Additional::Schema(schema) => {
-                members.values_mut().for_each(|member| value(schema, member, depth + 1));
+                members
+                    .values_mut()
+                    .for_each(|member| value(schema, member, depth + 1));
             }
             _ => structure(node, members, depth),
         },
         Value::Array(items) => {
             if let Some(schema) = &node.items {
-                items.iter_mut().for_each(|item| value(schema, item, depth + 1));
+                items
+                    .iter_mut()
+                    .for_each(|item| value(schema, item, depth + 1));
             }
         }
         _ => {}
@@ -55,7 +59,10 @@ fn omitted(field: &Field, go: &GoField, found: &Value) -> bool {
     if is_struct(&field.schema) {
         return go.omit_zero && found.as_object().is_some_and(Map::is_empty);
     }
-    if matches!(field.schema.special, Special::Quantity | Special::IntOrString) {
+    if matches!(
+        field.schema.special,
+        Special::Quantity | Special::IntOrString
+    ) {
         return false;
     }
     match found {

@@ -31,7 +31,8 @@ pub use default::default;
 pub use encode::encode;
 pub use metadata::coerce_metadata;
 pub use node::{
-    Additional, Field, GoField, Keywords, ListType, MapType, Node, Patch, Schema, Special, ValueType,
+    Additional, Field, GoField, Keywords, ListType, MapType, Node, Patch, Schema, Special,
+    ValueType,
 };
 pub use prune::prune;
 pub use strict::{duplicate_fields, strict_errors};

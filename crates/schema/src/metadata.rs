@@ -16,7 +16,10 @@ static OBJECT_META: LazyLock<Schema> = LazyLock::new(Schema::object_meta);
 /// brings metadata into its usual form. Returns the sorted paths of unknown metadata fields, which
 /// are gone then. The error reads `spec.embedded.metadata: Invalid value: ...`.
 pub fn coerce_metadata(schema: &Schema, object: &mut Value) -> Result<Vec<String>, Error> {
-    let mut coercer = Coercer { path: String::new(), unknown: Vec::new() };
+    let mut coercer = Coercer {
+        path: String::new(),
+        unknown: Vec::new(),
+    };
     coercer.value(schema, object, 0)?;
     coercer.unknown.sort();
     Ok(coercer.unknown)
@@ -40,14 +43,18 @@ impl Coercer {
                 }
                 for (name, member) in members.iter_mut() {
                     let is_metadata = node.embedded && name == "metadata";
-                    let Some(schema) = node.member(name).filter(|_| !is_metadata) else { continue };
+                    let Some(schema) = node.member(name).filter(|_| !is_metadata) else {
+                        continue;
+                    };
                     push_name(&mut self.path, name);
                     self.value(schema, member, depth + 1)?;
                     self.path.truncate(length);
                 }
             }
             Value::Array(items) => {
-                let Some(schema) = &node.items else { return Ok(()) };
+                let Some(schema) = &node.items else {
+                    return Ok(());
+                };
                 for (index, item) in items.iter_mut().enumerate() {
                     push_index(&mut self.path, index);
                     self.value(schema, item, depth + 1)?;
@@ -61,12 +68,16 @@ impl Coercer {
 
     fn resource(&mut self, members: &mut Map<String, Value>) -> Result<(), Error> {
         for name in ["apiVersion", "kind"] {
-            let found = members.get(name).filter(|found| !found.is_string() && !found.is_null());
+            let found = members
+                .get(name)
+                .filter(|found| !found.is_string() && !found.is_null());
             if let Some(found) = found {
                 return Err(self.invalid(name, found, "must be a string"));
             }
         }
-        let Some(metadata) = members.get_mut("metadata") else { return Ok(()) };
+        let Some(metadata) = members.get_mut("metadata") else {
+            return Ok(());
+        };
         if metadata.is_null() {
             members.remove("metadata");
             return Ok(());
@@ -77,7 +88,8 @@ impl Coercer {
         }
         let prefix = self.child("metadata");
         let unknown = unknown_fields(&OBJECT_META, metadata);
-        self.unknown.extend(unknown.into_iter().map(|path| format!("{prefix}.{path}")));
+        self.unknown
+            .extend(unknown.into_iter().map(|path| format!("{prefix}.{path}")));
         if let Err(error) = decode(&OBJECT_META, metadata) {
             let found = metadata.clone();
             return Err(self.invalid("metadata", &found, &error.to_string()));
@@ -108,8 +120,11 @@ mod tests {
         let embedded = json!({"type": "object", "x-kubernetes-embedded-resource": true,
             "x-kubernetes-preserve-unknown-fields": true});
         let spec = json!({"type": "object", "properties": {"emb": embedded}});
-        Schema::custom_resource(&json!({"type": "object", "properties": {"spec": spec}}), false)
-            .expect("structural")
+        Schema::custom_resource(
+            &json!({"type": "object", "properties": {"spec": spec}}),
+            false,
+        )
+        .expect("structural")
     }
 
     #[test]

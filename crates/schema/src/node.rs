@@ -234,7 +234,10 @@ pub struct Pattern {
 
 impl Pattern {
     pub(crate) fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), compiled: OnceLock::new() }
+        Self {
+            text: text.to_owned(),
+            compiled: OnceLock::new(),
+        }
     }
 
     /// The pattern as written.
@@ -244,7 +247,9 @@ impl Pattern {
 
     /// The expression; `None` when it is none.
     pub fn regex(&self) -> Option<&Regex> {
-        self.compiled.get_or_init(|| Regex::new(&self.text).ok()).as_ref()
+        self.compiled
+            .get_or_init(|| Regex::new(&self.text).ok())
+            .as_ref()
     }
 }
 
@@ -266,8 +271,12 @@ impl Schema {
 
     /// Accepts and keeps everything.
     pub fn any() -> Self {
-        static ANY: LazyLock<Schema> =
-            LazyLock::new(|| Schema::own(Node { preserve_unknown: true, ..Node::default() }));
+        static ANY: LazyLock<Schema> = LazyLock::new(|| {
+            Schema::own(Node {
+                preserve_unknown: true,
+                ..Node::default()
+            })
+        });
         ANY.clone()
     }
 

@@ -11,7 +11,10 @@ const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// Removes the fields of a custom resource that its schema does not know and returns their paths,
 /// sorted. Metadata, the root's and that of embedded resources, is left to `coerce_metadata`.
 pub fn prune(schema: &Schema, object: &mut Value) -> Vec<String> {
-    let mut pruner = Pruner { path: String::new(), pruned: Vec::new() };
+    let mut pruner = Pruner {
+        path: String::new(),
+        pruned: Vec::new(),
+    };
     pruner.prune(Some(schema), object, 0);
     pruner.pruned.sort();
     pruner.pruned
@@ -99,7 +102,14 @@ mod tests {
         let pruned = prune(&schema, &mut object);
         assert_eq!(
             pruned,
-            ["spec.emb.data", "spec.free.known.u", "spec.list[0].u", "spec.map.m.u", "spec.u", "top"]
+            [
+                "spec.emb.data",
+                "spec.free.known.u",
+                "spec.list[0].u",
+                "spec.map.m.u",
+                "spec.u",
+                "top"
+            ]
         );
         let expect = json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "n", "other": 1},
             "spec": {"known": "x", "free": {"any": {"a": 1}, "known": {"k": "1"}},

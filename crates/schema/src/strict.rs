@@ -25,9 +25,15 @@ pub fn strict_errors(schema: &Schema, json: &[u8]) -> Vec<String> {
 }
 
 fn walk(node: Option<&Node>, json: &[u8]) -> Vec<String> {
-    let mut state = State { path: String::new(), found: Vec::new() };
+    let mut state = State {
+        path: String::new(),
+        found: Vec::new(),
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let seed = Walk { node, state: &mut state };
+    let seed = Walk {
+        node,
+        state: &mut state,
+    };
     // The reader's own depth limit bounds the recursion; what it cannot read is not ours to report.
     let _ = seed.deserialize(&mut deserializer);
     state.found
@@ -92,15 +98,22 @@ impl<'de> Visitor<'de> for Walk<'_> {
             }
             match member {
                 Some(None) => {
-                    if self.node.is_some_and(|node| !node.keeps_unknown()) && !seen.contains(&name) {
+                    if self.node.is_some_and(|node| !node.keeps_unknown()) && !seen.contains(&name)
+                    {
                         self.state.report("unknown");
                     }
                     members.next_value::<IgnoredAny>()?;
                 }
                 Some(Some(schema)) => {
-                    members.next_value_seed(Walk { node: Some(schema), state: &mut *self.state })?;
+                    members.next_value_seed(Walk {
+                        node: Some(schema),
+                        state: &mut *self.state,
+                    })?;
                 }
-                None => members.next_value_seed(Walk { node: None, state: &mut *self.state })?,
+                None => members.next_value_seed(Walk {
+                    node: None,
+                    state: &mut *self.state,
+                })?,
             }
             self.state.path.truncate(length);
             seen.insert(name);
@@ -115,8 +128,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
             push_index(&mut self.state.path, index);
             let next = match node {
                 Some(None) => items.next_element::<IgnoredAny>()?.map(|_| ()),
-                Some(Some(schema)) => items.next_element_seed(Walk { node: Some(schema), state: &mut *self.state })?,
-                None => items.next_element_seed(Walk { node: None, state: &mut *self.state })?,
+                Some(Some(schema)) => items.next_element_seed(Walk {
+                    node: Some(schema),
+                    state: &mut *self.state,
+                })?,
+                None => items.next_element_seed(Walk {
+                    node: None,
+                    state: &mut *self.state,
+                })?,
             };
             self.state.path.truncate(length);
             if next.is_none() {

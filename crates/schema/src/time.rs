@@ -29,7 +29,11 @@ pub(crate) fn is_canonical(text: &str, layout: Layout) -> bool {
 
 /// Reads a time and writes it in UTC; the error is worded as Go's.
 pub(crate) fn parse(text: &str, layout: Layout) -> Result<String, String> {
-    let mut reader = Reader { text, rest: text, layout };
+    let mut reader = Reader {
+        text,
+        rest: text,
+        layout,
+    };
     let year = reader.number(4, "2006")?;
     reader.literal("-", "-")?;
     let month = reader.number(2, "01")?;
@@ -48,7 +52,10 @@ pub(crate) fn parse(text: &str, layout: Layout) -> Result<String, String> {
     let nanosecond = reader.fraction()?;
     let offset_seconds = reader.offset()?;
     if !reader.rest.is_empty() {
-        return Err(format!("parsing time {text:?}: extra text: {:?}", reader.rest));
+        return Err(format!(
+            "parsing time {text:?}: extra text: {:?}",
+            reader.rest
+        ));
     }
     let narrow = |number: i64| i8::try_from(number).unwrap_or(0);
     let local = DateTime::new(
@@ -60,7 +67,11 @@ pub(crate) fn parse(text: &str, layout: Layout) -> Result<String, String> {
         narrow(second),
         nanosecond,
     );
-    let utc = local.ok().and_then(|local| local.checked_sub(SignedDuration::from_secs(offset_seconds)).ok());
+    let utc = local.ok().and_then(|local| {
+        local
+            .checked_sub(SignedDuration::from_secs(offset_seconds))
+            .ok()
+    });
     let Some(utc) = utc else {
         return Err(format!("parsing time {text:?}: day out of range"));
     };
@@ -91,14 +102,22 @@ impl Reader<'_> {
     }
 
     fn number(&mut self, width: usize, part: &str) -> Result<i64, String> {
-        let digits = self.rest.get(..width).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-        let number = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| self.error(part))?;
+        let digits = self
+            .rest
+            .get(..width)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+        let number = digits
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| self.error(part))?;
         self.rest = &self.rest[width..];
         Ok(number)
     }
 
     fn literal(&mut self, expect: &str, part: &str) -> Result<(), String> {
-        self.rest = self.rest.strip_prefix(expect).ok_or_else(|| self.error(part))?;
+        self.rest = self
+            .rest
+            .strip_prefix(expect)
+            .ok_or_else(|| self.error(part))?;
         Ok(())
     }
 
@@ -132,8 +151,19 @@ impl Reader<'_> {
             Some(b'-') => -1,
             _ => return Err(self.error("Z07:00")),
         };
-        let digit = |at: usize| bytes.get(at).filter(|b| b.is_ascii_digit()).map(|b| i64::from(b - b'0'));
-        let parts = (digit(1), digit(2), bytes.get(3) == Some(&b':'), digit(4), digit(5));
+        let digit = |at: usize| {
+            bytes
+                .get(at)
+                .filter(|b| b.is_ascii_digit())
+                .map(|b| i64::from(b - b'0'))
+        };
+        let parts = (
+            digit(1),
+            digit(2),
+            bytes.get(3) == Some(&b':'),
+            digit(4),
+            digit(5),
+        );
         let (Some(h1), Some(h2), true, Some(m1), Some(m2)) = parts else {
             return Err(self.error("Z07:00"));
         };
@@ -152,9 +182,21 @@ mod tests {
             let found = parse(text, layout).unwrap_or_else(|error| error);
             assert_eq!(found, expect);
         };
-        check("2024-01-01T00:00:00Z", Layout::Seconds, "2024-01-01T00:00:00Z");
-        check("2024-01-01T01:30:00.5+01:30", Layout::Seconds, "2024-01-01T00:00:00Z");
-        check("2024-01-01T00:00:00.123456Z", Layout::Micros, "2024-01-01T00:00:00.123456Z");
+        check(
+            "2024-01-01T00:00:00Z",
+            Layout::Seconds,
+            "2024-01-01T00:00:00Z",
+        );
+        check(
+            "2024-01-01T01:30:00.5+01:30",
+            Layout::Seconds,
+            "2024-01-01T00:00:00Z",
+        );
+        check(
+            "2024-01-01T00:00:00.123456Z",
+            Layout::Micros,
+            "2024-01-01T00:00:00.123456Z",
+        );
         check(
             "2024-01-01T00:00:00Z",
             Layout::Micros,
@@ -170,7 +212,15 @@ mod tests {
             Layout::Seconds,
             r#"parsing time "soon" as "2006-01-02T15:04:05Z07:00": cannot parse "soon" as "2006""#,
         );
-        check("2024-13-01T00:00:00Z", Layout::Seconds, r#"parsing time "2024-13-01T00:00:00Z": month out of range"#);
-        check("2024-02-30T00:00:00Z", Layout::Seconds, r#"parsing time "2024-02-30T00:00:00Z": day out of range"#);
+        check(
+            "2024-13-01T00:00:00Z",
+            Layout::Seconds,
+            r#"parsing time "2024-13-01T00:00:00Z": month out of range"#,
+        );
+        check(
+            "2024-02-30T00:00:00Z",
+            Layout::Seconds,
+            r#"parsing time "2024-02-30T00:00:00Z": day out of range"#,
+        );
     }
 }

@@ -21,12 +21,19 @@ pub fn validate_update(schema: &Schema, object: &Value, old: &Value) -> Vec<Fiel
 }
 
 /// Checks a part of an object that stands at `path`; texts name fields relative to the part.
-pub fn validate_at(schema: &Schema, value: &Value, old: Option<&Value>, path: &FieldPath) -> Vec<FieldError> {
+pub fn validate_at(
+    schema: &Schema,
+    value: &Value,
+    old: Option<&Value>,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     all(schema, value, old, path)
 }
 
 fn all(schema: &Schema, value: &Value, old: Option<&Value>, path: &FieldPath) -> Vec<FieldError> {
-    let mut errors = Validator { prefix: path }.value(schema, value, old, "", 0).errors;
+    let mut errors = Validator { prefix: path }
+        .value(schema, value, old, "", 0)
+        .errors;
     check_embedded(schema, value, path, 0, true, &mut errors);
     check_lists(schema, value, path, 0, &mut errors);
     errors
@@ -63,14 +70,25 @@ struct Validator<'a> {
 impl Validator<'_> {
     fn path(&self, name: &str) -> FieldPath {
         let name = name.strip_prefix('.').unwrap_or(name);
-        if name.is_empty() { self.prefix.clone() } else { self.prefix.child(name) }
+        if name.is_empty() {
+            self.prefix.clone()
+        } else {
+            self.prefix.child(name)
+        }
     }
 
     fn invalid(&self, name: &str, value: impl Into<Value>, words: &str) -> FieldError {
         FieldError::invalid(&self.path(name), value, format!("{name} in body {words}"))
     }
 
-    fn value(&self, node: &Node, value: &Value, old: Option<&Value>, name: &str, depth: usize) -> Outcome {
+    fn value(
+        &self,
+        node: &Node,
+        value: &Value,
+        old: Option<&Value>,
+        name: &str,
+        depth: usize,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         if depth > MAX_DEPTH {
             outcome.add(self.invalid(name, "", "nests too deep"));
@@ -125,7 +143,9 @@ impl Validator<'_> {
             | (ValueType::Array, Value::Array(_))
             | (ValueType::Boolean, Value::Bool(_))
             | (ValueType::Number, Value::Number(_)) => true,
-            (ValueType::IntOrString | ValueType::Integer, Value::Number(number)) => is_whole(number),
+            (ValueType::IntOrString | ValueType::Integer, Value::Number(number)) => {
+                is_whole(number)
+            }
             _ => false,
         };
         let takes_numbers = matches!(
@@ -153,8 +173,18 @@ impl Validator<'_> {
         (!fits).then(|| self.wrong_type(node, name, found))
     }
 
-    fn alternatives(&self, keywords: &Keywords, value: &Value, old: Option<&Value>, name: &str, depth: usize) -> Outcome {
-        let mut outcome = Outcome { errors: Vec::new(), matches: 1 };
+    fn alternatives(
+        &self,
+        keywords: &Keywords,
+        value: &Value,
+        old: Option<&Value>,
+        name: &str,
+        depth: usize,
+    ) -> Outcome {
+        let mut outcome = Outcome {
+            errors: Vec::new(),
+            matches: 1,
+        };
         let check = |schema: &Schema| self.value(schema, value, old, name, depth + 1);
         let plain = |detail: String| FieldError::invalid(&FieldPath::root(), "", detail);
         if !keywords.any_of.is_empty() {
@@ -162,7 +192,9 @@ impl Validator<'_> {
             match first_valid_or_best(results) {
                 (1.., result) => outcome.merge(result),
                 (0, best) => {
-                    outcome.add(plain(format!("{name:?} must validate at least one schema (anyOf)")));
+                    outcome.add(plain(format!(
+                        "{name:?} must validate at least one schema (anyOf)"
+                    )));
                     outcome.merge(best);
                 }
             }
@@ -193,11 +225,19 @@ impl Validator<'_> {
             }
             if valid != keywords.all_of.len() {
                 let none = if valid == 0 { ". None validated" } else { "" };
-                outcome.add(plain(format!("{name:?} must validate all the schemas (allOf){none}")));
+                outcome.add(plain(format!(
+                    "{name:?} must validate all the schemas (allOf){none}"
+                )));
             }
         }
-        if keywords.not.as_ref().is_some_and(|not| check(not).is_valid()) {
-            outcome.add(plain(format!("{name:?} must not validate the schema (not)")));
+        if keywords
+            .not
+            .as_ref()
+            .is_some_and(|not| check(not).is_valid())
+        {
+            outcome.add(plain(format!(
+                "{name:?} must not validate the schema (not)"
+            )));
         }
         outcome
     }
@@ -206,18 +246,33 @@ impl Validator<'_> {
         if let Some(keywords) = &node.keywords {
             let length = || text.chars().count() as i64;
             if let Some(limit) = keywords.max_length.filter(|limit| length() > *limit) {
-                outcome.add(FieldError::too_long(&self.path(name), usize::try_from(limit).unwrap_or(0)));
+                outcome.add(FieldError::too_long(
+                    &self.path(name),
+                    usize::try_from(limit).unwrap_or(0),
+                ));
             } else if let Some(limit) = keywords.min_length.filter(|limit| length() < *limit) {
-                outcome.add(self.invalid(name, text, &format!("should be at least {limit} chars long")));
+                outcome.add(self.invalid(
+                    name,
+                    text,
+                    &format!("should be at least {limit} chars long"),
+                ));
             } else if let Some(pattern) = &keywords.pattern {
                 let matched = pattern.regex().is_some_and(|regex| regex.is_match(text));
                 if !matched {
-                    outcome.add(self.invalid(name, text, &format!("should match '{}'", pattern.text())));
+                    outcome.add(self.invalid(
+                        name,
+                        text,
+                        &format!("should match '{}'", pattern.text()),
+                    ));
                 }
             }
             outcome.matches += 1;
         }
-        if let Some(format) = node.format.as_deref().filter(|format| formats::is_string_format(format)) {
+        if let Some(format) = node
+            .format
+            .as_deref()
+            .filter(|format| formats::is_string_format(format))
+        {
             if !formats::matches(format, text) {
                 let detail = format!("{name} in body must be of type {format}: {text:?}");
                 outcome.add(FieldError::type_invalid(&self.path(name), text, detail));
@@ -243,34 +298,63 @@ impl Validator<'_> {
             outcome.add(FieldError::invalid(&FieldPath::root(), "", detail));
         }
         outcome.matches += 2;
-        let Some(keywords) = &node.keywords else { return };
+        let Some(keywords) = &node.keywords else {
+            return;
+        };
         // Whole values are compared with the whole part of the bounds.
         let whole_value = !number.is_f64();
         let bound = |bound: f64| if whole_value { bound.trunc() } else { bound };
         let invalid = |words: String| self.invalid(name, number.clone(), &words);
-        if let Some(factor) = keywords.multiple_of.map(bound).filter(|factor| *factor > 0.0) {
-            let quotient = if factor < 1.0 { 1.0 / factor * value } else { value / factor };
+        if let Some(factor) = keywords
+            .multiple_of
+            .map(bound)
+            .filter(|factor| *factor > 0.0)
+        {
+            let quotient = if factor < 1.0 {
+                1.0 / factor * value
+            } else {
+                value / factor
+            };
             if (quotient - quotient.round()).abs() > 1e-9 {
-                outcome.add(invalid(format!("should be a multiple of {}", go_float(factor))));
+                outcome.add(invalid(format!(
+                    "should be a multiple of {}",
+                    go_float(factor)
+                )));
             }
         }
         if let Some(limit) = keywords.minimum.map(bound) {
             let exclusive = keywords.exclusive_minimum;
             if value < limit || (exclusive && value <= limit) {
-                let words = if exclusive { "greater than" } else { "greater than or equal to" };
+                let words = if exclusive {
+                    "greater than"
+                } else {
+                    "greater than or equal to"
+                };
                 outcome.add(invalid(format!("should be {words} {}", go_float(limit))));
             }
         }
         if let Some(limit) = keywords.maximum.map(bound) {
             let exclusive = keywords.exclusive_maximum;
             if value > limit || (exclusive && value >= limit) {
-                let words = if exclusive { "less than" } else { "less than or equal to" };
+                let words = if exclusive {
+                    "less than"
+                } else {
+                    "less than or equal to"
+                };
                 outcome.add(invalid(format!("should be {words} {}", go_float(limit))));
             }
         }
     }
 
-    fn array(&self, node: &Node, items: &[Value], old: Option<&Value>, name: &str, depth: usize, outcome: &mut Outcome) {
+    fn array(
+        &self,
+        node: &Node,
+        items: &[Value],
+        old: Option<&Value>,
+        name: &str,
+        depth: usize,
+        outcome: &mut Outcome,
+    ) {
         if let Some(schema) = &node.items {
             for (index, item) in items.iter().enumerate() {
                 let old = old.and_then(|old| old_element(node, item, old));
@@ -279,7 +363,9 @@ impl Validator<'_> {
             }
         }
         outcome.matches += 1;
-        let Some(keywords) = &node.keywords else { return };
+        let Some(keywords) = &node.keywords else {
+            return;
+        };
         let count = items.len() as i64;
         if let Some(limit) = keywords.min_items.filter(|limit| count < *limit) {
             outcome.add(self.invalid(name, count, &format!("should have at least {limit} items")));
@@ -295,20 +381,40 @@ impl Validator<'_> {
 
     fn enumeration(&self, node: &Node, value: &Value, name: &str, outcome: &mut Outcome) {
         outcome.matches += 1;
-        let Some(keywords) = &node.keywords else { return };
-        if keywords.enumeration.is_empty() || keywords.enumeration.iter().any(|one| equal(one, value)) {
+        let Some(keywords) = &node.keywords else {
+            return;
+        };
+        if keywords.enumeration.is_empty()
+            || keywords.enumeration.iter().any(|one| equal(one, value))
+        {
             return;
         }
         let texts: Vec<String> = keywords.enumeration.iter().map(plain_text).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        outcome.add(FieldError::not_supported(&self.path(name), value.clone(), &texts));
+        outcome.add(FieldError::not_supported(
+            &self.path(name),
+            value.clone(),
+            &texts,
+        ));
     }
 
-    fn object(&self, node: &Node, members: &Map<String, Value>, old: Option<&Value>, name: &str, depth: usize, outcome: &mut Outcome) {
+    fn object(
+        &self,
+        node: &Node,
+        members: &Map<String, Value>,
+        old: Option<&Value>,
+        name: &str,
+        depth: usize,
+        outcome: &mut Outcome,
+    ) {
         if let Some(keywords) = &node.keywords {
             let count = members.len() as i64;
             if let Some(limit) = keywords.min_properties.filter(|limit| count < *limit) {
-                outcome.add(self.invalid(name, count, &format!("should have at least {limit} properties")));
+                outcome.add(self.invalid(
+                    name,
+                    count,
+                    &format!("should have at least {limit} properties"),
+                ));
             }
             if let Some(limit) = keywords.max_properties.filter(|limit| count > *limit) {
                 let limit = usize::try_from(limit).unwrap_or(0);
@@ -321,7 +427,10 @@ impl Validator<'_> {
             let regular = if name.is_empty() { key } else { &child };
             match (node.properties.get(key), &node.additional) {
                 (Some(field), _) => {
-                    let restrictions = node.metadata_restrictions.as_ref().filter(|_| key == "metadata");
+                    let restrictions = node
+                        .metadata_restrictions
+                        .as_ref()
+                        .filter(|_| key == "metadata");
                     let schema = restrictions.unwrap_or(&field.schema);
                     outcome.merge(self.value(schema, value, old, regular, depth + 1));
                 }
@@ -335,8 +444,15 @@ impl Validator<'_> {
                 _ => {}
             }
         }
-        for key in node.required.iter().filter(|key| !members.contains_key(*key)) {
-            outcome.add(FieldError::required(&self.path(&format!("{name}.{key}")), ""));
+        for key in node
+            .required
+            .iter()
+            .filter(|key| !members.contains_key(*key))
+        {
+            outcome.add(FieldError::required(
+                &self.path(&format!("{name}.{key}")),
+                "",
+            ));
         }
         outcome.matches += 1;
     }
@@ -350,7 +466,10 @@ fn first_valid_or_best(results: impl Iterator<Item = Outcome>) -> (usize, Outcom
         if result.is_valid() {
             return (1, result);
         }
-        if best.as_ref().is_none_or(|best| result.matches > best.matches) {
+        if best
+            .as_ref()
+            .is_none_or(|best| result.matches > best.matches)
+        {
             best = Some(result);
         }
     }
@@ -362,11 +481,22 @@ fn old_element<'a>(node: &Node, item: &Value, old: &'a Value) -> Option<&'a Valu
     if node.list_type != ListType::Map {
         return None;
     }
-    let same = |other: &Value| node.map_keys.iter().all(|key| item.get(key) == other.get(key));
+    let same = |other: &Value| {
+        node.map_keys
+            .iter()
+            .all(|key| item.get(key) == other.get(key))
+    };
     old.as_array()?.iter().find(|other| same(other))
 }
 
-fn check_embedded(node: &Node, value: &Value, path: &FieldPath, depth: usize, is_root: bool, errors: &mut Vec<FieldError>) {
+fn check_embedded(
+    node: &Node,
+    value: &Value,
+    path: &FieldPath,
+    depth: usize,
+    is_root: bool,
+    errors: &mut Vec<FieldError>,
+) {
     if depth > MAX_DEPTH || node.go_name.is_some() {
         return;
     }
@@ -377,7 +507,14 @@ fn check_embedded(node: &Node, value: &Value, path: &FieldPath, depth: usize, is
             }
             for (name, member) in members {
                 if let Some(field) = node.properties.get(name) {
-                    check_embedded(&field.schema, member, &path.child(name), depth + 1, false, errors);
+                    check_embedded(
+                        &field.schema,
+                        member,
+                        &path.child(name),
+                        depth + 1,
+                        false,
+                        errors,
+                    );
                 } else if let Additional::Schema(schema) = &node.additional {
                     check_embedded(schema, member, &path.key(name), depth + 1, false, errors);
                 }
@@ -405,7 +542,11 @@ fn check_resource(members: &Map<String, Value>, path: &FieldPath, errors: &mut V
                 let wrong = names::dns1035_label(&text.to_lowercase());
                 if !wrong.is_empty() {
                     let detail = "may have mixed case, but should otherwise match: ".to_owned();
-                    errors.push(FieldError::invalid(&path, text.as_str(), detail + &wrong.join(",")));
+                    errors.push(FieldError::invalid(
+                        &path,
+                        text.as_str(),
+                        detail + &wrong.join(","),
+                    ));
                 }
             }
             Some(Value::String(text)) => {
@@ -413,12 +554,22 @@ fn check_resource(members: &Map<String, Value>, path: &FieldPath, errors: &mut V
                     errors.push(FieldError::invalid(&path, text.as_str(), error.to_string()));
                 }
             }
-            Some(other) => errors.push(FieldError::invalid(&path, other.clone(), "must be a string")),
+            Some(other) => errors.push(FieldError::invalid(
+                &path,
+                other.clone(),
+                "must be a string",
+            )),
         }
     }
 }
 
-fn check_lists(node: &Node, value: &Value, path: &FieldPath, depth: usize, errors: &mut Vec<FieldError>) {
+fn check_lists(
+    node: &Node,
+    value: &Value,
+    path: &FieldPath,
+    depth: usize,
+    errors: &mut Vec<FieldError>,
+) {
     if depth > MAX_DEPTH || node.go_name.is_some() {
         return;
     }
@@ -455,14 +606,20 @@ fn check_lists(node: &Node, value: &Value, path: &FieldPath, depth: usize, error
 }
 
 fn keys_of(node: &Node, item: &Value) -> Value {
-    let members = node.map_keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
+    let members = node
+        .map_keys
+        .iter()
+        .filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
     Value::Object(members.collect())
 }
 
 /// The elements that stood before, with their index.
 fn repeated(items: &[Value]) -> impl Iterator<Item = (usize, &Value)> {
     let mut seen = HashSet::new();
-    items.iter().enumerate().filter(move |(_, item)| !seen.insert(item.to_string()))
+    items
+        .iter()
+        .enumerate()
+        .filter(move |(_, item)| !seen.insert(item.to_string()))
 }
 
 fn type_name(value_type: ValueType) -> &'static str {
@@ -492,7 +649,10 @@ fn json_type(value: &Value) -> &'static str {
 
 fn whole(number: &Number) -> Option<i64> {
     number.as_i64().or_else(|| {
-        number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.3e18).map(|f| f as i64)
+        number
+            .as_f64()
+            .filter(|f| f.fract() == 0.0 && f.abs() < 9.3e18)
+            .map(|f| f as i64)
     })
 }
 
@@ -501,12 +661,13 @@ fn is_whole(number: &Number) -> bool {
 }
 
 fn equal(one: &Value, other: &Value) -> bool {
-    one == other
-        || (one.is_number() && other.is_number() && one.as_f64() == other.as_f64())
+    one == other || (one.is_number() && other.is_number() && one.as_f64() == other.as_f64())
 }
 
 fn plain_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A float as Go's `%v` prints it.

@@ -43,11 +43,14 @@ fn parse_facts(text: &str) -> Result<BTreeMap<&str, Vec<(&str, &str)>>> {
     let mut facts = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let mut words = line.split(' ');
-        let name = words.next().context("a line of facts without a definition")?;
+        let name = words
+            .next()
+            .context("a line of facts without a definition")?;
         let fields = words
             .map(|word| {
                 let end = word.find(['*', '!', 'z', '=']).map(|_| marks_start(word));
-                end.map(|at| word.split_at(at)).with_context(|| format!("no marks in {word}"))
+                end.map(|at| word.split_at(at))
+                    .with_context(|| format!("no marks in {word}"))
             })
             .collect::<Result<_>>()?;
         facts.insert(name, fields);
@@ -58,7 +61,10 @@ fn parse_facts(text: &str) -> Result<BTreeMap<&str, Vec<(&str, &str)>>> {
 /// Where the marks of `word` begin: field names may themselves contain a `z`.
 fn marks_start(word: &str) -> usize {
     let head = word.split('=').next().unwrap_or(word);
-    head.trim_end_matches('z').trim_end_matches('!').trim_end_matches('*').len()
+    head.trim_end_matches('z')
+        .trim_end_matches('!')
+        .trim_end_matches('*')
+        .len()
 }
 
 fn add_facts(name: &str, schema: &mut Value, fields: &[(&str, &str)]) -> Result<()> {
@@ -96,7 +102,10 @@ fn shorten_references(value: &mut Value) {
 /// watch events) are found by their definition's name instead.
 fn kinds_of(name: &str, schema: &Value) -> Vec<String> {
     let text = |of: &Map<String, Value>, key: &str| {
-        of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        of.get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     let Some(Value::Array(kinds)) = schema.get("x-kubernetes-group-version-kind") else {
         return Vec::new();
@@ -125,8 +134,14 @@ mod tests {
         let facts = "# note\na.v1.X z*! size=v1.Size\n";
         let (definitions, kinds) = generate(&schemas, facts).expect("valid input");
         assert_eq!(kinds, "g v1 X a.v1.X\n");
-        assert!(definitions.contains(r#""$ref":"a.v1.Y","x-go":"*!""#), "{definitions}");
-        assert!(definitions.contains(r#""type":"integer","x-go":"=v1.Size""#), "{definitions}");
+        assert!(
+            definitions.contains(r#""$ref":"a.v1.Y","x-go":"*!""#),
+            "{definitions}"
+        );
+        assert!(
+            definitions.contains(r#""type":"integer","x-go":"=v1.Size""#),
+            "{definitions}"
+        );
     }
 
     #[test]
