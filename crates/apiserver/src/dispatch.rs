@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use model::{Reason, Status, StatusDetails};
+use serde_json::Value;
 
 use crate::body::Body;
 use crate::context::{Context, Parts};
@@ -15,7 +16,7 @@ use crate::media::{self, Shape};
 use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
-use crate::{discovery, health, openapi, respond, subresources, verbs};
+use crate::{bootstrap, discovery, health, openapi, respond, subresources, verbs};
 
 /// Largest request body, as upstream's default.
 const BODY_BYTES_MAX: usize = 3 << 20;
@@ -53,6 +54,32 @@ where
     let response = outcome.unwrap_or_else(|failure| respond::status(&failure));
     state.metrics.request(&seen, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// A request of the server to itself; gives the code and the answer.
+pub async fn internal(
+    state: &Arc<State>,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> (u16, Value) {
+    let content_type =
+        if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .header(http::header::USER_AGENT, "corvus-apiserver")
+        .body(Full::new(Bytes::from(text)));
+    let Ok(request) = request else { return (400, Value::Null) };
+    let response = Box::pin(handle(state.clone(), request, Some(&bootstrap::itself()))).await;
+    let code = response.status().as_u16();
+    let bytes = match response.into_body().collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(never) => match never {},
+    };
+    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
 async fn read_body<B>(body: B) -> Result<Bytes, Status>

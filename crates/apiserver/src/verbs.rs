@@ -8,10 +8,10 @@ mod patch;
 mod update;
 mod watch;
 
-pub use create::{create, create_object};
+pub use create::create;
 pub use delete::{DeleteOptions, delete, delete_collection, delete_object};
-pub use get::{get, render, render_value};
+pub use get::{get, metadata_only};
 pub use list::list;
 pub use patch::patch;
-pub use update::update;
+pub use update::{answer, update};
 pub use watch::watch;

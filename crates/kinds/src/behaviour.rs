@@ -1,7 +1,7 @@
 //! The table of functions every kind fills in, and what holds where it does not.
 
 use model::{FieldError, FieldPath, names, object};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Which names the objects of a kind may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +176,22 @@ impl Behaviour {
         (self.prepare_status)(object, old);
     }
 
+    /// The fields (in FieldsV1 form) that a write through a subresource, or through none, resets, so
+    /// that nobody comes to own them by it.
+    pub fn reset_fields(&self, subresource: &str) -> Option<Value> {
+        match (self.status, subresource) {
+            (StatusRule::Separate, "") => Some(json!({"f:status": {}})),
+            (StatusRule::Separate, "status") => Some(match self.metadata_on_status {
+                MetadataOnStatus::Keeps => json!({"f:spec": {}, "f:metadata": {}}),
+                MetadataOnStatus::KeepsLabels => {
+                    json!({"f:spec": {}, "f:metadata": {"f:labels": {}}})
+                }
+                MetadataOnStatus::Changes => json!({"f:spec": {}}),
+            }),
+            _ => None,
+        }
+    }
+
     /// Checks a name.
     pub fn check_name(&self, name: &str) -> Vec<String> {
         match self.name {
@@ -210,17 +226,4 @@ fn spec_differs(object: &Value, old: &Value) -> bool {
             .collect()
     };
     counted(object) != counted(old)
-}
-
-/// Fails where a field that may not change has changed.
-pub fn immutable(object: &Value, old: &Value, path: &[&str], errors: &mut Vec<FieldError>) {
-    let (new, old) = (object::at(object, path), object::at(old, path));
-    if new != old {
-        let value = new.cloned().unwrap_or(Value::Null);
-        errors.push(FieldError::invalid(
-            &FieldPath::new(path.join(".")),
-            value,
-            "field is immutable",
-        ));
-    }
 }

@@ -14,8 +14,14 @@
 //! functions it names. Left out on purpose: anything that looks at other objects (that is admission,
 //! or a controller), and custom resources (their definition is data).
 
+mod age;
 mod behaviour;
+mod columns;
+mod convert;
 mod registry;
 
+pub use age::age;
 pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
+pub use columns::{Column, columns};
+pub use convert::convert;
 pub use registry::behaviour;
