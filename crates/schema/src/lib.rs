@@ -9,6 +9,7 @@
 //!   [`strict_errors`] finds unknown and duplicate fields in the sender's bytes.
 //! * Custom resources are [`coerce_metadata`]d, [`prune`]d, [`default`]ed and [`validate`]d.
 //! * [`check_structural`] judges the schema of a definition itself.
+//! * [`openapi`] publishes either kind.
 //!
 //! Left out on purpose: CEL rules are kept as data and evaluated elsewhere; defaults that Kubernetes
 //! computes in code, and what values mean, belong to the kinds themselves (crate `kinds`).
@@ -21,6 +22,7 @@ mod encode;
 mod formats;
 mod metadata;
 mod node;
+pub mod openapi;
 mod prune;
 mod strict;
 mod structural;
