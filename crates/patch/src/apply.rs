@@ -91,12 +91,11 @@ pub fn track_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value) {
         api_version: text(new, "apiVersion").to_owned(),
     };
     let empty;
-    let old = match live {
-        Some(live) => live,
-        None => {
-            empty = tracking.empty_object(text(new, "kind"));
-            &empty
-        }
+    let old = if let Some(live) = live {
+        live
+    } else {
+        empty = tracking.empty_object(text(new, "kind"));
+        &empty
     };
     match tracking.update(old, new, managed, write.manager) {
         Ok(managed) => put_managed(new, managed.to_value()),

@@ -263,7 +263,9 @@ mod tests {
     fn set() -> impl Strategy<Value = FieldSet> {
         proptest::collection::vec(path(), 0..12).prop_map(|paths| {
             let mut set = FieldSet::new();
-            paths.iter().for_each(|path| set.insert(path));
+            for path in &paths {
+                set.insert(path);
+            }
             set
         })
     }

@@ -99,11 +99,11 @@ fn perform(document: &mut Value, operation: &Value) -> Option<()> {
             add(document, path, value)
         }
         "copy" => {
-            let value = get(document, from()?)?.cloned().unwrap_or(Value::Null);
+            let value = get(document, from()?)?.clone();
             add(document, path, value)
         }
         "test" if path.is_empty() => (*document == value()).then_some(()),
-        "test" => (get(document, path)?.unwrap_or(&Value::Null) == &value()).then_some(()),
+        "test" => (*get(document, path)? == value()).then_some(()),
         _ => None,
     }
 }
@@ -150,15 +150,15 @@ fn parent<'a>(document: &'a mut Value, steps: &[String]) -> Option<&'a mut Value
     })
 }
 
-/// The value at a path: inner `None` when only the last member is missing.
-fn get<'a>(document: &'a Value, path: &str) -> Option<Option<&'a Value>> {
+/// The value at a path; null when only the last member is missing.
+fn get<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     let (steps, last) = steps(path)?;
     match steps
         .iter()
         .try_fold(document, |value, step| step_into(value, step))?
     {
-        Value::Object(members) => Some(members.get(&last)),
-        list @ Value::Array(_) => step_into(list, &last).map(Some),
+        Value::Object(members) => Some(members.get(&last).unwrap_or(&Value::Null)),
+        list @ Value::Array(_) => step_into(list, &last),
         _ => None,
     }
 }

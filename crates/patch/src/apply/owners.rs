@@ -1,5 +1,6 @@
 //! Moving ownership from one manager to another.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -133,7 +134,7 @@ pub(super) fn prune(
     let back = |object: &Value| {
         tracking
             .convert(object, &tracking.api_version)
-            .map(|found| found.into_owned())
+            .map(Cow::into_owned)
     };
     match pruned.as_ref().and_then(back) {
         Some(pruned) if pruned.is_object() => pruned,
@@ -153,7 +154,7 @@ fn prune_in(
     let merged_then = tracking.convert(merged, version)?;
     let last = typed::ensure_named(kind, last);
     let pruned = typed::remove(kind, &merged_then, &last);
-    let pruned = add_back_owned(tracking, &merged_then, pruned, managed, version)?;
+    let pruned = add_back_owned(tracking, &merged_then, pruned, managed, version);
 
     // Only what was stated last time may go.
     let pruned = tracking.convert(&pruned, version)?;
@@ -170,7 +171,7 @@ fn add_back_owned(
     mut pruned: Value,
     managed: &Managed,
     first: &str,
-) -> Option<Value> {
+) -> Value {
     let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
     for Entry { owner, fields, .. } in &managed.entries {
         let all = owned.entry(owner.api_version.as_str()).or_default();
@@ -195,7 +196,7 @@ fn add_back_owned(
         let next = typed::remove(kind, &merged, &gone);
         pruned = next;
     }
-    Some(pruned)
+    pruned
 }
 
 /// Folds the oldest updaters of a version into one entry when there are too many.
@@ -239,10 +240,9 @@ pub(super) fn cap(managed: &mut Managed) {
             api_version: version,
             subresource: String::new(),
         };
-        if managed.position(&bucket).is_none() {
-            if let Some(at) = managed.position(first) {
-                managed.entries[at].owner = bucket.clone();
-            }
+        let has_bucket = managed.position(&bucket).is_some();
+        if let Some(at) = managed.position(first).filter(|_| !has_bucket) {
+            managed.entries[at].owner = bucket.clone();
         }
         let Some(from) = managed.position(&owner).filter(|_| owner != bucket) else {
             continue;
