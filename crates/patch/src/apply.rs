@@ -126,6 +126,10 @@ pub fn apply(
         write,
         api_version: text(config, "apiVersion").to_owned(),
     };
+    if tracking.schema().is_err() || text(config, "kind").is_empty() {
+        let kind = kind_name(config);
+        return Err(Error::Malformed(format!("invalid object type: {kind}")));
+    }
     let empty = tracking.empty_object(text(config, "kind"));
     let live = live.unwrap_or(&empty);
     let mut managed = Managed::parse(managed_of(live))
@@ -377,18 +381,22 @@ impl Tracking<'_> {
 /// An object as messages name it: `namespace/name; group/version, Kind=Kind`.
 fn name_of(object: &Value) -> String {
     let metadata = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
-    let version = text(object, "apiVersion");
-    let version = if version.contains('/') {
-        version.to_owned()
-    } else {
-        format!("/{version}")
-    };
     format!(
-        "{}/{}; {version}, Kind={}",
+        "{}/{}; {}",
         metadata("namespace"),
         metadata("name"),
-        text(object, "kind")
+        kind_name(object)
     )
+}
+
+/// A kind as messages name it: `group/version, Kind=Kind`.
+fn kind_name(object: &Value) -> String {
+    let (version, kind) = (text(object, "apiVersion"), text(object, "kind"));
+    if kind.is_empty() {
+        return "/, Kind=".to_owned();
+    }
+    let slash = if version.contains('/') { "" } else { "/" };
+    format!("{slash}{version}, Kind={kind}")
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
