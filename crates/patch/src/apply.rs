@@ -301,15 +301,15 @@ impl Tracking<'_> {
             Err(Failure::Text(text)) => return Err(text),
             Err(Failure::Conflicts(_)) => return Err("conflicts despite force".to_owned()),
         };
-        let taken = changes.modified.union(&changes.added);
-        let taken = taken.recursive_difference(self.write.reset_fields);
-        let taken = owners::without_identity(&taken);
+        let mut taken = changes.modified.joined(changes.added);
+        taken.subtract_recursively(self.write.reset_fields);
+        owners::drop_identity(&mut taken);
         if !taken.is_empty() {
             let time = Some(self.write.now.to_owned());
             match managed.position(&owner) {
                 Some(at) => {
                     let entry = &mut managed.entries[at];
-                    entry.fields = entry.fields.union(&taken);
+                    entry.fields = std::mem::take(&mut entry.fields).joined(taken);
                     entry.time = time;
                 }
                 None => managed.entries.push(Entry {
@@ -347,7 +347,8 @@ impl Tracking<'_> {
         let merged = typed::merge(kind, &live, config)
             .map_err(|error| format!("failed to merge config: {error}"))?;
 
-        let stated = typed::field_set(kind, config).recursive_difference(self.write.reset_fields);
+        let mut stated = typed::field_set(kind, config);
+        stated.subtract_recursively(self.write.reset_fields);
         let last = managed
             .get(&owner)
             .map(|entry| (entry.owner.api_version.clone(), entry.fields.clone()));
@@ -366,7 +367,7 @@ impl Tracking<'_> {
         let is_changed = !typed::equal(&live, &pruned);
         if let Some(at) = managed.position(&owner) {
             let entry = &mut managed.entries[at];
-            entry.fields = owners::without_identity(&entry.fields);
+            owners::drop_identity(&mut entry.fields);
             if is_changed {
                 entry.time = Some(self.write.now.to_owned());
             }

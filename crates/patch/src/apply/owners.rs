@@ -34,8 +34,8 @@ static IDENTITY: LazyLock<FieldSet> = LazyLock::new(|| {
     ])
 });
 
-pub(super) fn without_identity(fields: &FieldSet) -> FieldSet {
-    fields.difference(&IDENTITY)
+pub(super) fn drop_identity(fields: &mut FieldSet) {
+    fields.subtract(&IDENTITY);
 }
 
 /// The entries of versions still served, adapted to their schemas.
@@ -62,11 +62,9 @@ pub(super) fn hand_over(
     writer: Option<&Owner>,
     force: bool,
 ) -> Result<Comparison, Failure> {
-    let mut by_version: BTreeMap<String, Comparison> = BTreeMap::new();
     let own = compare_in(tracking, old, new, &tracking.api_version)?
         .ok_or_else(|| format!("version {} is not served", tracking.api_version))?;
-    by_version.insert(tracking.api_version.clone(), own.clone());
-
+    let mut others: BTreeMap<String, Comparison> = BTreeMap::new();
     let (mut conflicts, mut kept) = (Conflicts::default(), Vec::new());
     for mut entry in std::mem::take(&mut managed.entries) {
         if writer == Some(&entry.owner) {
@@ -74,23 +72,21 @@ pub(super) fn hand_over(
             continue;
         }
         let version = &entry.owner.api_version;
-        if !by_version.contains_key(version) {
+        let is_own = *version == tracking.api_version;
+        if !is_own && !others.contains_key(version) {
             let Some(changes) = compare_in(tracking, old, new, version)? else {
                 continue;
             };
-            by_version.insert(version.clone(), changes);
+            others.insert(version.clone(), changes);
         }
-        let changes = &by_version[version];
-        let at_stake = entry
-            .fields
-            .intersection(&changes.modified.union(&changes.added));
+        let changes = if is_own { &own } else { &others[version] };
+        let at_stake = entry.fields.intersection(&changes.modified);
+        let at_stake = at_stake.joined(entry.fields.intersection(&changes.added));
         if !at_stake.is_empty() {
-            entry.fields = entry.fields.difference(&at_stake);
+            entry.fields.subtract(&at_stake);
             conflicts.0.push((entry.owner.clone(), at_stake));
         }
-        if !changes.removed.is_empty() {
-            entry.fields = entry.fields.difference(&changes.removed);
-        }
+        entry.fields.subtract(&changes.removed);
         kept.push(entry);
     }
     if !force && !conflicts.0.is_empty() {

@@ -18,15 +18,11 @@ pub(crate) struct Comparison {
 
 impl Comparison {
     /// Leaves out `fields` and all below them.
-    pub(crate) fn exclude(self, fields: &FieldSet) -> Self {
-        if fields.is_empty() {
-            return self;
+    pub(crate) fn exclude(mut self, fields: &FieldSet) -> Self {
+        for set in [&mut self.removed, &mut self.modified, &mut self.added] {
+            set.subtract_recursively(fields);
         }
-        Self {
-            removed: self.removed.recursive_difference(fields),
-            modified: self.modified.recursive_difference(fields),
-            added: self.added.recursive_difference(fields),
-        }
+        self
     }
 
     fn put(&mut self, step: PathElement, (own, below): (Option<Change>, Self)) {
