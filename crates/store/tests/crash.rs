@@ -41,12 +41,19 @@ fn open(path: &Path) -> LocalStore {
     .expect("opens after a kill")
 }
 
-/// What the parent knows of a key: `None` is "not there".
+/// What is at a key: `None` is "not there".
+type Content = Option<String>;
+
+/// What the parent knows of a key.
 #[derive(Default, Clone)]
 struct Known {
-    acknowledged: Option<String>,
-    attempted: Option<Option<String>>,
+    acknowledged: Content,
+    /// A write that was started and never acknowledged.
+    attempted: Option<Attempt>,
 }
+
+#[derive(Clone, Debug, PartialEq)]
+struct Attempt(Content);
 
 fn parent() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -70,7 +77,7 @@ fn parent() {
                 .map(|e| String::from_utf8_lossy(e.bytes()).into_owned());
             let attempted = known.attempted.take();
             assert!(
-                found == known.acknowledged || Some(&found) == attempted.as_ref(),
+                found == known.acknowledged || Some(Attempt(found.clone())) == attempted,
                 "round {round}, {key}: found {found:?}, acknowledged {:?}, attempted {attempted:?}",
                 known.acknowledged,
             );
@@ -123,7 +130,7 @@ fn note(line: &str, known: &mut BTreeMap<String, Known>, acknowledged: &mut u64)
     let value = (value != "-").then(|| value.to_owned());
     let entry = known.entry(key.to_owned()).or_default();
     match what {
-        "start" => entry.attempted = Some(value),
+        "start" => entry.attempted = Some(Attempt(value)),
         "done" => {
             entry.attempted = None;
             entry.acknowledged = value;
