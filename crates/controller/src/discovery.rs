@@ -45,7 +45,7 @@ impl Discovery {
         self.fetch(group, version).await?;
         self.cached(group, version, kind)
             .ok_or_else(|| Error::NoSuchKind {
-                api_version: api_version.to_owned(),
+                api_version: wanted.api_version(),
                 kind: kind.to_owned(),
             })
     }
