@@ -204,20 +204,25 @@ impl ConditionSet {
     }
 
     fn put(&mut self, type_: &str, status: ConditionStatus, reason: String, message: String) {
-        let Some(condition) = self
+        let Some(at) = self
             .conditions
-            .iter_mut()
-            .find(|condition| condition.type_ == type_)
+            .iter()
+            .position(|condition| condition.type_ == type_)
         else {
             return;
         };
-        if condition.status != status {
-            condition.status = status;
-            condition.last_transition_time.clone_from(&self.now);
-        }
+        let mut condition = self.conditions.remove(at);
         condition.reason = reason;
         condition.message = message;
         condition.observed_generation = self.generation;
+        if condition.status == status {
+            self.conditions.insert(at, condition);
+        } else {
+            condition.status = status;
+            condition.last_transition_time.clone_from(&self.now);
+            // Times have whole seconds; the place in the list keeps the order within one.
+            self.conditions.push(condition);
+        }
     }
 
     fn update_root(&mut self) {
