@@ -4,6 +4,7 @@
 //! what would be written, and says so by name where the facts are not there to compare with.
 
 mod resources;
+mod schemas;
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +38,11 @@ pub fn run(root: &Path, mode: Mode) -> Result<()> {
         "crates/model/src/resources/generated.rs",
         table.as_bytes(),
         mode,
-    )
+    )?;
+    let facts = fs::read_to_string(root.join(schemas::FACTS)).context(schemas::FACTS)?;
+    let (definitions, kinds) = schemas::generate(&read("schemas.json")?, &facts)?;
+    put(root, schemas::DEFINITIONS, definitions.as_bytes(), mode)?;
+    put(root, schemas::KINDS, kinds.as_bytes(), mode)
 }
 
 /// Writes one generated file, or compares it.
