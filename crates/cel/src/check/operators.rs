@@ -91,14 +91,13 @@ impl Checker<'_> {
         if number(left) && number(right) {
             return true;
         }
-        ORDERED.iter().any(|ty| {
-            (self.substitution.is_assignable(left, ty) && self.substitution.is_assignable(right, ty))
-                || (number(ty) && (self.fits_number(left) && self.fits_number(right)))
-        })
-    }
-
-    fn fits_number(&mut self, ty: &Type) -> bool {
-        [Type::Int, Type::Uint, Type::Double].iter().any(|number| self.substitution.is_assignable(ty, number))
+        let mut fits = |first: &Type, second: &Type| {
+            self.substitution.attempt(|substitution| {
+                substitution.is_assignable(left, first) && substitution.is_assignable(right, second)
+            })
+        };
+        let numbers = [Type::Int, Type::Uint, Type::Double];
+        ORDERED.iter().any(|ty| fits(ty, ty)) || numbers.iter().any(|a| numbers.iter().any(|b| fits(a, b)))
     }
 
     fn contains(&mut self, element: &Type, container: &Type) -> bool {

@@ -11,7 +11,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub(crate) use self::declare::Run;
 pub use self::declare::{Function, Library, Overload};
 pub(crate) use self::suggest::nearest;
 use crate::ast::{Ast, Name};
@@ -251,10 +250,6 @@ impl Env {
 
     pub(crate) fn variable_parts_max(&self) -> usize {
         self.0.variable_parts_max
-    }
-
-    pub(crate) fn has_types_with_prefix(&self) -> &HashMap<Name, Type> {
-        &self.0.types
     }
 
     pub(crate) fn macro_names(&self) -> impl Iterator<Item = &str> {

@@ -162,7 +162,7 @@ impl<'a> Fold<'a> {
                 evaluator.charge(SELECT_AND_IDENT + 1)?;
                 let Value::Map(map) = value else { return Err(EvalError::no_such_overload()) };
                 for (key, value) in map.entries() {
-                    self.insert(evaluator, key, value?)?;
+                    let _ = self.insert(evaluator, key, value?)?;
                 }
                 CONTINUE
             }

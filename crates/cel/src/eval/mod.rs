@@ -19,7 +19,6 @@ use crate::library::well_known;
 use crate::program;
 use crate::program::node::{Bind, Call, Conditional, MapEntry, Matches, Node, OptionalMap, Struct, StructKind};
 use crate::regex::{Regex, RegexCache};
-use crate::source::Span;
 use crate::types::Type;
 use crate::value::{List, MapBuilder, Object, Record, Value, Work};
 

@@ -120,8 +120,8 @@ fn find_forward(text: &str, part: &str, from: usize) -> Option<usize> {
 /// The last match that begins at or before `from`.
 fn find_backward(text: &str, part: &str, from: usize) -> Option<usize> {
     let end = (from + part.len()).min(text.len());
-    // A match beginning at `from` may end inside of a character: look at whole ones.
-    let end = (end..=text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+    // No match ends inside of a character.
+    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].rfind(part)
 }
 

@@ -18,23 +18,8 @@ pub fn double_to_uint(value: f64) -> Option<u64> {
     (value >= 0.0 && value < TWO_TO_64).then_some(value as u64)
 }
 
-/// Compares an integer with a double as the real numbers they stand for; `None` for NaN.
-fn compare_int_double(int: i128, double: f64) -> Option<Ordering> {
-    if double.is_nan() {
-        return None;
-    }
-    if double >= TWO_TO_64 {
-        return Some(Ordering::Less);
-    }
-    if double <= -TWO_TO_63 * 2.0 {
-        return Some(Ordering::Greater);
-    }
-    // In range, truncation is exact and the fraction decides between equals.
-    let truncated = double as i128;
-    Some(int.cmp(&truncated).then_with(|| 0.0_f64.total_cmp(&(double.fract() + 0.0))))
-}
-
-/// Compares two numbers of any types; `None` if one is no number or NaN.
+/// Compares two numbers of any types; `None` if one is no number or NaN. Integers are compared with doubles as
+/// doubles, losing what cel-go loses.
 pub fn compare_numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
     match (a, b) {
         (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
@@ -42,10 +27,10 @@ pub fn compare_numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
         (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),
         (Value::Int(a), Value::Uint(b)) => Some(i128::from(*a).cmp(&i128::from(*b))),
         (Value::Uint(a), Value::Int(b)) => Some(i128::from(*a).cmp(&i128::from(*b))),
-        (Value::Int(a), Value::Double(b)) => compare_int_double(i128::from(*a), *b),
-        (Value::Uint(a), Value::Double(b)) => compare_int_double(i128::from(*a), *b),
-        (Value::Double(a), Value::Int(b)) => compare_int_double(i128::from(*b), *a).map(Ordering::reverse),
-        (Value::Double(a), Value::Uint(b)) => compare_int_double(i128::from(*b), *a).map(Ordering::reverse),
+        (Value::Int(a), Value::Double(b)) => (*a as f64).partial_cmp(b),
+        (Value::Uint(a), Value::Double(b)) => (*a as f64).partial_cmp(b),
+        (Value::Double(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
+        (Value::Double(a), Value::Uint(b)) => a.partial_cmp(&(*b as f64)),
         _ => None,
     }
 }
@@ -76,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comparisons_across_types_are_exact() {
+    fn comparisons_across_types() {
         let check = |a: Value<'_>, b: Value<'_>, expect| assert_eq!(compare_numbers(&a, &b), expect, "{a:?} {b:?}");
         check(Value::Int(1), Value::Double(1.5), Some(Ordering::Less));
         check(Value::Int(-1), Value::Double(-1.5), Some(Ordering::Greater));
-        check(Value::Int(i64::MAX), Value::Double(TWO_TO_63), Some(Ordering::Less));
-        check(Value::Uint(u64::MAX), Value::Double(TWO_TO_64), Some(Ordering::Less));
+        check(Value::Int(i64::MAX), Value::Double(TWO_TO_63), Some(Ordering::Equal));
+        check(Value::Uint(u64::MAX), Value::Double(TWO_TO_64 * 2.0), Some(Ordering::Less));
         check(Value::Int(-1), Value::Uint(0), Some(Ordering::Less));
         check(Value::Double(f64::NAN), Value::Int(0), None);
         check(Value::Int(0), Value::Double(-0.0), Some(Ordering::Equal));
