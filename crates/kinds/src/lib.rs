@@ -1,1 +1,27 @@
-//! What the API server knows of each built-in kind: defaults, validation, what a write may change, table cells.
+//! What the API server knows of each built-in kind beyond its schema.
+//!
+//! A kind's [`Behaviour`] is a table of pure functions: defaults, what a write may set, validation,
+//! the cells of its table. The API server calls them at fixed points of a write; a kind that has
+//! nothing to say at a point leaves the default there.
+//!
+//! ```text
+//! create:  decode, default, prepare_create, (admission), validate_create, store
+//! update:  decode, default, prepare_update, (admission), validate_update, store
+//! status:  decode, default, prepare_status, (admission), validate_status, store
+//! ```
+//!
+//! Every module of this crate has the same outline: one `pub const BEHAVIOUR` per kind, and the
+//! functions it names. Left out on purpose: anything that looks at other objects (that is admission,
+//! or a controller), and custom resources (their definition is data).
+
+mod age;
+mod behaviour;
+mod columns;
+mod convert;
+mod registry;
+
+pub use age::age;
+pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
+pub use columns::{Column, columns};
+pub use convert::convert;
+pub use registry::behaviour;

@@ -140,6 +140,8 @@ pub struct Status {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<StatusDetails>>,
+    /// Where a list may go on although its token has expired: `metadata.continue`.
+    pub list_continue: Option<String>,
 }
 
 impl Status {
@@ -150,6 +152,7 @@ impl Status {
             reason: reason.as_str().to_owned(),
             message: message.into(),
             details: None,
+            list_continue: None,
         }
     }
 
@@ -264,6 +267,9 @@ impl Status {
         });
         if !self.reason.is_empty() {
             value["reason"] = json!(self.reason);
+        }
+        if let Some(token) = &self.list_continue {
+            value["metadata"] = json!({"continue": token});
         }
         if let Some(details) = &self.details {
             value["details"] = json!(details);

@@ -8,6 +8,8 @@
 //!   drops what a struct has no field for, [`encode`] writes what Go's encoder would, and
 //!   [`strict_errors`] finds unknown and duplicate fields in the sender's bytes.
 //! * Custom resources are [`coerce_metadata`]d, [`prune`]d, [`default`]ed and [`validate`]d.
+//! * [`check_structural`] judges the schema of a definition itself.
+//! * [`openapi`] publishes either kind.
 //!
 //! Left out on purpose: CEL rules are kept as data and evaluated elsewhere; defaults that Kubernetes
 //! computes in code, and what values mean, belong to the kinds themselves (crate `kinds`).
@@ -20,8 +22,10 @@ mod encode;
 mod formats;
 mod metadata;
 mod node;
+pub mod openapi;
 mod prune;
 mod strict;
+mod structural;
 mod time;
 mod validate;
 
@@ -36,6 +40,7 @@ pub use node::{
 };
 pub use prune::prune;
 pub use strict::{duplicate_fields, strict_errors};
+pub use structural::{check_structural, is_structural};
 pub use validate::{validate, validate_at, validate_update};
 
 /// No object or schema may nest deeper: recursion over them is bounded by this. Upstream's JSON

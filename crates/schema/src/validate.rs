@@ -6,6 +6,7 @@ use model::{FieldError, FieldPath, names};
 use serde_json::{Map, Number, Value};
 
 use crate::node::{Additional, Keywords, ListType, Node, Schema, ValueType};
+use crate::structural::not_supported;
 use crate::{MAX_DEPTH, formats};
 
 /// Checks a custom resource: types and restrictions, embedded resources, uniqueness in lists.
@@ -391,11 +392,7 @@ impl Validator<'_> {
         }
         let texts: Vec<String> = keywords.enumeration.iter().map(plain_text).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        outcome.add(FieldError::not_supported(
-            &self.path(name),
-            value.clone(),
-            &texts,
-        ));
+        outcome.add(not_supported(&self.path(name), value.clone(), &texts));
     }
 
     fn object(

@@ -1,0 +1,107 @@
+//! The printer columns of a custom resource.
+
+use jiff::Timestamp;
+use model::object;
+use serde_json::{Value, json};
+
+use crate::jsonpath::JsonPath;
+
+/// One column.
+pub struct Column {
+    name: String,
+    kind: String,
+    format: String,
+    description: String,
+    priority: i64,
+    /// Where its cells come from; none for the object's name.
+    path: Option<JsonPath>,
+}
+
+const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+
+/// The columns of a version: the name, and the author's or else the age.
+pub fn of_version(version: &Value) -> Result<Vec<Column>, String> {
+    let mut columns = vec![Column {
+        name: "Name".to_owned(),
+        kind: "string".to_owned(),
+        format: "name".to_owned(),
+        description: NAME.to_owned(),
+        priority: 0,
+        path: None,
+    }];
+    let own = object::list(version, &["additionalPrinterColumns"]);
+    let age = json!({
+        "name": "Age",
+        "type": "date",
+        "jsonPath": ".metadata.creationTimestamp",
+        "description": "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+    });
+    let fallback = [age];
+    let wanted = if own.is_empty() { &fallback[..] } else { own };
+    for column in wanted {
+        let text = |field: &str| object::text(column, &[field]).to_owned();
+        let path = text("jsonPath");
+        columns.push(Column {
+            path: Some(JsonPath::parse(&path).map_err(|why| format!("column {path}: {why}"))?),
+            description: match text("description") {
+                none if none.is_empty() => {
+                    format!("Custom resource definition column (in JSONPath format): {path}")
+                }
+                own => own,
+            },
+            name: text("name"),
+            kind: text("type"),
+            format: text("format"),
+            priority: object::number(column, &["priority"]).unwrap_or(0),
+        });
+    }
+    Ok(columns)
+}
+
+/// The columns as a table names them.
+pub fn describe(columns: &[Column]) -> Value {
+    let describe = |column: &Column| {
+        json!({
+            "name": column.name,
+            "type": column.kind,
+            "format": column.format,
+            "description": column.description,
+            "priority": column.priority,
+        })
+    };
+    Value::Array(columns.iter().map(describe).collect())
+}
+
+/// The cells of an object's row.
+pub fn cells(columns: &[Column], value: &Value, now: Timestamp) -> Vec<Value> {
+    columns.iter().map(|column| cell(column, value, now)).collect()
+}
+
+fn cell(column: &Column, value: &Value, now: Timestamp) -> Value {
+    let Some(path) = &column.path else { return json!(object::name(value)) };
+    let found = path.find(value);
+    let Some(first) = found.first().filter(|first| !first.is_null()) else {
+        return Value::Null;
+    };
+    match column.kind.as_str() {
+        "integer" => first.as_i64().or_else(|| first.as_f64().map(|n| n as i64)).map_or(Value::Null, Value::from),
+        "number" => first.as_f64().map_or(Value::Null, Value::from),
+        "boolean" => first.as_bool().map_or(Value::Null, Value::from),
+        "date" => first
+            .as_str()
+            .and_then(|text| text.parse::<Timestamp>().ok())
+            .map_or_else(|| json!("<invalid>"), |time| json!(kinds::age(time, now))),
+        _ if found.len() > 1 => {
+            let texts: Vec<String> = found.iter().map(|value| plain(value)).collect();
+            json!(texts.join(" "))
+        }
+        _ => json!(plain(first)),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

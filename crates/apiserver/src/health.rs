@@ -1,0 +1,71 @@
+//! `/healthz`, `/livez`, `/readyz` and `/version`.
+
+use http::Response;
+use serde_json::json;
+
+use crate::body::Body;
+use crate::media::Encoding;
+use crate::query::Query;
+use crate::respond;
+use crate::server::State;
+
+/// The version of Kubernetes whose API this server speaks.
+pub const KUBERNETES_VERSION: &str = "1.36.2";
+
+/// The checks behind each endpoint. A server that answers at all has its store open and its
+/// definitions loaded: it does not listen before.
+const CHECKS: &[&str] = &["ping", "etcd", "poststarthook/crd-informer-synced"];
+
+/// Answers a health check, one of its parts, or all of them with `verbose`.
+pub fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
+    let (endpoint, part) = path.split_once('/').unwrap_or((path, ""));
+    if !part.is_empty() && !CHECKS.contains(&part) {
+        return respond::text(404, "404 page not found\n");
+    }
+    let stopping = endpoint == "readyz" && state.shutdown.is_cancelled();
+    if stopping {
+        return respond::text(500, "[-]shutdown failed: reason withheld\nreadyz check failed\n");
+    }
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    if query.raw("verbose").is_none() || !part.is_empty() {
+        return respond::text(200, "ok");
+    }
+    let mut text = String::new();
+    for check in CHECKS {
+        let outcome = if excluded.contains(check) { "excluded: ok" } else { "ok" };
+        text.push_str(&format!("[+]{check} {outcome}\n"));
+    }
+    text.push_str(&format!("{endpoint} check passed\n"));
+    respond::text(200, text)
+}
+
+/// `/version`.
+pub fn version() -> Response<Body> {
+    let mut numbers = KUBERNETES_VERSION.split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let value = json!({
+        "major": major,
+        "minor": minor,
+        "emulationMajor": major,
+        "emulationMinor": minor,
+        "minCompatibilityMajor": major,
+        "minCompatibilityMinor": "35",
+        "gitVersion": format!("v{KUBERNETES_VERSION}+corvus-{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    });
+    respond::value(200, &value, Encoding::Json)
+}
+
+/// The architecture in Go's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

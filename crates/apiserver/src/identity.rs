@@ -1,0 +1,61 @@
+//! Who asks, and what they may do.
+
+mod authentication;
+mod authorization;
+
+pub use authentication::{Authentication, Tokens, user_of_certificate};
+pub use authorization::{Attributes, Decision, authorize};
+
+use std::collections::BTreeMap;
+
+/// The group of cluster administrators, who may do everything.
+pub const MASTERS: &str = "system:masters";
+/// The group of everyone who has proven who they are.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of everyone who has not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The name of those who present nothing.
+pub const ANONYMOUS: &str = "system:anonymous";
+
+/// Who sends a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The uid, empty where there is none.
+    pub uid: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// What else the authenticator knows.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// A user in groups; everyone who has a name is also in `system:authenticated`.
+    pub fn new(name: &str, groups: &[&str]) -> Self {
+        let mut groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        Self { name: name.to_owned(), groups, ..Self::default() }
+    }
+
+    /// Who presents nothing.
+    pub fn anonymous() -> Self {
+        Self {
+            name: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    /// A cluster administrator.
+    pub fn admin() -> Self {
+        Self::new("admin", &[MASTERS])
+    }
+
+    /// Whether the user is in a group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+}

@@ -1,0 +1,159 @@
+//! The listener: TLS 1.2 and 1.3, HTTP/1.1 and 2, client certificates, an orderly end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::identity::{User, user_of_certificate};
+use crate::server::{ApiServer, Error};
+
+/// Most connections at a time; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16_384;
+/// How long a client may take for its TLS handshake, and for the head of a request.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connections may take to end when the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a listener is set up.
+pub struct ListenerOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The serving certificate and those that sign it.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// The authority that signs client certificates.
+    pub client_authority: CertificateDer<'static>,
+}
+
+/// A bound socket that is not served yet.
+pub struct Listener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds the socket.
+    pub async fn bind(options: ListenerOptions) -> Result<Self, Error> {
+        let address = options.address;
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let acceptor = TlsAcceptor::from(Arc::new(tls(options)?));
+        Ok(Self { listener, acceptor, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`, then lets running requests end.
+    pub async fn serve(self, server: ApiServer, shutdown: CancellationToken) {
+        let connections = TaskTracker::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    let (server, acceptor) = (server.clone(), self.acceptor.clone());
+                    let shutdown = shutdown.clone();
+                    connections.spawn(async move {
+                        connection(socket, acceptor, server, shutdown).await;
+                        drop(place);
+                    });
+                }
+                // Out of file descriptors, most likely: the next accept may work.
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        connections.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
+            tracing::warn!("connections were cut off at the end");
+        }
+    }
+}
+
+fn tls(options: ListenerOptions) -> Result<rustls::ServerConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(options.client_authority).map_err(Error::Certificate)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| Error::Option(format!("client certificates: {error}")))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Certificate)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(options.certificates, options.key)
+        .map_err(Error::Certificate)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+async fn connection(
+    socket: TcpStream,
+    acceptor: TlsAcceptor,
+    server: ApiServer,
+    shutdown: CancellationToken,
+) {
+    // Small answers must not wait for more to send.
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "setting TCP_NODELAY");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificate: Option<Arc<User>> = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| user_of_certificate(chain.first()?))
+        .map(Arc::new);
+    let service = service_fn(move |request| {
+        let (server, certificate) = (server.clone(), certificate.clone());
+        async move { Ok::<_, std::convert::Infallible>(server.handle(request, certificate).await) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
+    let running = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(running);
+    let outcome = tokio::select! {
+        outcome = &mut running => outcome,
+        () = shutdown.cancelled() => {
+            running.as_mut().graceful_shutdown();
+            running.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,178 @@
+//! The server: its state, and the tower service around it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{Request, Response};
+use model::Status;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Plugins;
+use crate::allocate::Allocator;
+use crate::body::Body;
+use crate::catalog::Catalog;
+use crate::identity::{Authentication, User};
+use crate::metrics::Metrics;
+use crate::openapi::Documents;
+use crate::{bootstrap, custom, dispatch, respond};
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// How a server is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Who may come in.
+    pub authentication: Authentication,
+    /// Admission plugins that are switched on.
+    pub admission: Plugins,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// The range cluster IPs of Services are taken from.
+    pub service_range: String,
+    /// The range node ports are taken from.
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// Address and port clients reach the server at: what the `kubernetes` Service points to.
+    pub advertise: Option<std::net::SocketAddr>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// An object every cluster has could not be made.
+    #[error("creating {what}")]
+    Bootstrap {
+        /// The object.
+        what: String,
+        /// Why.
+        source: Box<Status>,
+    },
+    /// A setting does not make sense.
+    #[error("{0}")]
+    Option(String),
+    /// The listener.
+    #[error("listening on {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The certificate or key of the listener.
+    #[error("serving certificate")]
+    Certificate(#[source] rustls::Error),
+}
+
+/// What the parts of the server share.
+pub(crate) struct State {
+    pub store: Arc<dyn Store>,
+    pub catalog: ArcSwap<Catalog>,
+    pub options: Options,
+    pub allocator: Allocator,
+    pub metrics: Metrics,
+    pub documents: Documents,
+    pub shutdown: CancellationToken,
+}
+
+/// A Kubernetes API server without a socket. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(crate) state: Arc<State>,
+}
+
+impl ApiServer {
+    /// Starts a server on a store: makes what every cluster has, serves the custom resources that
+    /// are defined there, and keeps serving until `shutdown`.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
+        let allocator =
+            Allocator::new(&options.service_range, options.node_ports.clone(), store.as_ref())
+                .map_err(Error::Option)?;
+        let state = Arc::new(State {
+            store,
+            catalog: ArcSwap::from_pointee(Catalog::built_in()),
+            allocator,
+            metrics: Metrics::default(),
+            documents: Documents::default(),
+            shutdown,
+            options,
+        });
+        bootstrap::run(&state).await?;
+        custom::load(&state)?;
+        tokio::spawn(custom::run(state.clone()));
+        Ok(Self { state })
+    }
+
+    /// The server as a tower service in which every request comes from `user`: what an in-process
+    /// client is built on.
+    pub fn service(&self, user: User) -> Service {
+        Service { server: self.clone(), user: Some(Arc::new(user)) }
+    }
+
+    /// Answers one request. `certificate` is the user of a verified client certificate, or the fixed
+    /// user of an in-process client.
+    pub async fn handle<B>(
+        &self,
+        request: Request<B>,
+        certificate: Option<Arc<User>>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::fmt::Display,
+    {
+        let outcome = dispatch::handle(self.state.clone(), request, certificate.as_deref());
+        // A panic in one request ends that one only.
+        match AssertUnwindSafe(outcome).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                tracing::error!("a request panicked");
+                respond::status(&Status::internal("the server hit a defect; see its log"))
+            }
+        }
+    }
+
+    /// The store behind the server.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.state.store
+    }
+}
+
+/// The server as a tower service, for requests of one user.
+#[derive(Clone)]
+pub struct Service {
+    server: ApiServer,
+    user: Option<Arc<User>>,
+}
+
+impl<B> tower::Service<Request<B>> for Service
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (server, user) = (self.server.clone(), self.user.clone());
+        Box::pin(async move { Ok(server.handle(request, user).await) })
+    }
+}

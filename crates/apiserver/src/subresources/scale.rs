@@ -1,0 +1,192 @@
+//! `scale`: the replicas of an object, whatever its kind.
+
+use http::Response;
+use model::{FieldError, FieldPath, GroupVersionKind, Status, object};
+use patch::JsonPatch;
+use schema::Schema;
+use serde_json::{Map, Value, json};
+
+use crate::body::Body;
+use crate::catalog::Definition;
+use crate::context::Context;
+use crate::write::{Kept, Update, decode_body, decode_value, update_object};
+use crate::{envelope, media, respond};
+
+/// Where a kind keeps its replicas.
+struct Paths {
+    spec: Vec<String>,
+    status: Vec<String>,
+    selector: Option<Vec<String>>,
+}
+
+impl Paths {
+    fn of(definition: &Definition) -> Self {
+        let split = |path: &str| path.split('.').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        if let Some(scale) = definition.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+            return Self {
+                spec: split(&scale.spec_replicas),
+                status: split(&scale.status_replicas),
+                selector: scale.selector.as_deref().map(split),
+            };
+        }
+        Self { spec: split("spec.replicas"), status: split("status.replicas"), selector: None }
+    }
+}
+
+fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, name| value.get(name))
+}
+
+fn set(value: &mut Value, path: &[String], new: Value) {
+    let Some((last, parents)) = path.split_last() else { return };
+    let mut place = value;
+    for name in parents {
+        place = object::child_mut(place, name).entry(name.clone()).or_insert(Value::Null);
+    }
+    if !place.is_object() {
+        *place = Value::Object(Map::new());
+    }
+    if let Some(members) = place.as_object_mut() {
+        members.insert(last.clone(), new);
+    }
+}
+
+/// The Scale of an object.
+fn scale_of(definition: &Definition, value: &Value) -> Value {
+    let paths = Paths::of(definition);
+    let number = |path: &[String]| at(value, path).and_then(Value::as_i64).unwrap_or(0);
+    let mut metadata = json!({
+        "name": object::name(value),
+        "uid": object::uid(value),
+        "resourceVersion": object::resource_version(value),
+        "creationTimestamp": object::text(value, &["metadata", "creationTimestamp"]),
+    });
+    if !object::namespace(value).is_empty() {
+        metadata["namespace"] = json!(object::namespace(value));
+    }
+    let mut status = json!({"replicas": number(&paths.status)});
+    let selector = match &paths.selector {
+        Some(path) => at(value, path).and_then(Value::as_str).unwrap_or_default().to_owned(),
+        None => selector_text(value),
+    };
+    if !selector.is_empty() {
+        status["selector"] = json!(selector);
+    }
+    let replicas = number(&paths.spec);
+    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": spec,
+        "status": status,
+    })
+}
+
+/// The selector of a built-in workload in its query-string form.
+fn selector_text(value: &Value) -> String {
+    let Some(selector) = object::at(value, &["spec", "selector"]) else { return String::new() };
+    if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
+        return model::LabelSelector::from_object(Some(selector))
+            .map(|selector| selector.to_string())
+            .unwrap_or_default();
+    }
+    let labels = selector.as_object().into_iter().flatten();
+    labels.filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?))).collect::<Vec<_>>().join(",")
+}
+
+fn kind() -> GroupVersionKind {
+    GroupVersionKind::new("autoscaling", "v1", "Scale")
+}
+
+fn schema() -> Schema {
+    Schema::built_in("autoscaling", "v1", "Scale").unwrap_or_else(Schema::any)
+}
+
+/// `GET` of the scale.
+pub fn get(context: &Context) -> Result<Response<Body>, Status> {
+    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
+    let entry = context.state.store.get(&key).ok_or_else(|| context.not_found())?;
+    let value = envelope::decode(&entry)?;
+    let scale = scale_of(&context.definition, &value);
+    Ok(respond::value(200, &scale, context.accept.encoding))
+}
+
+/// `PUT` of the scale.
+pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
+    let scale = decode_body(context, &kind(), &schema(), false)?;
+    let name = object::name(&scale);
+    if name != context.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            context.name()
+        )));
+    }
+    write(context, &|_| Ok(scale.clone())).await
+}
+
+/// `PATCH` of the scale.
+pub async fn patch(context: &Context) -> Result<Response<Body>, Status> {
+    let media_type = media::content_type(&context.headers).to_owned();
+    let change = |current: &Value| -> Result<Value, Status> {
+        let body = || -> Result<Value, Status> {
+            serde_json::from_slice(&context.body)
+                .map_err(|error| Status::bad_request(error.to_string()))
+        };
+        let mut new = current.clone();
+        match media_type.as_str() {
+            "application/json-patch+json" => {
+                new = JsonPatch::parse(&context.body)
+                    .and_then(|patch| patch.apply(current))
+                    .map_err(|error| Status::bad_request(error.to_string()))?;
+            }
+            "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                patch::merge_patch(&mut new, &body()?);
+            }
+            "application/apply-patch+yaml" => {
+                let config = crate::write::yaml_to_value(&context.body)?;
+                patch::merge_patch(&mut new, &config);
+            }
+            _ => return Err(media::unsupported()),
+        }
+        let text = serde_json::to_vec(&new).map_err(Status::internal)?;
+        decode_value(context, &kind(), &schema(), false, new, &text)
+    };
+    write(context, &change).await
+}
+
+async fn write(
+    context: &Context,
+    change: &(dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
+) -> Result<Response<Body>, Status> {
+    let definition = context.definition.clone();
+    let paths = Paths::of(&definition);
+    let apply = |live: &Value| -> Result<Value, Status> {
+        let scale = change(&scale_of(&definition, live))?;
+        let replicas = object::number(&scale, &["spec", "replicas"]).unwrap_or(0);
+        if replicas < 0 {
+            let path = FieldPath::new("spec.replicas");
+            let why = "must be greater than or equal to 0";
+            let error = FieldError::invalid(&path, replicas, why);
+            return Err(Status::invalid("autoscaling", "Scale", context.name(), &[error]));
+        }
+        let mut new = live.clone();
+        set(&mut new, &paths.spec, json!(replicas));
+        let metadata = object::metadata_mut(&mut new);
+        for name in ["uid", "resourceVersion"] {
+            if let Some(value) = object::at(&scale, &["metadata", name]) {
+                metadata.insert(name.to_owned(), value.clone());
+            }
+        }
+        Ok(new)
+    };
+    let update = Update { subresource: "scale", applied: false, versioned: false };
+    let Some(outcome) = update_object(context, &update, &apply).await? else {
+        return Err(context.not_found());
+    };
+    let value = match outcome.kept {
+        Kept::Entry(entry) => envelope::decode(&entry)?,
+        Kept::Value(value) => *value,
+    };
+    Ok(respond::value(200, &scale_of(&definition, &value), context.accept.encoding))
+}

@@ -1,0 +1,177 @@
+//! Tables: what `kubectl get` prints.
+//!
+//! The columns of built-in kinds come from a generated table, their cells from crate `kinds`; a custom
+//! resource brings both as JSON paths.
+
+use jiff::Timestamp;
+use model::{Status, object};
+use serde_json::{Value, json};
+
+use crate::catalog::Definition;
+use crate::context::Context;
+use crate::query::Query;
+use crate::verbs::metadata_only;
+
+/// What of its object each row carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Include {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+impl Include {
+    /// `includeObject`.
+    pub fn of(query: &Query) -> Result<Self, Status> {
+        match query.get("includeObject") {
+            None | Some("Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: \"{other}\": must be 'Metadata', 'Object', 'None', or empty"
+            ))),
+        }
+    }
+}
+
+/// The words upstream's schema has for a name and a creation time.
+const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
+/// The columns of a resource.
+fn columns(definition: &Definition) -> Value {
+    if let Some(custom) = &definition.custom {
+        return custom.columns();
+    }
+    match kinds::columns(&definition.gvr.group, &definition.gvr.version, &definition.gvr.resource)
+    {
+        Some(columns) => Value::Array(
+            columns
+                .iter()
+                .map(|column| {
+                    json!({
+                        "name": column.name,
+                        "type": column.kind,
+                        "format": column.format,
+                        "description": describe(column),
+                        "priority": column.priority,
+                    })
+                })
+                .collect(),
+        ),
+        None => json!([
+            {"name": "Name", "type": "string", "format": "name", "description": NAME, "priority": 0},
+            {"name": "Created At", "type": "date", "format": "", "description": CREATED, "priority": 0},
+        ]),
+    }
+}
+
+/// What a column is about. Only the generic columns are described.
+fn describe(column: &kinds::Column) -> &'static str {
+    match (column.format, column.name) {
+        ("name", _) => NAME,
+        (_, "Age" | "Created At") => CREATED,
+        _ => "",
+    }
+}
+
+fn cells(definition: &Definition, value: &Value, now: Timestamp) -> Vec<Value> {
+    if let Some(custom) = &definition.custom {
+        return custom.cells(value, now);
+    }
+    match definition.behaviour().cells {
+        Some(cells) => cells(value, now),
+        None => vec![
+            json!(object::name(value)),
+            json!(object::text(value, &["metadata", "creationTimestamp"])),
+        ],
+    }
+}
+
+fn row(
+    definition: &Definition,
+    version: &str,
+    include: Include,
+    value: Value,
+    now: Timestamp,
+) -> Value {
+    let cells = cells(definition, &value, now);
+    let object = match include {
+        Include::None => json!(null),
+        Include::Metadata => metadata_only(&value, version),
+        Include::Object => value,
+    };
+    json!({"cells": cells, "object": object})
+}
+
+fn table(version: &str, metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
+    json!({
+        "kind": "Table",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": metadata,
+        "columnDefinitions": columns,
+        "rows": rows,
+    })
+}
+
+/// A table of one object.
+pub fn one(context: &Context, version: &str, value: Value) -> Result<Value, Status> {
+    let include = Include::of(&context.query)?;
+    let now = (context.state.options.clock)();
+    let metadata = json!({"resourceVersion": object::resource_version(&value)});
+    let rows = vec![row(&context.definition, version, include, value, now)];
+    Ok(table(version, metadata, columns(&context.definition), rows))
+}
+
+/// A table of a list.
+pub fn many(
+    context: &Context,
+    version: &str,
+    metadata: Value,
+    items: Vec<Value>,
+) -> Result<Value, Status> {
+    let include = Include::of(&context.query)?;
+    let now = (context.state.options.clock)();
+    let rows = items
+        .into_iter()
+        .map(|item| row(&context.definition, version, include, item, now))
+        .collect();
+    Ok(table(version, metadata, columns(&context.definition), rows))
+}
+
+/// A table of one object in a watch: only the first event names the columns.
+pub fn event(
+    definition: &Definition,
+    version: &str,
+    include: Include,
+    value: Value,
+    with_columns: bool,
+    now: Timestamp,
+) -> Value {
+    let metadata = json!({"resourceVersion": object::resource_version(&value)});
+    let columns = if with_columns { columns(definition) } else { json!(null) };
+    table(version, metadata, columns, vec![row(definition, version, include, value, now)])
+}
+
+/// A bookmark in a watch of tables: a row of blank cells.
+pub fn bookmark(
+    definition: &Definition,
+    version: &str,
+    include: Include,
+    value: Value,
+    with_columns: bool,
+) -> Value {
+    let metadata = json!({"resourceVersion": object::resource_version(&value)});
+    let all = columns(definition);
+    let blank = vec![json!(""); all.as_array().map_or(0, Vec::len)];
+    let object = match include {
+        Include::None => json!(null),
+        Include::Metadata => metadata_only(&value, version),
+        Include::Object => value,
+    };
+    let columns = if with_columns { all } else { json!(null) };
+    table(version, metadata, columns, vec![json!({"cells": blank, "object": object})])
+}

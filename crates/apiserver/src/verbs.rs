@@ -1,0 +1,17 @@
+//! The verbs, one file each.
+
+mod create;
+mod delete;
+mod get;
+mod list;
+mod patch;
+mod update;
+mod watch;
+
+pub use create::create;
+pub use delete::{DeleteOptions, delete, delete_collection, delete_object};
+pub use get::{get, metadata_only};
+pub use list::list;
+pub use patch::patch;
+pub use update::{answer, update};
+pub use watch::watch;

@@ -1,0 +1,143 @@
+//! `create`.
+
+use http::Response;
+use model::{Reason, Status, object};
+use serde_json::{Value, json};
+use store::{Change, Error, Expect, Write};
+
+use super::get::{render, render_value};
+use crate::admission::{self, Operation};
+use crate::body::Body;
+use crate::context::Context;
+use crate::subresources::review;
+use crate::write::{
+    Kept, Versions, canonical, default_object, encode_object, random_suffix, reset_fields,
+    store_error, validate_create,
+};
+
+/// How often a generated name is tried, as upstream.
+const GENERATED_NAME_ATTEMPTS: usize = 8;
+
+/// `POST` to a collection.
+pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
+    if let Some(answer) = review(context) {
+        return answer;
+    }
+    let object = context.definition.decode(context)?;
+    match create_object(context, object).await? {
+        Kept::Entry(entry) => render(context, 201, &entry),
+        Kept::Value(value) => render_value(context, 201, *value),
+    }
+}
+
+/// Makes a new object.
+pub async fn create_object(context: &Context, mut object: Value) -> Result<Kept, Status> {
+    place(context, &mut object)?;
+    if !object::resource_version(&object).is_empty() {
+        let mut status =
+            Status::internal("resourceVersion should not be set on objects to be created");
+        "resourceVersion should not be set on objects to be created"
+            .clone_into(&mut status.message);
+        (status.reason, status.details) = (String::new(), None);
+        return Err(status);
+    }
+    let generate = object::text(&object, &["metadata", "generateName"]).to_owned();
+    let generated = object::name(&object).is_empty() && !generate.is_empty();
+    for _ in 0..GENERATED_NAME_ATTEMPTS {
+        let mut attempt = object.clone();
+        if generated {
+            object::metadata_mut(&mut attempt)
+                .insert("name".to_owned(), random_suffix(&generate).into());
+        }
+        match store_new(context, attempt).await {
+            Err(status) if generated && status.reason == Reason::AlreadyExists.as_str() => {}
+            outcome => return outcome,
+        }
+    }
+    Err(context.conflict("no free name was found for generateName; try again"))
+}
+
+/// The object's namespace must be the path's.
+pub fn place(context: &Context, object: &mut Value) -> Result<(), Status> {
+    let namespace = context.namespace().to_owned();
+    let own = object::namespace(object);
+    if own.is_empty() {
+        if context.definition.namespaced() {
+            object::metadata_mut(object).insert("namespace".to_owned(), namespace.into());
+        }
+        return Ok(());
+    }
+    if own == namespace {
+        return Ok(());
+    }
+    Err(Status::bad_request(
+        "the namespace of the provided object does not match the namespace sent on the request",
+    ))
+}
+
+async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status> {
+    let definition = &context.definition;
+    let metadata = object::metadata_mut(&mut object);
+    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        metadata.remove(name);
+    }
+    metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".to_owned(), context.now().into());
+    default_object(definition, &mut object);
+    definition.behaviour().before_create(&mut object);
+    admission::mutate(context, Operation::Create, "", &mut object, None).await?;
+    canonical(definition, &mut object);
+    let errors = validate_create(context, &object);
+    if !errors.is_empty() {
+        return Err(context.invalid(object::name(&object), &errors));
+    }
+    admission::validate(context, Operation::Create, "", &object, None).await?;
+    let dry_run = context.dry_run()?;
+    let reserved = context.state.allocator.reserve(definition, &mut object, None, dry_run)?;
+    let reset = reset_fields(definition, "")?;
+    let (manager, now) = (context.field_manager()?, context.now());
+    let write = patch::Write {
+        manager: &manager,
+        subresource: "",
+        now: &now,
+        versions: &Versions(context),
+        reset_fields: &reset,
+    };
+    let tracked = if context.apply {
+        patch::finish_apply(&write, None, &mut object)
+    } else {
+        patch::track_update(&write, None, &mut object)
+    };
+    tracked.map_err(Status::internal)?;
+    let name = object::name(&object).to_owned();
+    let key = definition.key(context.path.namespace.as_deref(), &name);
+    if dry_run {
+        if let Some(there) = context.state.store.get(&key) {
+            return Err(exists(context, &name, Some(&there)));
+        }
+        return Ok(Kept::Value(Box::new(object)));
+    }
+    let change = Change::Put(encode_object(definition, &object)?);
+    match context.state.store.commit(Write { key, expect: Expect::Absent, change }).await {
+        Ok(entry) => {
+            reserved.keep();
+            admission::written(context, &json!(null), &entry, false);
+            Ok(Kept::Entry(entry))
+        }
+        Err(Error::Conflict { current, .. }) => Err(exists(context, &name, current.as_deref())),
+        Err(other) => Err(store_error(&other)),
+    }
+}
+
+/// 409; worded differently where the name is free as soon as a deletion has ended.
+fn exists(context: &Context, name: &str, current: Option<&store::Entry>) -> Status {
+    let gvr = &context.definition.gvr;
+    let mut status = Status::already_exists(&gvr.group, &gvr.resource, name);
+    let deleting = current
+        .and_then(|entry| crate::envelope::decode(entry).ok())
+        .is_some_and(|object| object::is_deleting(&object));
+    if deleting {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
+}

@@ -1,0 +1,371 @@
+//! `delete` and `deletecollection`: preconditions, propagation, finalizers and grace.
+
+use http::Response;
+use model::{FieldError, FieldPath, Status, object};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::{Change, Entry, Error, Expect, Write};
+
+use super::get::{render, render_value};
+use crate::admission::{self, Operation};
+use crate::body::Body;
+use crate::catalog::Definition;
+use crate::context::{Context, timestamp};
+use crate::envelope;
+use crate::selection::Selection;
+use crate::write::{Kept, encode_object, store_error};
+use crate::{go_json, media, respond};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+const ATTEMPTS_MAX: usize = 50;
+
+/// `DeleteOptions`, from the body or the query.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    /// Seconds until a graceful end.
+    pub grace_period_seconds: Option<i64>,
+    /// What the object must be.
+    pub preconditions: Option<Preconditions>,
+    /// What becomes of its dependents.
+    pub propagation_policy: Option<String>,
+    /// The older form of the same.
+    pub orphan_dependents: Option<bool>,
+    /// Whether the deletion is only tried out.
+    pub dry_run: Option<Vec<String>>,
+}
+
+/// What an object must be for it to be deleted.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Preconditions {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Its version.
+    pub resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// The options of a request.
+    pub fn of(context: &Context) -> Result<Self, Status> {
+        let mut options = if context.body.is_empty() {
+            Self::default()
+        } else {
+            Self::parse(context)?
+        };
+        let query = &context.query;
+        if context.body.is_empty() {
+            options.grace_period_seconds = query.number("gracePeriodSeconds")?;
+            options.propagation_policy = query.get("propagationPolicy").map(str::to_owned);
+            options.orphan_dependents =
+                query.get("orphanDependents").map(|_| query.flag("orphanDependents"));
+        }
+        options.check()?;
+        Ok(options)
+    }
+
+    fn parse(context: &Context) -> Result<Self, Status> {
+        let value = match media::content_type(&context.headers) {
+            "application/json" => go_json::parse(&context.body, "DeleteOptions")?,
+            "application/yaml" => crate::write::yaml_to_value(&context.body)?,
+            _ => return Err(media::unsupported()),
+        };
+        let kind = object::text(&value, &["kind"]);
+        if !kind.is_empty() && kind != "DeleteOptions" {
+            return Err(Status::bad_request(format!(
+                "decoded object cannot be converted to DeleteOptions: kind is {kind}"
+            )));
+        }
+        serde_json::from_value(value).map_err(|error| Status::bad_request(error.to_string()))
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        let mut errors = Vec::new();
+        let path = FieldPath::new("propagationPolicy");
+        if self.propagation_policy.is_some() && self.orphan_dependents.is_some() {
+            let policy = self.propagation_policy.clone().unwrap_or_default();
+            errors.push(FieldError::invalid(
+                &path,
+                policy,
+                "orphanDependents and deletionPropagation cannot be both set",
+            ));
+        }
+        if let Some(policy) = &self.propagation_policy
+            && !["Background", "Foreground", "Orphan"].contains(&policy.as_str())
+        {
+            errors.push(FieldError::not_supported(
+                &path,
+                policy.as_str(),
+                &["Background", "Foreground", "Orphan", "nil"],
+            ));
+        }
+        for value in self.dry_run.iter().flatten().filter(|value| *value != "All") {
+            let path = FieldPath::new("dryRun");
+            errors.push(FieldError::not_supported(&path, value.as_str(), &["All"]));
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors))
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run.iter().flatten().any(|value| value == "All")
+    }
+
+    /// `Orphan`, `Foreground`, `Background`, or nothing.
+    fn policy(&self) -> Option<&str> {
+        match (&self.propagation_policy, self.orphan_dependents) {
+            (Some(policy), _) => Some(policy),
+            (None, Some(true)) => Some("Orphan"),
+            (None, Some(false)) => Some("Background"),
+            (None, None) => None,
+        }
+    }
+}
+
+/// What a deletion came to.
+pub struct Deleted {
+    kept: Kept,
+    /// Whether the object is there no more.
+    gone: bool,
+}
+
+/// `DELETE` of one object.
+pub async fn delete(context: &Context) -> Result<Response<Body>, Status> {
+    let options = DeleteOptions::of(context)?;
+    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
+    let deleted = delete_object(context, &key, &options).await?;
+    let returns_object = context.definition.behaviour().delete_returns_object;
+    if deleted.gone && !returns_object {
+        let value = match &deleted.kept {
+            Kept::Entry(entry) => envelope::decode(entry)?,
+            Kept::Value(value) => (**value).clone(),
+        };
+        return Ok(respond::value(200, &success(context, &value), context.accept.encoding));
+    }
+    match deleted.kept {
+        Kept::Entry(entry) => render(context, 200, &entry),
+        Kept::Value(value) => render_value(context, 200, *value),
+    }
+}
+
+fn success(context: &Context, value: &Value) -> Value {
+    let gvr = &context.definition.gvr;
+    let mut details = json!({
+        "name": object::name(value),
+        "kind": gvr.resource,
+        "uid": object::uid(value),
+    });
+    if !gvr.group.is_empty() {
+        details["group"] = json!(gvr.group);
+    }
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    })
+}
+
+/// `DELETE` of a collection: every selected object, each as if it were deleted alone.
+pub async fn delete_collection(context: &Context) -> Result<Response<Body>, Status> {
+    let options = DeleteOptions::of(context)?;
+    let selection = Selection::of(context)?;
+    let page = super::list::page(context, &selection)?;
+    let mut items = Vec::with_capacity(page.entries.len());
+    for entry in &page.entries {
+        match delete_object(context, entry.key(), &options).await {
+            Ok(deleted) => items.push(match deleted.kept {
+                Kept::Entry(entry) => envelope::decode(&entry)?,
+                Kept::Value(value) => *value,
+            }),
+            // Somebody else has deleted it in the meantime.
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let custom = context.definition.custom.is_some();
+    for item in &mut items {
+        context.definition.present(item);
+        if !custom && let Some(members) = item.as_object_mut() {
+            members.remove("kind");
+            members.remove("apiVersion");
+        }
+    }
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if custom {
+        metadata["continue"] = json!("");
+    }
+    let list = json!({
+        "kind": context.definition.list_kind,
+        "apiVersion": context.definition.kind.api_version(),
+        "metadata": metadata,
+        "items": items,
+    });
+    Ok(respond::value(200, &list, context.accept.encoding))
+}
+
+/// Deletes what is at a key, or begins to.
+pub async fn delete_object(
+    context: &Context,
+    key: &std::sync::Arc<str>,
+    options: &DeleteOptions,
+) -> Result<Deleted, Status> {
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(entry) = context.state.store.get(key) else {
+            let gvr = &context.definition.gvr;
+            let (_, name) = envelope::name_of(key);
+            return Err(Status::not_found(&gvr.group, &gvr.resource, name));
+        };
+        let mut live = envelope::decode(&entry)?;
+        context.definition.present(&mut live);
+        check_preconditions(context, options, &live)?;
+        admission::validate(context, Operation::Delete, "", &live, Some(&live)).await?;
+        let plan = plan(&context.definition, options, &live, (context.state.options.clock)());
+        if options.is_dry_run() || context.dry_run()? {
+            return Ok(Deleted { gone: plan.is_none(), kept: Kept::Value(Box::new(live)) });
+        }
+        match carry_out(context, &entry, &live, plan).await? {
+            Some(deleted) => return Ok(deleted),
+            None => tokio::task::yield_now().await,
+        }
+    }
+    Err(crate::write::modified(context))
+}
+
+/// What a deletion makes of an object: `None` where it goes at once, else what it becomes until its
+/// finalizers and its grace are over. Pure.
+fn plan(
+    definition: &Definition,
+    options: &DeleteOptions,
+    live: &Value,
+    now: jiff::Timestamp,
+) -> Option<Value> {
+    let finalizers = finalizers_after(definition, options.policy(), live);
+    let grace = grace_period(definition, options, live);
+    let mut new = live.clone();
+    let waits = !finalizers.is_empty() || grace > 0 || has_spec_finalizers(live);
+    if !waits {
+        return None;
+    }
+    let metadata = object::metadata_mut(&mut new);
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    } else {
+        metadata.insert("finalizers".to_owned(), json!(finalizers));
+    }
+    if !object::is_deleting(live) {
+        let generation = object::generation(live);
+        if generation > 0 {
+            metadata.insert("generation".to_owned(), json!(generation + 1));
+        }
+    }
+    let sooner = object::number(live, &["metadata", "deletionGracePeriodSeconds"])
+        .is_none_or(|old| grace < old);
+    if !object::is_deleting(live) || sooner {
+        let end = now + std::time::Duration::from_secs(grace.max(0) as u64);
+        metadata.insert("deletionTimestamp".to_owned(), timestamp(end).into());
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+    }
+    if object::text(live, &["kind"]) == "Namespace" {
+        metadata.remove("deletionGracePeriodSeconds");
+        object::child_mut(&mut new, "status").insert("phase".to_owned(), "Terminating".into());
+    }
+    Some(new)
+}
+
+fn has_spec_finalizers(live: &Value) -> bool {
+    object::text(live, &["kind"]) == "Namespace"
+        && !object::list(live, &["spec", "finalizers"]).is_empty()
+}
+
+/// The finalizers an object has once its deletion has begun.
+fn finalizers_after(definition: &Definition, policy: Option<&str>, live: &Value) -> Vec<String> {
+    let mut finalizers: Vec<String> = object::finalizers(live).map(str::to_owned).collect();
+    let gvr = &definition.gvr;
+    // As upstream: these orphan their dependents unless told otherwise.
+    let orphans = matches!(
+        (gvr.group.as_str(), gvr.resource.as_str()),
+        ("", "replicationcontrollers") | ("batch", "jobs")
+    );
+    let policy = policy.or_else(|| {
+        let has = |name: &str| finalizers.iter().any(|f| f == name);
+        (orphans && !has(FOREGROUND) && !has(ORPHAN)).then_some("Orphan")
+    });
+    if let Some(policy) = policy {
+        finalizers.retain(|finalizer| finalizer != ORPHAN && finalizer != FOREGROUND);
+        match policy {
+            "Orphan" => finalizers.push(ORPHAN.to_owned()),
+            "Foreground" => finalizers.push(FOREGROUND.to_owned()),
+            _ => {}
+        }
+    }
+    finalizers
+}
+
+fn grace_period(definition: &Definition, options: &DeleteOptions, live: &Value) -> i64 {
+    let Some(default) = definition.behaviour().grace_period_seconds else { return 0 };
+    let own = default(live);
+    if own == 0 {
+        return 0;
+    }
+    options.grace_period_seconds.unwrap_or(own).max(0)
+}
+
+fn check_preconditions(
+    context: &Context,
+    options: &DeleteOptions,
+    live: &Value,
+) -> Result<(), Status> {
+    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+    let gvr = &context.definition.gvr;
+    let refuse = |what: &str, wanted: &str, found: &str| {
+        Err(Status::conflict(
+            &gvr.group,
+            &gvr.resource,
+            object::name(live),
+            &format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            ),
+        ))
+    };
+    let (uid, version) = (object::uid(live), object::resource_version(live));
+    match preconditions {
+        Preconditions { uid: Some(wanted), .. } if wanted != uid => refuse("UID", wanted, uid),
+        Preconditions { resource_version: Some(wanted), .. } if wanted != version => {
+            refuse("ResourceVersion", wanted, version)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Stores what a deletion makes of an object; `None` where somebody was faster.
+async fn carry_out(
+    context: &Context,
+    entry: &Entry,
+    live: &Value,
+    plan: Option<Value>,
+) -> Result<Option<Deleted>, Status> {
+    let gone = plan.is_none();
+    let new = plan.unwrap_or_else(|| live.clone());
+    if !gone && new == *live {
+        return Ok(Some(Deleted { kept: Kept::Value(Box::new(new)), gone }));
+    }
+    let document = encode_object(&context.definition, &new)?;
+    let write = Write {
+        key: entry.key().clone(),
+        expect: Expect::Revision(entry.revision()),
+        change: if gone { Change::Delete(document) } else { Change::Put(document) },
+    };
+    match context.state.store.commit(write).await {
+        Ok(stored) => {
+            admission::written(context, live, &stored, gone);
+            Ok(Some(Deleted { kept: Kept::Entry(stored), gone }))
+        }
+        Err(Error::Conflict { .. }) => Ok(None),
+        Err(other) => Err(store_error(&other)),
+    }
+}

@@ -1,0 +1,71 @@
+//! `get`, and the shape in which any verb answers with one object.
+
+use http::Response;
+use model::{Status, object};
+use serde_json::{Value, json};
+use store::Entry;
+
+use crate::body::Body;
+use crate::context::Context;
+use crate::media::{Encoding, Shape};
+use crate::{envelope, respond, table};
+
+/// `GET` of one object.
+pub fn get(context: &Context) -> Result<Response<Body>, Status> {
+    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
+    let entry = context.state.store.get(&key).ok_or_else(|| context.not_found())?;
+    check_version(context)?;
+    render(context, 200, &entry)
+}
+
+/// A `resourceVersion` in a get must be a number that has happened.
+fn check_version(context: &Context) -> Result<(), Status> {
+    let Some(text) = context.query.get("resourceVersion") else { return Ok(()) };
+    let wanted = super::list::parse_version(text)?;
+    super::list::check_not_ahead(wanted, context.state.store.revision())
+}
+
+/// Answers with a stored object: the stored bytes themselves where that is what is asked for.
+pub fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Body>, Status> {
+    let accept = context.accept;
+    let definition = &context.definition;
+    let stored = definition.storage_version == definition.kind.api_version();
+    if accept.shape == Shape::Object && accept.encoding == Encoding::Json && stored {
+        return Ok(respond::bytes(code, "application/json", entry.bytes().clone()));
+    }
+    render_value(context, code, envelope::decode(entry)?)
+}
+
+/// Answers with an object.
+pub fn render_value(
+    context: &Context,
+    code: u16,
+    mut value: Value,
+) -> Result<Response<Body>, Status> {
+    context.definition.present(&mut value);
+    let encoding = context.accept.encoding;
+    let shaped = match context.accept.shape {
+        Shape::Object | Shape::AggregatedDiscovery(_) => value,
+        Shape::Table(version) => table::one(context, version, value)?,
+        Shape::Metadata(version) => metadata_only(&value, version),
+        Shape::MetadataList(_) => return Err(not_a_list()),
+    };
+    Ok(respond::value(code, &shaped, encoding))
+}
+
+fn not_a_list() -> Status {
+    Status::new(
+        model::Reason::NotAcceptable,
+        "you requested PartialObjectMetadataList, but the requested object is not a list",
+    )
+}
+
+/// An object with nothing but its metadata.
+pub fn metadata_only(value: &Value, version: &str) -> Value {
+    let metadata = object::metadata(value).cloned().unwrap_or_default();
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": metadata,
+    })
+}

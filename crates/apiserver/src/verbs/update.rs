@@ -1,0 +1,94 @@
+//! `update`: replacing an object.
+
+use http::Response;
+use model::{FieldError, FieldPath, Status, object};
+use serde_json::Value;
+
+use super::create::{create_object, place};
+use super::get::{render, render_value};
+use crate::body::Body;
+use crate::context::Context;
+use crate::identity::{Attributes, Decision, authorize};
+use crate::write::{Kept, Outcome, Update, update_object};
+
+/// `PUT` of one object, or of its status.
+pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
+    let mut object = context.definition.decode(context)?;
+    place(context, &mut object)?;
+    check_name(context, &mut object)?;
+    let version = object::resource_version(&object);
+    let versioned = !version.is_empty() && version != "0";
+    let subresource = context.subresource().to_owned();
+    let update = Update { subresource: &subresource, applied: false, versioned };
+    let change = |_: &Value| Ok(object.clone());
+    match update_object(context, &update, &change).await? {
+        Some(Outcome { kept }) => answer(context, 200, kept),
+        None => create_instead(context, object).await,
+    }
+}
+
+/// Answers with what is there after a write.
+pub fn answer(context: &Context, code: u16, kept: Kept) -> Result<Response<Body>, Status> {
+    match kept {
+        Kept::Entry(entry) => render(context, code, &entry),
+        Kept::Value(value) => render_value(context, code, *value),
+    }
+}
+
+/// The object's name must be the path's.
+fn check_name(context: &Context, object: &mut Value) -> Result<(), Status> {
+    let (own, wanted) = (object::name(object), context.name());
+    if own.is_empty() {
+        let error = FieldError::required(&FieldPath::new("metadata.name"), "name must be provided");
+        tracing::trace!(%error, "an update without a name");
+        return Err(Status::bad_request(
+            "the name of the object () does not match the name on the URL (".to_owned()
+                + wanted
+                + ")",
+        ));
+    }
+    if own != wanted {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({wanted})"
+        )));
+    }
+    Ok(())
+}
+
+/// A PUT to a name that does not exist: created for the kinds that allow it, 404 for the rest.
+async fn create_instead(context: &Context, mut object: Value) -> Result<Response<Body>, Status> {
+    let allowed = context.definition.behaviour().create_on_update;
+    if !allowed || context.path.subresource.is_some() {
+        return Err(context.not_found());
+    }
+    let uid = object::uid(&object);
+    if !uid.is_empty() {
+        return Err(context.conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: "
+        )));
+    }
+    may_create(context)?;
+    object::metadata_mut(&mut object).remove("resourceVersion");
+    answer(context, 201, create_object(context, object).await?)
+}
+
+/// Creating through another verb asks for the right to create.
+pub fn may_create(context: &Context) -> Result<(), Status> {
+    let gvr = &context.definition.gvr;
+    let attributes = Attributes {
+        verb: "create".to_owned(),
+        group: gvr.group.clone(),
+        resource: gvr.resource.clone(),
+        namespace: context.namespace().to_owned(),
+        name: context.name().to_owned(),
+        ..Attributes::default()
+    };
+    if authorize(context.state.store.as_ref(), &context.user, &attributes) == Decision::NoOpinion {
+        let why = format!(
+            "User \"{}\" cannot create resource \"{}\" in API group \"{}\"",
+            context.user.name, gvr.resource, gvr.group
+        );
+        return Err(Status::forbidden(&gvr.group, &gvr.resource, context.name(), &why));
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The write pipeline every writing verb goes through.
+//!
+//! ```text
+//! body -> parse -> (verb makes the new object) -> default -> prepare -> admit -> validate
+//!      -> track fields -> store, and again from the current object where somebody was faster
+//! ```
+
+mod decode;
+mod metadata;
+mod store_object;
+mod update;
+
+pub use decode::{decode_body, decode_value, is_yaml, yaml_to_value};
+pub use metadata::{check_metadata, check_metadata_update, random_suffix};
+pub use store_object::{encode_object, store_error};
+pub use update::{Kept, Outcome, Update, modified, update_object};
+
+use model::{FieldError, Status};
+use patch::FieldSet;
+use schema::Schema;
+use serde_json::Value;
+
+use crate::catalog::Definition;
+use crate::context::Context;
+
+/// Fills in what the client left out, and brings a built-in object into the form it is stored in.
+pub fn default_object(definition: &Definition, object: &mut Value) {
+    if definition.custom.is_some() {
+        schema::default(&definition.schema, object);
+    } else {
+        (definition.behaviour().default)(object);
+    }
+}
+
+/// Brings a built-in object into the form upstream encodes: empty members that Go leaves out are
+/// left out, and those it always writes are there.
+pub fn canonical(definition: &Definition, object: &mut Value) {
+    if definition.custom.is_none() {
+        schema::encode(&definition.schema, object);
+    }
+}
+
+/// Everything that is wrong with a new object.
+pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
+    let definition = &context.definition;
+    let mut errors = check_metadata(definition, object);
+    if let Some(custom) = &definition.custom {
+        errors.extend(custom.validate(object, None));
+    } else {
+        errors.extend((definition.behaviour().validate_create)(object));
+    }
+    errors
+}
+
+/// Everything that is wrong with a changed object.
+pub fn validate_update(
+    context: &Context,
+    object: &Value,
+    old: &Value,
+    status: bool,
+) -> Vec<FieldError> {
+    let definition = &context.definition;
+    let mut errors = check_metadata_update(object, old);
+    if let Some(custom) = &definition.custom {
+        errors.extend(custom.validate(object, Some(old)));
+    } else if status {
+        errors.extend((definition.behaviour().validate_status)(object, old));
+    } else {
+        errors.extend((definition.behaviour().validate_update)(object, old));
+    }
+    errors
+}
+
+/// The schemas of a kind for field tracking.
+pub struct Versions<'a>(pub &'a Context);
+
+impl patch::Versions for Versions<'_> {
+    fn schema(&self, api_version: &str) -> Option<Schema> {
+        self.definition(api_version).map(|definition| definition.schema.clone())
+    }
+
+    fn convert(&self, object: &Value, api_version: &str) -> Option<Value> {
+        let definition = self.definition(api_version)?;
+        let mut converted = object.clone();
+        definition.present(&mut converted);
+        Some(converted)
+    }
+}
+
+impl Versions<'_> {
+    fn definition(&self, api_version: &str) -> Option<&Definition> {
+        let own = &self.0.definition;
+        if own.kind.api_version() == api_version {
+            return Some(own);
+        }
+        let version = model::GroupVersion::parse(api_version).ok()?;
+        if version.group != own.gvr.group {
+            return None;
+        }
+        self.0.catalog.get(&version.group, &version.version, &own.gvr.resource).map(AsRef::as_ref)
+    }
+}
+
+/// The fields a write through a subresource resets, which nobody comes to own by it.
+pub fn reset_fields(definition: &Definition, subresource: &str) -> Result<FieldSet, Status> {
+    definition.behaviour().reset_fields(subresource).map_or_else(
+        || Ok(FieldSet::default()),
+        |fields| FieldSet::parse(&fields).map_err(Status::internal),
+    )
+}
