@@ -56,7 +56,11 @@ impl Expression {
     pub fn compile(env: &Env, source: &str) -> Result<Self, cel::CompileError> {
         let program = env.compile(source)?;
         let roots = roots(program.references());
-        Ok(Self { source: source.to_owned(), program, roots })
+        Ok(Self {
+            source: source.to_owned(),
+            program,
+            roots,
+        })
     }
 
     /// The text it was compiled from.
@@ -75,8 +79,13 @@ impl Expression {
     }
 
     /// The raw value.
-    pub(crate) fn evaluate<'a>(&'a self, variables: &'a Activation<'a>) -> Result<cel::Value<'a>, EvalFailure> {
-        self.program.eval(variables).map_err(|error| self.failure(&error))
+    pub(crate) fn evaluate<'a>(
+        &'a self,
+        variables: &'a Activation<'a>,
+    ) -> Result<cel::Value<'a>, EvalFailure> {
+        self.program
+            .eval(variables)
+            .map_err(|error| self.failure(&error))
     }
 
     /// The value as JSON.
@@ -85,7 +94,10 @@ impl Expression {
         match cel_kube::to_json(&value) {
             Ok(cel_kube::Converted::Value(value)) => Ok(Evaluated::Value(value)),
             Ok(cel_kube::Converted::Omit) => Ok(Evaluated::Omit),
-            Err(error) => Err(EvalFailure::Failed { source_text: self.source.clone(), message: error.to_string() }),
+            Err(error) => Err(EvalFailure::Failed {
+                source_text: self.source.clone(),
+                message: error.to_string(),
+            }),
         }
     }
 
@@ -93,9 +105,15 @@ impl Expression {
         let source_text = self.source.clone();
         let message = error.message().to_owned();
         if is_pending(error) {
-            EvalFailure::Pending { source_text, message }
+            EvalFailure::Pending {
+                source_text,
+                message,
+            }
         } else {
-            EvalFailure::Failed { source_text, message }
+            EvalFailure::Failed {
+                source_text,
+                message,
+            }
         }
     }
 }
@@ -105,11 +123,18 @@ fn is_pending(error: &EvalError) -> bool {
     use cel::ErrorKind;
     matches!(
         error.kind(),
-        ErrorKind::NoSuchKey | ErrorKind::NoSuchField | ErrorKind::NoSuchAttribute | ErrorKind::IndexOutOfBounds
+        ErrorKind::NoSuchKey
+            | ErrorKind::NoSuchField
+            | ErrorKind::NoSuchAttribute
+            | ErrorKind::IndexOutOfBounds
     )
 }
 
 /// The variables among references.
 pub(crate) fn roots(references: &cel::References) -> BTreeSet<String> {
-    references.identifiers.iter().map(|identifier| identifier.name.clone()).collect()
+    references
+        .identifiers
+        .iter()
+        .map(|identifier| identifier.name.clone())
+        .collect()
 }

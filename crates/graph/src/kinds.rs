@@ -35,7 +35,9 @@ impl Definitions {
         const CHAIN_LIMIT: usize = 16;
         let mut schema = Arc::clone(schema);
         for _ in 0..CHAIN_LIMIT {
-            let Some(reference) = reference_of(&schema) else { return schema };
+            let Some(reference) = reference_of(&schema) else {
+                return schema;
+            };
             match self.lookup(reference) {
                 Some(found) => schema = found,
                 None => return Arc::new(json!({"x-kubernetes-preserve-unknown-fields": true})),
@@ -70,13 +72,20 @@ pub struct Kind {
 impl Kind {
     /// A kind with its schema.
     pub fn new(resource: Resource, schema: Value, definitions: Definitions) -> Self {
-        Self { resource, schema: Arc::new(schema), definitions, declared: OnceLock::new() }
+        Self {
+            resource,
+            schema: Arc::new(schema),
+            definitions,
+            declared: OnceLock::new(),
+        }
     }
 
     /// A built-in kind.
     pub fn built_in(kind: &GroupVersionKind) -> Option<Self> {
         let found = model::resources::RESOURCES.iter().find(|resource| {
-            resource.group == kind.group && resource.version == kind.version && resource.kind == kind.kind
+            resource.group == kind.group
+                && resource.version == kind.version
+                && resource.kind == kind.kind
         })?;
         let schema = schema::definition_json(&definition_name(kind))?;
         Some(Self::new(found.into(), schema, Definitions::BuiltIn))
@@ -96,7 +105,9 @@ impl Kind {
 fn definition_name(kind: &GroupVersionKind) -> String {
     let package = match kind.group.as_str() {
         "" => "io.k8s.api.core".to_owned(),
-        "apiextensions.k8s.io" => "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions".to_owned(),
+        "apiextensions.k8s.io" => {
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions".to_owned()
+        }
         "apiregistration.k8s.io" => "io.k8s.kube-aggregator.pkg.apis.apiregistration".to_owned(),
         "internal.apiserver.k8s.io" => "io.k8s.api.apiserverinternal".to_owned(),
         group => format!("io.k8s.api.{}", group.split('.').next().unwrap_or(group)),
@@ -127,7 +138,8 @@ impl OfflineKinds {
 
     /// Adds a kind.
     pub fn add(&mut self, kind: Kind) {
-        self.kinds.insert(kind.resource.group_version_kind(), Arc::new(kind));
+        self.kinds
+            .insert(kind.resource.group_version_kind(), Arc::new(kind));
     }
 
     /// Adds all served versions of a CustomResourceDefinition.
@@ -140,12 +152,20 @@ impl OfflineKinds {
 
 impl KindResolver for OfflineKinds {
     fn resolve(&self, kind: &GroupVersionKind) -> Option<Arc<Kind>> {
-        self.kinds.get(kind).cloned().or_else(|| built_in_shared(kind))
+        self.kinds
+            .get(kind)
+            .cloned()
+            .or_else(|| built_in_shared(kind))
     }
 
     fn similar(&self, kind: &GroupVersionKind) -> Vec<String> {
-        let same = |known: &&GroupVersionKind| known.group == kind.group && known.version == kind.version;
-        let own = self.kinds.keys().filter(same).map(|known| known.kind.clone());
+        let same =
+            |known: &&GroupVersionKind| known.group == kind.group && known.version == kind.version;
+        let own = self
+            .kinds
+            .keys()
+            .filter(same)
+            .map(|known| known.kind.clone());
         own.chain(built_in_similar(kind)).collect()
     }
 }
@@ -174,7 +194,11 @@ pub(crate) fn built_in_similar(kind: &GroupVersionKind) -> impl Iterator<Item = 
 /// The kinds that a CustomResourceDefinition serves.
 pub fn kinds_of_crd(crd: &Value) -> Vec<Kind> {
     let spec = &crd["spec"];
-    let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| {
+        spec.pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let (group, plural, kind) = (text("/group"), text("/names/plural"), text("/names/kind"));
     let versions = spec["versions"].as_array().into_iter().flatten();
     versions
@@ -186,7 +210,10 @@ pub fn kinds_of_crd(crd: &Value) -> Vec<Kind> {
                 _ => Resource::cluster(&api_version, plural, kind),
             };
             let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-            let mut schema = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or(open);
+            let mut schema = version
+                .pointer("/schema/openAPIV3Schema")
+                .cloned()
+                .unwrap_or(open);
             complete_custom_schema(&mut schema);
             Some(Kind::new(resource, schema, Definitions::BuiltIn))
         })
@@ -212,7 +239,9 @@ mod tests {
     fn every_built_in_kind_is_found() {
         let missing: Vec<String> = model::resources::RESOURCES
             .iter()
-            .filter(|resource| resource.verbs.contains(&"create") && resource.verbs.contains(&"get"))
+            .filter(|resource| {
+                resource.verbs.contains(&"create") && resource.verbs.contains(&"get")
+            })
             .map(|resource| GroupVersionKind::new(resource.group, resource.version, resource.kind))
             .filter(|kind| Kind::built_in(kind).is_none())
             .map(|kind| kind.to_string())

@@ -107,7 +107,11 @@ fn crd(definition: &Definition) -> Value {
             "status": definition.status,
         }}},
     });
-    if definition.selectable.as_array().is_some_and(|fields| !fields.is_empty()) {
+    if definition
+        .selectable
+        .as_array()
+        .is_some_and(|fields| !fields.is_empty())
+    {
         version["selectableFields"] = definition.selectable.clone();
     }
     json!({

@@ -53,33 +53,51 @@ fn structural(output: &Type, expected: &Type, depth: usize) -> Result<(), String
     if expected.is_assignable_from(output) {
         return Ok(());
     }
-    Err(format!("type kind mismatch: got \"{output}\", expected \"{expected}\""))
+    Err(format!(
+        "type kind mismatch: got \"{output}\", expected \"{expected}\""
+    ))
 }
 
-fn map_to_object(key: &Type, value: &Type, object: &cel::ObjectType, depth: usize) -> Result<(), String> {
+fn map_to_object(
+    key: &Type,
+    value: &Type,
+    object: &cel::ObjectType,
+    depth: usize,
+) -> Result<(), String> {
     if !Type::String.is_assignable_from(key) {
         return Err("map keys must be strings to assign to struct".to_owned());
     }
     object.fields().iter().try_for_each(|(name, field)| {
-        structural(value, &field.ty, depth + 1)
-            .map_err(|reason| format!("map value incompatible with struct field \"{name}\": {reason}"))
+        structural(value, &field.ty, depth + 1).map_err(|reason| {
+            format!("map value incompatible with struct field \"{name}\": {reason}")
+        })
     })
 }
 
 fn object_to_map(object: &cel::ObjectType, value: &Type, depth: usize) -> Result<(), String> {
     object.fields().iter().try_for_each(|(name, field)| {
-        structural(&field.ty, value, depth + 1)
-            .map_err(|reason| format!("struct field \"{name}\" incompatible with map value: {reason}"))
+        structural(&field.ty, value, depth + 1).map_err(|reason| {
+            format!("struct field \"{name}\" incompatible with map value: {reason}")
+        })
     })
 }
 
-fn object_to_object(output: &cel::ObjectType, expected: &cel::ObjectType, depth: usize) -> Result<(), String> {
+fn object_to_object(
+    output: &cel::ObjectType,
+    expected: &cel::ObjectType,
+    depth: usize,
+) -> Result<(), String> {
     if expected.is_open() || output.name() == expected.name() {
         return Ok(());
     }
-    output.fields().iter().try_for_each(|(name, field)| match expected.find(name) {
-        None => Err(format!("field \"{name}\" exists in output but not in expected type")),
-        Some(wanted) => structural(&field.ty, &wanted.ty, depth + 1)
-            .map_err(|reason| format!("field \"{name}\" has incompatible type: {reason}")),
-    })
+    output
+        .fields()
+        .iter()
+        .try_for_each(|(name, field)| match expected.find(name) {
+            None => Err(format!(
+                "field \"{name}\" exists in output but not in expected type"
+            )),
+            Some(wanted) => structural(&field.ty, &wanted.ty, depth + 1)
+                .map_err(|reason| format!("field \"{name}\" has incompatible type: {reason}")),
+        })
 }

@@ -10,7 +10,8 @@ use super::error::BuildError;
 use super::extract::{RawField, RawParts};
 use super::parse::{ENVIRONMENT, ParsedResource};
 use super::{
-    EACH_VARIABLE, FieldValue, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField, TextPart, Types, assign,
+    EACH_VARIABLE, FieldValue, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField, TextPart,
+    Types, assign,
 };
 use crate::expression::Expression;
 use crate::rgd::{SchemaSpec, Scope};
@@ -18,8 +19,8 @@ use crate::template::{FieldPath, Part, Step};
 
 /// The type of `schema`: the instance without its status.
 pub(crate) fn instance_type(schema: &SchemaSpec, spec: &Value) -> Result<Type, BuildError> {
-    let mut metadata =
-        schema::definition_json("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap_or_default();
+    let mut metadata = schema::definition_json("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+        .unwrap_or_default();
     if schema.scope == Scope::Cluster
         && let Some(properties) = metadata["properties"].as_object_mut()
     {
@@ -28,9 +29,11 @@ pub(crate) fn instance_type(schema: &SchemaSpec, spec: &Value) -> Result<Type, B
     let whole = json!({"type": "object", "properties": {
         "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": metadata, "spec": spec,
     }});
-    let resolve = |name: &str| schema::definition_json(name.rsplit('/').next().unwrap_or(name)).map(Arc::new);
-    cel_kube::declare("__type_schema", &whole, &resolve)
-        .map_err(|error| BuildError::new(format!("the schema has no CEL type: {error}")).at("schema.spec"))
+    let resolve =
+        |name: &str| schema::definition_json(name.rsplit('/').next().unwrap_or(name)).map(Arc::new);
+    cel_kube::declare("__type_schema", &whole, &resolve).map_err(|error| {
+        BuildError::new(format!("the schema has no CEL type: {error}")).at("schema.spec")
+    })
 }
 
 /// The variables of a graph: the instance and all resources.
@@ -45,10 +48,17 @@ impl Variables {
         types.insert(SCHEMA_VARIABLE.to_owned(), instance.clone());
         for resource in resources {
             let object = resource.kind.cel_type();
-            let ty = if resource.node_kind.is_list() { Type::list(object) } else { object };
+            let ty = if resource.node_kind.is_list() {
+                Type::list(object)
+            } else {
+                object
+            };
             types.insert(resource.id.clone(), ty);
         }
-        let env = extend(&ENVIRONMENT, types.iter().map(|(name, ty)| (name.as_str(), ty)))?;
+        let env = extend(
+            &ENVIRONMENT,
+            types.iter().map(|(name, ty)| (name.as_str(), ty)),
+        )?;
         Ok(Self { types, env })
     }
 
@@ -64,8 +74,12 @@ pub(crate) fn extend<'a>(
 ) -> Result<Env, BuildError> {
     let builder = variables
         .into_iter()
-        .fold(env.extend(), |builder, (name, ty)| builder.variable(name, ty.clone()));
-    builder.build().map_err(|error| BuildError::new(format!("expressions cannot be compiled: {error}")))
+        .fold(env.extend(), |builder, (name, ty)| {
+            builder.variable(name, ty.clone())
+        });
+    builder
+        .build()
+        .map_err(|error| BuildError::new(format!("expressions cannot be compiled: {error}")))
 }
 
 /// Compiles everything about one resource.
@@ -77,7 +91,12 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
     } else {
         let types: Vec<(&str, Type)> = for_each
             .iter()
-            .map(|iterator| (iterator.name.as_str(), element_type(iterator.list.result_type())))
+            .map(|iterator| {
+                (
+                    iterator.name.as_str(),
+                    element_type(iterator.list.result_type()),
+                )
+            })
             .collect();
         extend(&variables.env, types.iter().map(|(name, ty)| (*name, ty)))?
     };
@@ -86,7 +105,11 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         .fields
         .iter()
         .map(|field| {
-            let expected = if is_ours { field_type(&object_type, &field.path) } else { Type::Dyn };
+            let expected = if is_ours {
+                field_type(&object_type, &field.path)
+            } else {
+                Type::Dyn
+            };
             template_field(&resource.id, field, &template_env, &expected)
         })
         .collect::<Result<Vec<TemplateField>, BuildError>>()?;
@@ -95,7 +118,12 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         _ => variables.env.clone(),
     };
     Ok(Node {
-        include_when: conditions(&resource.id, "includeWhen", &resource.include_when, &variables.env)?,
+        include_when: conditions(
+            &resource.id,
+            "includeWhen",
+            &resource.include_when,
+            &variables.env,
+        )?,
         ready_when: conditions(&resource.id, "readyWhen", &resource.ready_when, &ready_env)?,
         id: resource.id,
         kind: resource.node_kind,
@@ -110,16 +138,24 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
     })
 }
 
-fn iterators(resource: &ParsedResource, variables: &Variables) -> Result<Vec<Iterator>, BuildError> {
+fn iterators(
+    resource: &ParsedResource,
+    variables: &Variables,
+) -> Result<Vec<Iterator>, BuildError> {
     let compile = |(name, source): &(String, String)| {
         let path = format!("forEach.{name}");
         let list = compiled(&resource.id, &path, source, &variables.env)?;
         let ty = list.result_type();
         if ty.element().is_none() && !ty.is_dyn() {
             let message = format!("forEach iterator \"{name}\" must return a list, got \"{ty}\"");
-            return Err(BuildError::of(&resource.id, message).at(path).in_expression(source));
+            return Err(BuildError::of(&resource.id, message)
+                .at(path)
+                .in_expression(source));
         }
-        Ok(Iterator { name: name.clone(), list })
+        Ok(Iterator {
+            name: name.clone(),
+            list,
+        })
     };
     resource.for_each.iter().map(compile).collect()
 }
@@ -128,7 +164,12 @@ fn element_type(list: &Type) -> Type {
     list.element().cloned().unwrap_or(Type::Dyn)
 }
 
-fn conditions(id: &str, field: &str, sources: &[String], env: &Env) -> Result<Vec<Expression>, BuildError> {
+fn conditions(
+    id: &str,
+    field: &str,
+    sources: &[String],
+    env: &Env,
+) -> Result<Vec<Expression>, BuildError> {
     let compile = |(index, source): (usize, &String)| {
         let path = format!("{field}[{index}]");
         let expression = compiled(id, &path, source, env)?;
@@ -146,14 +187,29 @@ fn conditions(id: &str, field: &str, sources: &[String], env: &Env) -> Result<Ve
 }
 
 /// Compiles one expression; `id` is empty for the instance's own.
-pub(crate) fn compiled(id: &str, path: &str, source: &str, env: &Env) -> Result<Expression, BuildError> {
+pub(crate) fn compiled(
+    id: &str,
+    path: &str,
+    source: &str,
+    env: &Env,
+) -> Result<Expression, BuildError> {
     Expression::compile(env, source).map_err(|error| {
         let resource = Some(id).filter(|id| !id.is_empty()).map(str::to_owned);
-        BuildError { resource, ..BuildError::new(error.to_string()).at(path).in_expression(source) }
+        BuildError {
+            resource,
+            ..BuildError::new(error.to_string())
+                .at(path)
+                .in_expression(source)
+        }
     })
 }
 
-fn template_field(id: &str, field: &RawField, env: &Env, expected: &Type) -> Result<TemplateField, BuildError> {
+fn template_field(
+    id: &str,
+    field: &RawField,
+    env: &Env,
+    expected: &Type,
+) -> Result<TemplateField, BuildError> {
     let value = field_value(id, field, env)?;
     let check = |expression: &Expression, expected: &Type, hint: &str| {
         let found = expression.result_type();
@@ -174,19 +230,26 @@ fn template_field(id: &str, field: &RawField, env: &Env, expected: &Type) -> Res
         FieldValue::Expression(expression) => check(expression, expected, "")?,
         FieldValue::Text(_) => {
             if let Err(reason) = assign::check(&Type::String, expected) {
-                let message = format!("text with expressions in it is a string, but expected \"{expected}\" ({reason})");
+                let message = format!(
+                    "text with expressions in it is a string, but expected \"{expected}\" ({reason})"
+                );
                 return Err(BuildError::of(id, message).at(&field.path));
             }
         }
     }
-    Ok(TemplateField { path: field.path.clone(), value })
+    Ok(TemplateField {
+        path: field.path.clone(),
+        value,
+    })
 }
 
 /// Compiles the expressions of a string; those within text must be strings.
 pub(crate) fn field_value(id: &str, field: &RawField, env: &Env) -> Result<FieldValue, BuildError> {
     let path = field.path.to_string();
     match &field.parts {
-        RawParts::Standalone(source) => Ok(FieldValue::Expression(compiled(id, &path, source, env)?)),
+        RawParts::Standalone(source) => {
+            Ok(FieldValue::Expression(compiled(id, &path, source, env)?))
+        }
         RawParts::Mixed(parts) => {
             let compile = |part: &Part| match part {
                 Part::Literal(text) => Ok(TextPart::Literal(text.clone())),
@@ -202,7 +265,12 @@ pub(crate) fn field_value(id: &str, field: &RawField, env: &Env) -> Result<Field
                     Err(BuildError::new(message))
                 }
             };
-            Ok(FieldValue::Text(parts.iter().map(compile).collect::<Result<_, BuildError>>()?))
+            Ok(FieldValue::Text(
+                parts
+                    .iter()
+                    .map(compile)
+                    .collect::<Result<_, BuildError>>()?,
+            ))
         }
     }
 }

@@ -18,12 +18,20 @@ pub struct BuildError {
 impl BuildError {
     /// An error about the whole graph.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { resource: None, path: None, expression: None, message: message.into() }
+        Self {
+            resource: None,
+            path: None,
+            expression: None,
+            message: message.into(),
+        }
     }
 
     /// An error about one resource.
     pub fn of(resource: &str, message: impl Into<String>) -> Self {
-        Self { resource: Some(resource.to_owned()), ..Self::new(message) }
+        Self {
+            resource: Some(resource.to_owned()),
+            ..Self::new(message)
+        }
     }
 
     /// Says which field it is about.

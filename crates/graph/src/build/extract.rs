@@ -44,8 +44,17 @@ impl RawField {
 }
 
 /// Finds the expressions of a template that must fit the schema of its kind.
-pub(crate) fn with_schema(id: &str, template: &Value, kind: &Kind) -> Result<Vec<RawField>, BuildError> {
-    let mut walk = Walk { id, definitions: Some(&kind.definitions), fields: Vec::new(), literals: Vec::new() };
+pub(crate) fn with_schema(
+    id: &str,
+    template: &Value,
+    kind: &Kind,
+) -> Result<Vec<RawField>, BuildError> {
+    let mut walk = Walk {
+        id,
+        definitions: Some(&kind.definitions),
+        fields: Vec::new(),
+        literals: Vec::new(),
+    };
     walk.value(template, Some(&kind.schema), &FieldPath::root())?;
     Ok(walk.fields)
 }
@@ -59,9 +68,17 @@ pub(crate) struct Extracted {
 
 /// Finds the expressions of a document whatever its shape.
 pub(crate) fn without_schema(id: &str, document: &Value) -> Result<Extracted, BuildError> {
-    let mut walk = Walk { id, definitions: None, fields: Vec::new(), literals: Vec::new() };
+    let mut walk = Walk {
+        id,
+        definitions: None,
+        fields: Vec::new(),
+        literals: Vec::new(),
+    };
     walk.value(document, None, &FieldPath::root())?;
-    Ok(Extracted { fields: walk.fields, literals: walk.literals })
+    Ok(Extracted {
+        fields: walk.fields,
+        literals: walk.literals,
+    })
 }
 
 struct Walk<'a> {
@@ -79,12 +96,19 @@ impl Walk<'_> {
     }
 
     /// `schema` is `None` where anything goes.
-    fn value(&mut self, value: &Value, schema: Option<&Arc<Value>>, path: &FieldPath) -> Result<(), BuildError> {
+    fn value(
+        &mut self,
+        value: &Value,
+        schema: Option<&Arc<Value>>,
+        path: &FieldPath,
+    ) -> Result<(), BuildError> {
         if path.steps().len() > DEPTH_LIMIT {
             return self.fail(path, format!("nested deeper than {DEPTH_LIMIT} levels"));
         }
         let schema = match (schema, self.definitions) {
-            (Some(schema), Some(definitions)) => Some(definitions.follow(schema)).filter(|s| !keeps_unknown(s)),
+            (Some(schema), Some(definitions)) => {
+                Some(definitions.follow(schema)).filter(|s| !keeps_unknown(s))
+            }
             _ => None,
         };
         match value {
@@ -94,14 +118,21 @@ impl Walk<'_> {
                 self.expect("object", schema.as_deref(), path)?;
                 for (name, value) in fields {
                     let path = path.field(name);
-                    let below = schema.as_deref().map(|s| self.field_schema(s, name, &path)).transpose()?;
+                    let below = schema
+                        .as_deref()
+                        .map(|s| self.field_schema(s, name, &path))
+                        .transpose()?;
                     self.value(value, below.as_ref(), &path)?;
                 }
                 Ok(())
             }
             Value::Array(items) => {
                 self.expect("array", schema.as_deref(), path)?;
-                let below = schema.as_deref().and_then(|s| s.get("items")).cloned().map(Arc::new);
+                let below = schema
+                    .as_deref()
+                    .and_then(|s| s.get("items"))
+                    .cloned()
+                    .map(Arc::new);
                 for (index, value) in items.iter().enumerate() {
                     self.value(value, below.as_ref(), &path.index(index))?;
                 }
@@ -115,7 +146,12 @@ impl Walk<'_> {
         }
     }
 
-    fn string(&mut self, text: &str, schema: Option<&Value>, path: &FieldPath) -> Result<(), BuildError> {
+    fn string(
+        &mut self,
+        text: &str,
+        schema: Option<&Value>,
+        path: &FieldPath,
+    ) -> Result<(), BuildError> {
         let template = match Template::parse(text) {
             Ok(template) => template,
             Err(error) => return self.fail(path, error.to_string()),
@@ -123,11 +159,17 @@ impl Walk<'_> {
         match template {
             // What the expression gives is checked when it is compiled.
             Template::Standalone(source) => {
-                self.fields.push(RawField { path: path.clone(), parts: RawParts::Standalone(source) });
+                self.fields.push(RawField {
+                    path: path.clone(),
+                    parts: RawParts::Standalone(source),
+                });
             }
             Template::Mixed(parts) => {
                 self.expect("string", schema, path)?;
-                self.fields.push(RawField { path: path.clone(), parts: RawParts::Mixed(parts) });
+                self.fields.push(RawField {
+                    path: path.clone(),
+                    parts: RawParts::Mixed(parts),
+                });
             }
             Template::Literal => {
                 self.expect("string", schema, path)?;
@@ -137,18 +179,36 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn expect(&self, found: &str, schema: Option<&Value>, path: &FieldPath) -> Result<(), BuildError> {
+    fn expect(
+        &self,
+        found: &str,
+        schema: Option<&Value>,
+        path: &FieldPath,
+    ) -> Result<(), BuildError> {
         let Some(schema) = schema else { return Ok(()) };
         let expected = expected_types(schema);
         let fits = expected.is_empty()
-            || expected.iter().any(|wanted| wanted == found || (wanted == "number" && found == "integer"));
+            || expected
+                .iter()
+                .any(|wanted| wanted == found || (wanted == "number" && found == "integer"));
         if fits {
             return Ok(());
         }
-        self.fail(path, format!("expected {} type for path {path}, got {found}", expected.join(" or ")))
+        self.fail(
+            path,
+            format!(
+                "expected {} type for path {path}, got {found}",
+                expected.join(" or ")
+            ),
+        )
     }
 
-    fn field_schema(&self, schema: &Value, name: &str, path: &FieldPath) -> Result<Arc<Value>, BuildError> {
+    fn field_schema(
+        &self,
+        schema: &Value,
+        name: &str,
+        path: &FieldPath,
+    ) -> Result<Arc<Value>, BuildError> {
         if let Some(found) = schema["properties"].get(name) {
             return Ok(Arc::new(found.clone()));
         }
@@ -162,7 +222,10 @@ impl Walk<'_> {
         if known.is_none_or(serde_json::Map::is_empty) {
             return Ok(anything());
         }
-        let names = known.into_iter().flat_map(serde_json::Map::keys).map(String::as_str);
+        let names = known
+            .into_iter()
+            .flat_map(serde_json::Map::keys)
+            .map(String::as_str);
         let hint = suggestion(name, names);
         self.fail(path, format!("schema not found for field {name}{hint}"))
     }
@@ -187,7 +250,12 @@ fn expected_types(schema: &Value) -> Vec<String> {
             return types;
         }
     }
-    schema["type"].as_str().filter(|text| !text.is_empty()).map(str::to_owned).into_iter().collect()
+    schema["type"]
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .into_iter()
+        .collect()
 }
 
 fn branch_types(branches: &Value) -> Vec<String> {

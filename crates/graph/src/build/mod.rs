@@ -19,7 +19,6 @@ mod status;
 mod template_rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use cel::Type;
 use controller::Resource;
@@ -54,7 +53,10 @@ pub struct BuildOptions {
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { max_dimensions: 10, omit_function: false }
+        Self {
+            max_dimensions: 10,
+            omit_function: false,
+        }
     }
 }
 
@@ -200,7 +202,10 @@ pub struct Graph {
 impl Graph {
     /// Ids in the order of creation.
     pub fn topological_order(&self) -> Vec<&str> {
-        self.order.iter().map(|node| self.nodes[*node].id.as_str()).collect()
+        self.order
+            .iter()
+            .map(|node| self.nodes[*node].id.as_str())
+            .collect()
     }
 
     /// The resources that have dependencies, as a status lists them.
@@ -250,7 +255,11 @@ pub fn required_kinds(spec: &GraphSpec) -> Vec<GroupVersionKind> {
 }
 
 /// Builds a graph.
-pub fn build(spec: &GraphSpec, kinds: &dyn KindResolver, options: &BuildOptions) -> Result<Graph, BuildError> {
+pub fn build(
+    spec: &GraphSpec,
+    kinds: &dyn KindResolver,
+    options: &BuildOptions,
+) -> Result<Graph, BuildError> {
     names::check(spec, options.max_dimensions)?;
     let spec_schema = simple_schema::build(&spec.schema.spec, &spec.schema.types)
         .map_err(|error| BuildError::new(error.message).at(format!("schema.{}", error.path)))?;
@@ -274,7 +283,12 @@ pub fn build(spec: &GraphSpec, kinds: &dyn KindResolver, options: &BuildOptions)
         status_fields: status.fields,
         conditions: status.conditions,
         instance_type,
-        positions: spec.resources.iter().enumerate().map(|(at, resource)| (resource.id.clone(), at)).collect(),
+        positions: spec
+            .resources
+            .iter()
+            .enumerate()
+            .map(|(at, resource)| (resource.id.clone(), at))
+            .collect(),
     })
 }
 
@@ -287,12 +301,12 @@ pub(crate) struct Order {
 impl Order {
     fn of(dag: &Dag) -> Result<Self, BuildError> {
         let cycle = |cycle: crate::dag::Cycle| BuildError::new(cycle.to_string());
-        Ok(Self { order: dag.order().map_err(cycle)?, waves: dag.waves().map_err(cycle)? })
+        Ok(Self {
+            order: dag.order().map_err(cycle)?,
+            waves: dag.waves().map_err(cycle)?,
+        })
     }
 }
 
 /// Variables by name.
 pub(crate) type Types = BTreeMap<String, Type>;
-
-/// A graph shared between reconciles.
-pub type SharedGraph = Arc<Graph>;

@@ -7,16 +7,63 @@ use crate::rgd::{GraphSpec, ResourceSpec};
 
 /// Words with a meaning of their own in kro.
 const KRO_WORDS: [&str; 33] = [
-    "apiVersion", "context", "dependency", "dependencies", "each", "externalRef", "externalReference",
-    "externalRefs", "externalReferences", "graph", "instance", "item", "items", "kind", "kro", "metadata",
-    "namespace", "object", "resource", "resourcegraphdefinition", "resourceGraphDefinition", "resources",
-    "root", "runtime", "schema", "self", "serviceAccountName", "spec", "status", "this", "variables", "vars",
+    "apiVersion",
+    "context",
+    "dependency",
+    "dependencies",
+    "each",
+    "externalRef",
+    "externalReference",
+    "externalRefs",
+    "externalReferences",
+    "graph",
+    "instance",
+    "item",
+    "items",
+    "kind",
+    "kro",
+    "metadata",
+    "namespace",
+    "object",
+    "resource",
+    "resourcegraphdefinition",
+    "resourceGraphDefinition",
+    "resources",
+    "root",
+    "runtime",
+    "schema",
+    "self",
+    "serviceAccountName",
+    "spec",
+    "status",
+    "this",
+    "variables",
+    "vars",
     "version",
 ];
 /// Words that CEL reserves.
 const CEL_WORDS: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if",
-    "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 fn is_reserved(name: &str) -> bool {
@@ -36,7 +83,8 @@ pub(crate) fn is_kind(name: &str) -> bool {
 
 /// Checks all names of a graph.
 pub(crate) fn check(spec: &GraphSpec, dimension_limit: usize) -> Result<(), BuildError> {
-    let violation = |message: String| BuildError::new(format!("naming convention violation: {message}"));
+    let violation =
+        |message: String| BuildError::new(format!("naming convention violation: {message}"));
     let kind = &spec.schema.kind;
     if !is_kind(kind) {
         let message = format!("kind '{kind}' is not a valid KRO kind name: must be UpperCamelCase");
@@ -49,14 +97,17 @@ pub(crate) fn check(spec: &GraphSpec, dimension_limit: usize) -> Result<(), Buil
             return Err(violation(format!("id {id} is a reserved keyword in KRO")));
         }
         if !is_lower_camel_case(id) {
-            let message = format!("id {id} is not a valid KRO resource id: must be lower camelCase");
+            let message =
+                format!("id {id} is not a valid KRO resource id: must be lower camelCase");
             return Err(violation(message));
         }
         if !ids.insert(id) {
             return Err(violation(format!("found duplicate resource IDs {id}")));
         }
     }
-    spec.resources.iter().try_for_each(|resource| check_iterators(resource, &ids, dimension_limit))
+    spec.resources
+        .iter()
+        .try_for_each(|resource| check_iterators(resource, &ids, dimension_limit))
 }
 
 fn check_iterators(
@@ -67,7 +118,9 @@ fn check_iterators(
     let fail = |message: String| Err(BuildError::of(&resource.id, message).at("forEach"));
     if resource.for_each.len() > dimension_limit {
         let found = resource.for_each.len();
-        return fail(format!("forEach cannot have more than {dimension_limit} dimensions, got {found}"));
+        return fail(format!(
+            "forEach cannot have more than {dimension_limit} dimensions, got {found}"
+        ));
     }
     let mut seen = BTreeSet::new();
     for dimension in &resource.for_each {
@@ -76,13 +129,19 @@ fn check_iterators(
             return fail("each forEach entry must have exactly one iterator".to_owned());
         };
         if is_reserved(name) {
-            return fail(format!("forEach iterator name \"{name}\" is a reserved keyword"));
+            return fail(format!(
+                "forEach iterator name \"{name}\" is a reserved keyword"
+            ));
         }
         if !is_lower_camel_case(name) {
-            return fail(format!("forEach iterator name \"{name}\" is not valid: must be lowerCamelCase"));
+            return fail(format!(
+                "forEach iterator name \"{name}\" is not valid: must be lowerCamelCase"
+            ));
         }
         if ids.contains(name.as_str()) {
-            return fail(format!("forEach iterator name \"{name}\" conflicts with resource ID"));
+            return fail(format!(
+                "forEach iterator name \"{name}\" conflicts with resource ID"
+            ));
         }
         if !seen.insert(name) {
             return fail(format!("duplicate forEach iterator name \"{name}\""));

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::error::BuildError;
 use super::extract::{self, RawField};
-use super::{BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, template_rules};
+use super::{
+    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, template_rules,
+};
 use crate::dag::Dag;
 use crate::kinds::{Kind, KindResolver};
 use crate::nearest::suggestion;
@@ -41,7 +43,11 @@ pub(crate) fn resources(
     kinds: &dyn KindResolver,
     options: &BuildOptions,
 ) -> Result<Vec<ParsedResource>, BuildError> {
-    let ids: Vec<&str> = spec.resources.iter().map(|resource| resource.id.as_str()).collect();
+    let ids: Vec<&str> = spec
+        .resources
+        .iter()
+        .map(|resource| resource.id.as_str())
+        .collect();
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds)?;
         check_references(&mut parsed, &ids, options)?;
@@ -57,15 +63,22 @@ fn take_apart(
 ) -> Result<ParsedResource, BuildError> {
     let id = resource.id.as_str();
     let (template, node_kind) = match (&resource.template, &resource.external_ref) {
-        (Some(template), None) if resource.for_each.is_empty() => (template.clone(), NodeKind::Resource),
+        (Some(template), None) if resource.for_each.is_empty() => {
+            (template.clone(), NodeKind::Resource)
+        }
         (Some(template), None) => (template.clone(), NodeKind::Collection),
         (None, Some(_)) if !resource.for_each.is_empty() => {
             return Err(BuildError::of(id, "cannot use externalRef with forEach"));
         }
         (None, Some(external)) => external_template(id, external)?,
-        (Some(_), Some(_)) => return Err(BuildError::of(id, "cannot use externalRef with template")),
+        (Some(_), Some(_)) => {
+            return Err(BuildError::of(id, "cannot use externalRef with template"));
+        }
         (None, None) => {
-            return Err(BuildError::of(id, "exactly one of template or externalRef must be provided"));
+            return Err(BuildError::of(
+                id,
+                "exactly one of template or externalRef must be provided",
+            ));
         }
     };
     let wanted = template_rules::kind_of(id, &template)?;
@@ -93,12 +106,18 @@ fn take_apart(
     Ok(parsed)
 }
 
-fn resolve(id: &str, wanted: &GroupVersionKind, kinds: &dyn KindResolver) -> Result<Arc<Kind>, BuildError> {
+fn resolve(
+    id: &str,
+    wanted: &GroupVersionKind,
+    kinds: &dyn KindResolver,
+) -> Result<Arc<Kind>, BuildError> {
     kinds.resolve(wanted).ok_or_else(|| {
         let similar = kinds.similar(wanted);
         let hint = suggestion(&wanted.kind, similar.iter().map(String::as_str));
         let (api_version, kind) = (wanted.api_version(), &wanted.kind);
-        let message = format!("schema not found: no matches for kind \"{kind}\" in version \"{api_version}\"{hint}");
+        let message = format!(
+            "schema not found: no matches for kind \"{kind}\" in version \"{api_version}\"{hint}"
+        );
         BuildError::of(id, message).at("kind")
     })
 }
@@ -124,20 +143,28 @@ fn external_template(id: &str, external: &ExternalRef) -> Result<(Value, NodeKin
             return Err(BuildError::of(id, message).at("externalRef.metadata"));
         }
     };
-    Ok((json!({"apiVersion": external.api_version, "kind": external.kind, "metadata": metadata}), kind))
+    Ok((
+        json!({"apiVersion": external.api_version, "kind": external.kind, "metadata": metadata}),
+        kind,
+    ))
 }
 
 fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
     let unwrap = |(index, text): (usize, &String)| {
         Template::standalone(text).map_err(|error| {
-            let message = format!("{error} (write it as ${{expression}}, without anything around it), got {text:?}");
+            let message = format!(
+                "{error} (write it as ${{expression}}, without anything around it), got {text:?}"
+            );
             BuildError::of(id, message).at(format!("{field}[{index}]"))
         })
     };
     texts.iter().enumerate().map(unwrap).collect()
 }
 
-fn iterators(id: &str, dimensions: &[Map<String, Value>]) -> Result<Vec<(String, String)>, BuildError> {
+fn iterators(
+    id: &str,
+    dimensions: &[Map<String, Value>],
+) -> Result<Vec<(String, String)>, BuildError> {
     let mut iterators = Vec::new();
     for (index, dimension) in dimensions.iter().enumerate() {
         for (name, text) in dimension {
@@ -170,17 +197,26 @@ pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet
     let ast = parse(source)?;
     let unknown_functions = ENVIRONMENT.unknown_functions(&ast);
     if !unknown_functions.is_empty() {
-        return Err(format!("uses unknown functions: [{}]", unknown_functions.join(" ")));
+        return Err(format!(
+            "uses unknown functions: [{}]",
+            unknown_functions.join(" ")
+        ));
     }
     let references = ast.references();
-    if !allowed.omit && references.functions.iter().any(|function| function.name == "omit" && !function.member) {
+    if !allowed.omit
+        && references
+            .functions
+            .iter()
+            .any(|function| function.name == "omit" && !function.member)
+    {
         return Err("omit() can only be used in resource template expressions".to_owned());
     }
     let roots = crate::expression::roots(references);
     if roots.contains(RUNTIME_VARIABLE) && !allowed.runtime {
         return Err("runtime is only available in status.conditions expressions".to_owned());
     }
-    let is_allowed = |name: &str| allowed.names.contains(&name) || (name == RUNTIME_VARIABLE && allowed.runtime);
+    let is_allowed =
+        |name: &str| allowed.names.contains(&name) || (name == RUNTIME_VARIABLE && allowed.runtime);
     match roots.iter().find(|name| !is_allowed(name)) {
         None => Ok(roots),
         Some(unknown) => {
@@ -191,45 +227,79 @@ pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet
 }
 
 /// Checks all references of a resource and notes the resources it depends on.
-fn check_references(parsed: &mut ParsedResource, ids: &[&str], options: &BuildOptions) -> Result<(), BuildError> {
+fn check_references(
+    parsed: &mut ParsedResource,
+    ids: &[&str],
+    options: &BuildOptions,
+) -> Result<(), BuildError> {
     let id = parsed.id.clone();
     let others: Vec<&str> = ids.iter().copied().chain([SCHEMA_VARIABLE]).collect();
-    let with_iterators: Vec<&str> =
-        others.iter().copied().chain(parsed.for_each.iter().map(|(name, _)| name.as_str())).collect();
+    let with_iterators: Vec<&str> = others
+        .iter()
+        .copied()
+        .chain(parsed.for_each.iter().map(|(name, _)| name.as_str()))
+        .collect();
     let fail = |message: String, path: &dyn std::fmt::Display, source: &str| {
         BuildError::of(&id, message).at(path).in_expression(source)
     };
     let mut used = BTreeSet::new();
-    let template = Allowed { names: with_iterators, omit: true, runtime: false };
+    let template = Allowed {
+        names: with_iterators,
+        omit: true,
+        runtime: false,
+    };
     let mut in_identity = BTreeSet::new();
     for field in &parsed.fields {
         for source in field.sources() {
-            let roots = references(source, &template).map_err(|message| fail(message, &field.path, source))?;
-            check_omit(source, field, parsed, options).map_err(|message| fail(message, &field.path, source))?;
+            let roots = references(source, &template)
+                .map_err(|message| fail(message, &field.path, source))?;
+            check_omit(source, field, parsed, options)
+                .map_err(|message| fail(message, &field.path, source))?;
             if template_rules::is_identity(field, parsed.kind.resource.namespaced) {
                 in_identity.extend(roots.iter().cloned());
             }
             used.extend(roots);
         }
     }
-    let conditions = Allowed { names: others.clone(), omit: false, runtime: false };
+    let conditions = Allowed {
+        names: others.clone(),
+        omit: false,
+        runtime: false,
+    };
     let mut in_include_when = BTreeSet::new();
     for (index, source) in parsed.include_when.iter().enumerate() {
         let path = format!("includeWhen[{index}]");
-        in_include_when.extend(references(source, &conditions).map_err(|message| fail(message, &path, source))?);
+        in_include_when.extend(
+            references(source, &conditions).map_err(|message| fail(message, &path, source))?,
+        );
     }
     used.extend(in_include_when.iter().cloned());
     for (name, source) in &parsed.for_each {
         let path = format!("forEach.{name}");
         let roots = references(source, &conditions).map_err(|message| {
-            let other = parsed.for_each.iter().any(|(known, _)| message.contains(&format!("[{known}]")));
-            let hint = if other { " (iterators cannot reference other iterators: they are independent)" } else { "" };
+            let other = parsed
+                .for_each
+                .iter()
+                .any(|(known, _)| message.contains(&format!("[{known}]")));
+            let hint = if other {
+                " (iterators cannot reference other iterators: they are independent)"
+            } else {
+                ""
+            };
             fail(format!("{message}{hint}"), &path, source)
         })?;
         used.extend(roots);
     }
-    let own = if parsed.node_kind == NodeKind::Collection { EACH_VARIABLE } else { id.as_str() };
-    let ready = Allowed { names: vec![own], omit: false, runtime: false };
+    let own = if parsed.node_kind == NodeKind::Collection {
+        EACH_VARIABLE
+    } else {
+        id.as_str()
+    };
+    let ready = Allowed {
+        names: vec![own],
+        omit: false,
+        runtime: false,
+    };
     for (index, source) in parsed.ready_when.iter().enumerate() {
         let path = format!("readyWhen[{index}]");
         references(source, &ready).map_err(|message| {
@@ -254,7 +324,11 @@ fn check_references(parsed: &mut ParsedResource, ids: &[&str], options: &BuildOp
         return Err(BuildError::of(&id, "self references are not allowed"));
     }
     let positions = |names: &BTreeSet<String>| {
-        ids.iter().enumerate().filter(|(_, other)| names.contains(**other)).map(|(at, _)| at).collect()
+        ids.iter()
+            .enumerate()
+            .filter(|(_, other)| names.contains(**other))
+            .map(|(at, _)| at)
+            .collect()
     };
     parsed.dependencies = positions(&used);
     parsed.include_dependencies = positions(&in_include_when);
@@ -268,14 +342,20 @@ fn check_omit(
     options: &BuildOptions,
 ) -> Result<(), String> {
     let ast = parse(source)?;
-    let uses = ast.references().functions.iter().any(|function| function.name == "omit" && !function.member);
+    let uses = ast
+        .references()
+        .functions
+        .iter()
+        .any(|function| function.name == "omit" && !function.member);
     if !uses {
         return Ok(());
     }
     if !options.omit_function {
         return Err("omit() requires the CELOmitFunction feature gate to be enabled".to_owned());
     }
-    if field.path.is(&["metadata", "name"]) || (parsed.node_kind.is_ours() && field.path.is(&["metadata", "namespace"])) {
+    if field.path.is(&["metadata", "name"])
+        || (parsed.node_kind.is_ours() && field.path.is(&["metadata", "namespace"]))
+    {
         let path = &field.path;
         return Err(format!(
             "omit() cannot be used at path \"{path}\" — the field is required and must resolve to a concrete value"

@@ -1,8 +1,6 @@
 //! The status of instances: what its fields are projected from, the schema that follows from the types, and conditions
 //! that authors define.
 
-use std::collections::BTreeSet;
-
 use cel::Type;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +10,7 @@ use super::extract;
 use super::parse::{Allowed, references};
 use super::{FieldValue, StatusField};
 use crate::expression::Expression;
-use crate::template::{FieldPath, Step, Template};
+use crate::template::{Step, Template};
 
 /// Types nested deeper than this are left open in the schema.
 const DEPTH_LIMIT: usize = 32;
@@ -31,45 +29,77 @@ pub(crate) fn build(status: &Value, variables: &Variables) -> Result<Status, Bui
         Value::Object(fields) => fields.clone(),
         _ => return Err(BuildError::new("must be a map of fields").at("schema.status")),
     };
-    let conditions = match template.remove("conditions") {
+    let compiled_conditions = match template.remove("conditions") {
         None => Vec::new(),
-        Some(block) => super::status::conditions(&block, variables)?,
+        Some(block) => conditions(&block, variables)?,
     };
     let template = Value::Object(template);
     let extracted = extract::without_schema("", &template).map_err(under_status)?;
     if !extracted.literals.is_empty() {
         let paths: Vec<String> = extracted.literals.iter().map(ToString::to_string).collect();
-        let message = format!("status fields without expressions are not supported: [{}]", paths.join(" "));
+        let message = format!(
+            "status fields without expressions are not supported: [{}]",
+            paths.join(" ")
+        );
         return Err(BuildError::new(message).at("schema.status"));
     }
-    let allowed = Allowed { names: variables.names(), omit: false, runtime: false };
+    let allowed = Allowed {
+        names: variables.names(),
+        omit: false,
+        runtime: false,
+    };
     let mut schema = json!({"type": "object"});
     let mut fields = Vec::new();
     for field in &extracted.fields {
         for source in field.sources() {
-            let fail = |message: String| under_status(BuildError::new(message).at(&field.path).in_expression(source));
+            let fail = |message: String| {
+                under_status(
+                    BuildError::new(message)
+                        .at(&field.path)
+                        .in_expression(source),
+                )
+            };
             let roots = references(source, &allowed).map_err(fail)?;
             if roots.is_empty() {
-                let message = format!("instance status field must refer to a resource or schema: {}", field.path);
+                let message = format!(
+                    "instance status field must refer to a resource or schema: {}",
+                    field.path
+                );
                 return Err(fail(message));
             }
         }
         let value = compile::field_value("", field, &variables.env).map_err(under_status)?;
         let leaf = match &value {
             FieldValue::Text(_) => json!({"type": "string"}),
-            FieldValue::Expression(expression) => schema_of(expression.result_type(), true, &mut Vec::new())
-                .map_err(|message| under_status(BuildError::new(message).at(&field.path)))?,
+            FieldValue::Expression(expression) => {
+                schema_of(expression.result_type(), true, &mut Vec::new())
+                    .map_err(|message| under_status(BuildError::new(message).at(&field.path)))?
+            }
         };
         place(&mut schema, field.path.steps(), leaf);
-        fields.push(StatusField { path: field.path.clone(), value });
+        fields.push(StatusField {
+            path: field.path.clone(),
+            value,
+        });
     }
-    Ok(Status { schema, template, fields, conditions })
+    Ok(Status {
+        schema,
+        template,
+        fields,
+        conditions: compiled_conditions,
+    })
 }
 
 fn under_status(error: BuildError) -> BuildError {
     let path = error.path.as_deref().filter(|path| !path.is_empty());
-    let path = path.map_or_else(|| "schema.status".to_owned(), |path| format!("schema.status.{path}"));
-    BuildError { path: Some(path), ..error }
+    let path = path.map_or_else(
+        || "schema.status".to_owned(),
+        |path| format!("schema.status.{path}"),
+    );
+    BuildError {
+        path: Some(path),
+        ..error
+    }
 }
 
 /// Puts the schema of a leaf into the schema of the whole.
@@ -114,12 +144,16 @@ fn schema_of(ty: &Type, at_top: bool, seen: &mut Vec<String>) -> Result<Value, S
         return Ok(json!({"type": "array", "items": schema_of(element, false, seen)?}));
     }
     if let Some((_, value)) = ty.key_value() {
-        return Ok(json!({"type": "object", "additionalProperties": schema_of(value, false, seen)?}));
+        return Ok(
+            json!({"type": "object", "additionalProperties": schema_of(value, false, seen)?}),
+        );
     }
     if let Some(object) = ty.as_object() {
         let name = object.name().to_owned();
         if seen.contains(&name) {
-            return Err(format!("the type \"{name}\" contains itself, so its schema would have no end"));
+            return Err(format!(
+                "the type \"{name}\" contains itself, so its schema would have no end"
+            ));
         }
         seen.push(name);
         let mut properties = Map::new();
@@ -148,11 +182,16 @@ fn schema_of(ty: &Type, at_top: bool, seen: &mut Vec<String>) -> Result<Value, S
 }
 
 /// Author-defined conditions.
-pub(super) fn conditions(block: &Value, variables: &Variables) -> Result<Vec<Expression>, BuildError> {
+pub(super) fn conditions(
+    block: &Value,
+    variables: &Variables,
+) -> Result<Vec<Expression>, BuildError> {
     let root = "schema.status.conditions";
     let Some(entries) = block.as_array() else {
         let found = crate::simple_schema::json_kind(block);
-        return Err(BuildError::new(format!("status.conditions must be a list, got {found}")).at(root));
+        return Err(
+            BuildError::new(format!("status.conditions must be a list, got {found}")).at(root),
+        );
     };
     let mut sources = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
@@ -161,12 +200,17 @@ pub(super) fn conditions(block: &Value, variables: &Variables) -> Result<Vec<Exp
             let message = format!("status.conditions[{index}] must be a CEL expression string");
             return Err(BuildError::new(message).at(path));
         };
-        let source = Template::standalone(text)
-            .map_err(|error| BuildError::new(format!("invalid conditions block: {error}, got {text:?}")).at(&path))?;
+        let source = Template::standalone(text).map_err(|error| {
+            BuildError::new(format!("invalid conditions block: {error}, got {text:?}")).at(&path)
+        })?;
         sources.push((path, source));
     }
     super::author_conditions::check_literals(&sources)?;
-    let allowed = Allowed { names: variables.names(), omit: false, runtime: true };
+    let allowed = Allowed {
+        names: variables.names(),
+        omit: false,
+        runtime: true,
+    };
     let mut compiled = Vec::new();
     for (path, source) in &sources {
         let fail = |message: String| BuildError::new(message).at(path).in_expression(source);
@@ -183,10 +227,4 @@ pub(super) fn conditions(block: &Value, variables: &Variables) -> Result<Vec<Exp
         compiled.push(expression);
     }
     Ok(compiled)
-}
-
-/// The distinct paths of status fields, for messages and tests.
-#[cfg(test)]
-pub(crate) fn paths(fields: &[StatusField]) -> BTreeSet<String> {
-    fields.iter().map(|field| FieldPath::to_string(&field.path)).collect()
 }

@@ -18,10 +18,13 @@ pub(crate) fn kind_of(id: &str, template: &Value) -> Result<GroupVersionKind, Bu
     };
     let literal = |field: &str| match &template[field] {
         Value::Null => Err(invalid(field, &format!("{field} field not found"))),
-        Value::String(text) if text.contains("${") => {
-            Err(invalid(field, &format!("{field} must be written out, expressions are not allowed, got {text:?}")))
+        Value::String(text) if text.contains("${") => Err(invalid(
+            field,
+            &format!("{field} must be written out, expressions are not allowed, got {text:?}"),
+        )),
+        Value::String(text) if text.is_empty() => {
+            Err(invalid(field, &format!("{field} field is empty")))
         }
-        Value::String(text) if text.is_empty() => Err(invalid(field, &format!("{field} field is empty"))),
         Value::String(text) => Ok(text.clone()),
         _ => Err(invalid(field, &format!("{field} field is not a string"))),
     };
@@ -38,13 +41,21 @@ pub(crate) fn kind_of(id: &str, template: &Value) -> Result<GroupVersionKind, Bu
 
 /// Whether templates of this kind hold whole schemas, which are not looked into.
 pub(crate) fn is_crd(kind: &GroupVersionKind) -> bool {
-    kind.group == "apiextensions.k8s.io" && kind.version == "v1" && kind.kind == "CustomResourceDefinition"
+    kind.group == "apiextensions.k8s.io"
+        && kind.version == "v1"
+        && kind.kind == "CustomResourceDefinition"
 }
 
 /// The expressions of a template that makes a CustomResourceDefinition: only its metadata may have any.
-pub(crate) fn fields_of_crd_template(id: &str, template: &Value) -> Result<Vec<RawField>, BuildError> {
+pub(crate) fn fields_of_crd_template(
+    id: &str,
+    template: &Value,
+) -> Result<Vec<RawField>, BuildError> {
     let fields = extract::without_schema(id, template)?.fields;
-    match fields.iter().find(|field| !field.path.starts_with(&["metadata"])) {
+    match fields
+        .iter()
+        .find(|field| !field.path.starts_with(&["metadata"]))
+    {
         None => Ok(fields),
         Some(field) => {
             let path = &field.path;
@@ -68,10 +79,13 @@ pub(crate) fn check(
         let message = "metadata.name is required: it names the object to make";
         return Err(BuildError::of(id, message).at("metadata.name"));
     }
-    let namespace = template.pointer("/metadata/namespace").filter(|namespace| !namespace.is_null());
+    let namespace = template
+        .pointer("/metadata/namespace")
+        .filter(|namespace| !namespace.is_null());
     let namespace_path = "metadata.namespace";
     if !kind.resource.namespaced && namespace.is_some() {
-        let message = format!("resource \"{id}\" is cluster-scoped and must not set metadata.namespace");
+        let message =
+            format!("resource \"{id}\" is cluster-scoped and must not set metadata.namespace");
         return Err(BuildError::of(id, message).at(namespace_path));
     }
     if let Some(namespace) = namespace
@@ -79,7 +93,9 @@ pub(crate) fn check(
     {
         return Err(BuildError::of(id, "metadata.namespace must be a string").at(namespace_path));
     }
-    let is_set = namespace.and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+    let is_set = namespace
+        .and_then(Value::as_str)
+        .is_some_and(|text| !text.trim().is_empty());
     let must_be_set = instance_scope == Scope::Cluster
         && kind.resource.namespaced
         && node_kind != NodeKind::ExternalCollection;
@@ -97,7 +113,10 @@ pub(crate) fn check(
 
 fn reserved_keys(id: &str, field: &str, map: &Value) -> Result<(), BuildError> {
     for key in map.as_object().into_iter().flatten().map(|(key, _)| key) {
-        if let Some(prefix) = keys::RESERVED_PREFIXES.iter().find(|prefix| key.starts_with(**prefix)) {
+        if let Some(prefix) = keys::RESERVED_PREFIXES
+            .iter()
+            .find(|prefix| key.starts_with(**prefix))
+        {
             let message = format!(
                 "invalid {} for resource \"{id}\". {field} with prefix \"{prefix}\" are reserved for internal use, got {key:?}",
                 field.trim_end_matches('s'),
@@ -110,5 +129,6 @@ fn reserved_keys(id: &str, field: &str, map: &Value) -> Result<(), BuildError> {
 
 /// Whether a field tells one object from another.
 pub(crate) fn is_identity(field: &RawField, namespaced: bool) -> bool {
-    field.path.is(&["metadata", "name"]) || (namespaced && field.path.is(&["metadata", "namespace"]))
+    field.path.is(&["metadata", "name"])
+        || (namespaced && field.path.is(&["metadata", "namespace"]))
 }

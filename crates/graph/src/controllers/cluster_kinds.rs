@@ -38,7 +38,11 @@ impl KindResolver for KindSnapshot {
 
 impl ClusterKinds {
     pub fn new(api: Api, discovery: Discovery) -> Self {
-        Self { api, discovery, custom: Mutex::default() }
+        Self {
+            api,
+            discovery,
+            custom: Mutex::default(),
+        }
     }
 
     /// Gathers what is known about some kinds. Kinds that are not served are missing from the answer.
@@ -56,12 +60,20 @@ impl ClusterKinds {
         Ok(KindSnapshot { kinds: found })
     }
 
-    async fn describe(&self, kind: &GroupVersionKind, resource: Resource) -> Result<Arc<Kind>, Error> {
+    async fn describe(
+        &self,
+        kind: &GroupVersionKind,
+        resource: Resource,
+    ) -> Result<Arc<Kind>, Error> {
         if let Some(known) = kinds::built_in_shared(kind) {
             if known.resource == resource {
                 return Ok(known);
             }
-            return Ok(Arc::new(Kind::new(resource, (*known.schema).clone(), known.definitions.clone())));
+            return Ok(Arc::new(Kind::new(
+                resource,
+                (*known.schema).clone(),
+                known.definitions.clone(),
+            )));
         }
         let name = ObjectKey::cluster(format!("{}.{}", resource.plural, resource.group));
         match self.api.get_opt(&crd_resource(), &name).await? {
@@ -70,7 +82,13 @@ impl ClusterKinds {
         }
     }
 
-    fn custom_kind(&self, kind: &GroupVersionKind, resource: Resource, version: &str, crd: &Value) -> Arc<Kind> {
+    fn custom_kind(
+        &self,
+        kind: &GroupVersionKind,
+        resource: Resource,
+        version: &str,
+        crd: &Value,
+    ) -> Arc<Kind> {
         let mut custom = self.custom.lock();
         if let Some((known, found)) = custom.get(kind)
             && known == version
@@ -93,10 +111,14 @@ impl ClusterKinds {
             Err(error) if error.is_not_found() => return Ok(open_kind(resource)),
             Err(error) => return Err(error),
         };
-        let definitions: HashMap<String, Arc<Value>> = match document["components"]["schemas"].take() {
-            Value::Object(schemas) => schemas.into_iter().map(|(name, schema)| (name, Arc::new(schema))).collect(),
-            _ => HashMap::new(),
-        };
+        let definitions: HashMap<String, Arc<Value>> =
+            match document["components"]["schemas"].take() {
+                Value::Object(schemas) => schemas
+                    .into_iter()
+                    .map(|(name, schema)| (name, Arc::new(schema)))
+                    .collect(),
+                _ => HashMap::new(),
+            };
         let is_it = |schema: &&Arc<Value>| {
             let kinds = schema["x-kubernetes-group-version-kind"].as_array();
             kinds.into_iter().flatten().any(|named| {
@@ -105,16 +127,25 @@ impl ClusterKinds {
                     && named["kind"] == kind.kind.as_str()
             })
         };
-        let Some(schema) = definitions.values().find(is_it).map(|schema| (**schema).clone()) else {
+        let Some(schema) = definitions
+            .values()
+            .find(is_it)
+            .map(|schema| (**schema).clone())
+        else {
             return Ok(open_kind(resource));
         };
-        Ok(Kind::new(resource, schema, Definitions::Document(Arc::new(definitions))))
+        Ok(Kind::new(
+            resource,
+            schema,
+            Definitions::Document(Arc::new(definitions)),
+        ))
     }
 }
 
 /// A kind without a schema takes anything.
 fn open_kind(resource: Resource) -> Kind {
-    let mut schema = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let mut schema =
+        serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     kinds::complete_custom_schema(&mut schema);
     Kind::new(resource, schema, Definitions::BuiltIn)
 }

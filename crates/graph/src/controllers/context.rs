@@ -49,7 +49,11 @@ pub(crate) struct Context {
 
 pub(crate) fn rgd_resource() -> Resource {
     let version = format!("{}/{}", keys::GROUP, keys::VERSION);
-    Resource::cluster(&version, "resourcegraphdefinitions", "ResourceGraphDefinition")
+    Resource::cluster(
+        &version,
+        "resourcegraphdefinitions",
+        "ResourceGraphDefinition",
+    )
 }
 
 pub(crate) fn revision_resource() -> Resource {
@@ -58,7 +62,11 @@ pub(crate) fn revision_resource() -> Resource {
 }
 
 pub(crate) fn crd_resource() -> Resource {
-    Resource::cluster("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition")
+    Resource::cluster(
+        "apiextensions.k8s.io/v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+    )
 }
 
 impl Context {
@@ -71,7 +79,11 @@ impl Context {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
             registry: Registry::default(),
             serving: Serving::new(informers.clone(), instance_queue.clone()),
-            watches: Watches::new(informers.clone(), instance_queue.clone(), options.sync_timeout),
+            watches: Watches::new(
+                informers.clone(),
+                instance_queue.clone(),
+                options.sync_timeout,
+            ),
             rgds: informers.informer(&rgd_resource(), InformerOptions::default()),
             revisions: informers.informer(&revision_resource(), InformerOptions::default()),
             crds: informers.informer(&crd_resource(), InformerOptions::metadata_only()),

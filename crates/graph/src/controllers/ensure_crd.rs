@@ -18,7 +18,9 @@ const ESTABLISHED_TIMEOUT: Duration = Duration::from_mins(2);
 /// Why the definition is not as it should be.
 #[derive(Debug, ThisError)]
 pub(crate) enum EnsureError {
-    #[error("failed to ensure CRD {name}: conflict detected: CRD {name} already exists and is not owned by KRO")]
+    #[error(
+        "failed to ensure CRD {name}: conflict detected: CRD {name} already exists and is not owned by KRO"
+    )]
     NotOurs { name: String },
     #[error(
         "failed to ensure CRD {name}: conflict detected: CRD {name} is already owned by another ResourceGraphDefinition {other}"
@@ -45,7 +47,11 @@ pub(crate) enum Plan {
 }
 
 /// Decides what to do about a definition that exists.
-pub(crate) fn plan(current: &Object, desired: &Value, allow_breaking: bool) -> Result<Plan, EnsureError> {
+pub(crate) fn plan(
+    current: &Object,
+    desired: &Value,
+    allow_breaking: bool,
+) -> Result<Plan, EnsureError> {
     let name = current.name().to_owned();
     let owned = match current.label(keys::OWNED) {
         Some(value) => value == "true",
@@ -54,9 +60,17 @@ pub(crate) fn plan(current: &Object, desired: &Value, allow_breaking: bool) -> R
     if !owned {
         return Err(EnsureError::NotOurs { name });
     }
-    let ours = desired.pointer("/metadata/labels").and_then(|labels| labels[keys::RGD_NAME].as_str());
-    if let Some(other) = current.label(keys::RGD_NAME).filter(|other| Some(*other) != ours) {
-        return Err(EnsureError::OfAnother { name, other: other.to_owned() });
+    let ours = desired
+        .pointer("/metadata/labels")
+        .and_then(|labels| labels[keys::RGD_NAME].as_str());
+    if let Some(other) = current
+        .label(keys::RGD_NAME)
+        .filter(|other| Some(*other) != ours)
+    {
+        return Err(EnsureError::OfAnother {
+            name,
+            other: other.to_owned(),
+        });
     }
     let report = compatibility::compare(current.value(), desired);
     if !report.has_changes() && same_names(&current.spec()["names"], &desired["spec"]["names"]) {
@@ -70,8 +84,12 @@ pub(crate) fn plan(current: &Object, desired: &Value, allow_breaking: bool) -> R
 
 fn same_names(current: &Value, desired: &Value) -> bool {
     let list = |names: &Value, key: &str| names[key].as_array().cloned().unwrap_or_default();
-    ["kind", "listKind", "plural", "singular"].iter().all(|key| current[key] == desired[key])
-        && ["shortNames", "categories"].iter().all(|key| list(current, key) == list(desired, key))
+    ["kind", "listKind", "plural", "singular"]
+        .iter()
+        .all(|key| current[key] == desired[key])
+        && ["shortNames", "categories"]
+            .iter()
+            .all(|key| list(current, key) == list(desired, key))
 }
 
 fn patch(desired: &Value) -> Value {
@@ -96,7 +114,11 @@ fn patch(desired: &Value) -> Value {
 }
 
 /// Creates or updates the definition of a generated kind; returns the version it has then.
-pub(crate) async fn ensure(context: &Context, desired: &Value, allow_breaking: bool) -> Result<String, EnsureError> {
+pub(crate) async fn ensure(
+    context: &Context,
+    desired: &Value,
+    allow_breaking: bool,
+) -> Result<String, EnsureError> {
     let name = desired["metadata"]["name"].as_str().unwrap_or_default();
     let key = ObjectKey::cluster(name);
     let crds = crd_resource();
@@ -105,10 +127,17 @@ pub(crate) async fn ensure(context: &Context, desired: &Value, allow_breaking: b
         Some(current) => match plan(&current, desired, allow_breaking)? {
             Plan::Leave if is_established(&current) => return Ok(current.generation().to_string()),
             Plan::Leave => current,
-            Plan::Patch(patch) => context.api.merge_patch(&crds, &key, Subresource::None, &patch).await?,
+            Plan::Patch(patch) => {
+                context
+                    .api
+                    .merge_patch(&crds, &key, Subresource::None, &patch)
+                    .await?
+            }
         },
     };
-    context.discovery.invalidate(desired["spec"]["group"].as_str().unwrap_or_default());
+    context
+        .discovery
+        .invalidate(desired["spec"]["group"].as_str().unwrap_or_default());
     wait_established(context, written).await
 }
 

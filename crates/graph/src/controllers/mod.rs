@@ -62,34 +62,56 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> Result<GraphControllers, StartError> {
     let context = Context::new(client, options, shutdown.clone());
-    for crd in [manifests::resource_graph_definition_crd(), manifests::graph_revision_crd()] {
-        ensure_crd::install(&context, &crd).await.map_err(|source| StartError::Install {
-            name: crd["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-            source,
-        })?;
+    for crd in [
+        manifests::resource_graph_definition_crd(),
+        manifests::graph_revision_crd(),
+    ] {
+        ensure_crd::install(&context, &crd)
+            .await
+            .map_err(|source| StartError::Install {
+                name: crd["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+                source,
+            })?;
     }
     let mut tasks = JoinSet::new();
     let rgds = context.rgds.clone();
     rgds.add_handler(rgd::wake_on_own_events(&context)).forget();
     let revisions = context.revisions.clone();
-    revisions.add_handler(enqueue::mapped(&context.rgd_queue, rgd::keys_of_revision)).forget();
-    revisions.add_handler(revision::wake_on_own_events(&context)).forget();
+    revisions
+        .add_handler(enqueue::mapped(&context.rgd_queue, rgd::keys_of_revision))
+        .forget();
+    revisions
+        .add_handler(revision::wake_on_own_events(&context))
+        .forget();
     let crds = context.crds.clone();
     crds.add_handler(rgd::wake_on_crd_events(&context)).forget();
     let informers = || [rgds.clone(), revisions.clone(), crds.clone()];
 
-    let rgd_controller = Controller::new("resourcegraphdefinition", context.rgd_queue.clone(), rgd::RgdReconciler::new(&context))
-        .workers(context.options.rgd_workers)
-        .wait_for(informers());
-    let revision_controller =
-        Controller::new("graphrevision", context.revision_queue.clone(), revision::RevisionReconciler::new(&context))
-            .workers(context.options.revision_workers)
-            .wait_for(informers());
-    let instance_controller =
-        Controller::new("instance", context.instance_queue.clone(), instance::InstanceReconciler::new(&context))
-            .workers(context.options.instance_workers)
-            .max_retries(context.options.max_retries)
-            .wait_for(informers());
+    let rgd_controller = Controller::new(
+        "resourcegraphdefinition",
+        context.rgd_queue.clone(),
+        rgd::RgdReconciler::new(&context),
+    )
+    .workers(context.options.rgd_workers)
+    .wait_for(informers());
+    let revision_controller = Controller::new(
+        "graphrevision",
+        context.revision_queue.clone(),
+        revision::RevisionReconciler::new(&context),
+    )
+    .workers(context.options.revision_workers)
+    .wait_for(informers());
+    let instance_controller = Controller::new(
+        "instance",
+        context.instance_queue.clone(),
+        instance::InstanceReconciler::new(&context),
+    )
+    .workers(context.options.instance_workers)
+    .max_retries(context.options.max_retries)
+    .wait_for(informers());
     tasks.spawn(rgd_controller.run(shutdown.clone()));
     tasks.spawn(revision_controller.run(shutdown.clone()));
     tasks.spawn(instance_controller.run(shutdown.clone()));

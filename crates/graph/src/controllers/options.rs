@@ -42,7 +42,10 @@ impl Default for Options {
             rgd_workers: 4,
             revision_workers: 4,
             instance_workers: 16,
-            backoff: Backoff { base: Duration::from_millis(200), max: Duration::from_secs(1000) },
+            backoff: Backoff {
+                base: Duration::from_millis(200),
+                max: Duration::from_secs(1000),
+            },
             max_retries: 20,
             retry_interval: Duration::from_secs(3),
             max_graph_revisions: 5,

@@ -40,7 +40,11 @@ pub(crate) struct Registry {
 impl Registry {
     /// The newest revision of a ResourceGraphDefinition.
     pub fn latest(&self, rgd: &str) -> Option<Entry> {
-        self.revisions.lock().get(rgd)?.last_key_value().map(|(_, entry)| entry.clone())
+        self.revisions
+            .lock()
+            .get(rgd)?
+            .last_key_value()
+            .map(|(_, entry)| entry.clone())
     }
 
     /// One revision.
@@ -53,7 +57,14 @@ impl Registry {
         let mut all = self.revisions.lock();
         let revisions = all.entry(rgd.to_owned()).or_default();
         let is_active = matches!(state, RevisionState::Active(_));
-        revisions.insert(revision, Entry { revision, hash: hash.to_owned(), state });
+        revisions.insert(
+            revision,
+            Entry {
+                revision,
+                hash: hash.to_owned(),
+                state,
+            },
+        );
         if is_active {
             for (_, entry) in revisions.range_mut(..revision) {
                 if matches!(entry.state, RevisionState::Active(_)) {

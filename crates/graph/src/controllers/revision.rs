@@ -20,12 +20,16 @@ pub(crate) struct RevisionReconciler {
 
 impl RevisionReconciler {
     pub fn new(context: &Arc<Context>) -> Self {
-        Self { context: Arc::clone(context) }
+        Self {
+            context: Arc::clone(context),
+        }
     }
 }
 
 /// Revisions never change, so only their beginning and their end count.
-pub(crate) fn wake_on_own_events(context: &Arc<Context>) -> impl Fn(&Event) + Send + Sync + 'static {
+pub(crate) fn wake_on_own_events(
+    context: &Arc<Context>,
+) -> impl Fn(&Event) + Send + Sync + 'static {
     let queue = context.revision_queue.clone();
     move |event| {
         let concerns_us = match event {
@@ -51,7 +55,10 @@ impl Snapshot {
     fn read(revision: &Object) -> Option<Self> {
         let spec = revision.pointer("/spec/snapshot/spec")?.clone();
         Some(Self {
-            rgd: revision.pointer("/spec/snapshot/name")?.as_str()?.to_owned(),
+            rgd: revision
+                .pointer("/spec/snapshot/name")?
+                .as_str()?
+                .to_owned(),
             number: revision.pointer("/spec/revision")?.as_i64()?,
             hash: hash::spec_hash(&spec),
             spec,
@@ -77,8 +84,14 @@ impl Reconciler for RevisionReconciler {
             self.context.registry.remove(&snapshot.rgd, snapshot.number);
             return Ok(Outcome::Done);
         }
-        let revision = finalizer::add(&self.context.api, &revisions, &revision, keys::FINALIZER).await?;
-        if self.context.registry.get(&snapshot.rgd, snapshot.number).is_none() {
+        let revision =
+            finalizer::add(&self.context.api, &revisions, &revision, keys::FINALIZER).await?;
+        if self
+            .context
+            .registry
+            .get(&snapshot.rgd, snapshot.number)
+            .is_none()
+        {
             self.publish(&snapshot, RevisionState::Pending);
         }
         if self.is_history(&revision, &snapshot) {
@@ -92,30 +105,46 @@ impl Reconciler for RevisionReconciler {
 
 impl RevisionReconciler {
     fn publish(&self, snapshot: &Snapshot, state: RevisionState) {
-        self.context.registry.put(&snapshot.rgd, snapshot.number, &snapshot.hash, state);
+        self.context
+            .registry
+            .put(&snapshot.rgd, snapshot.number, &snapshot.hash, state);
     }
 
     /// Revisions that were verified and are not the newest never run again: compiling them would cost and serve nothing.
     fn is_history(&self, revision: &Object, snapshot: &Snapshot) -> bool {
         let newer = |other: &Arc<Object>| {
             !other.is_terminating()
-                && other.pointer("/spec/snapshot/name").and_then(Value::as_str) == Some(&snapshot.rgd)
+                && other.pointer("/spec/snapshot/name").and_then(Value::as_str)
+                    == Some(&snapshot.rgd)
                 && other.pointer("/spec/revision").and_then(Value::as_i64) > Some(snapshot.number)
         };
-        controller::condition::is_true(revision.status(), VERIFIED) && self.context.revisions.list().iter().any(newer)
+        controller::condition::is_true(revision.status(), VERIFIED)
+            && self.context.revisions.list().iter().any(newer)
     }
 
     async fn compile(&self, revision: &Object, snapshot: &Snapshot) -> Result<(), CompileError> {
-        let graph = match self.context.registry.take_fresh(&snapshot.rgd, &snapshot.hash) {
+        let graph = match self
+            .context
+            .registry
+            .take_fresh(&snapshot.rgd, &snapshot.hash)
+        {
             Some(graph) => Ok(graph),
-            None => rgd::compile(&self.context, &snapshot.spec).await.map(Arc::new),
+            None => rgd::compile(&self.context, &snapshot.spec)
+                .await
+                .map(Arc::new),
         };
         let now = self.context.clock.now_text();
         let mut conditions = ConditionSet::read(REVISION_CONDITIONS, revision, now);
         match graph {
             Ok(graph) => {
-                conditions.set(VERIFIED, ConditionStatus::True, "Verified", "graph revision compiled and verified");
-                self.write_status(revision, &conditions, Some(&graph)).await?;
+                conditions.set(
+                    VERIFIED,
+                    ConditionStatus::True,
+                    "Verified",
+                    "graph revision compiled and verified",
+                );
+                self.write_status(revision, &conditions, Some(&graph))
+                    .await?;
                 // Only what the status says may run.
                 self.publish(snapshot, RevisionState::Active(graph));
                 self.wake(snapshot);
@@ -136,7 +165,9 @@ impl RevisionReconciler {
 
     /// Wakes the definition, and through it the instances.
     fn wake(&self, snapshot: &Snapshot) {
-        self.context.rgd_queue.add(ObjectKey::cluster(&snapshot.rgd));
+        self.context
+            .rgd_queue
+            .add(ObjectKey::cluster(&snapshot.rgd));
         self.context.serving.wake_all(&snapshot.rgd);
     }
 
@@ -153,11 +184,18 @@ impl RevisionReconciler {
         });
         let current = revision.status();
         let fields = status.as_object().into_iter().flatten();
-        if fields.clone().all(|(key, value)| current.get(key).unwrap_or(&Value::Null) == value) {
+        if fields
+            .clone()
+            .all(|(key, value)| current.get(key).unwrap_or(&Value::Null) == value)
+        {
             return Ok(());
         }
         let patch = json!({"status": status});
         let key = revision.key();
-        self.context.api.merge_patch(&revision_resource(), &key, Subresource::Status, &patch).await.map(drop)
+        self.context
+            .api
+            .merge_patch(&revision_resource(), &key, Subresource::Status, &patch)
+            .await
+            .map(drop)
     }
 }

@@ -41,12 +41,16 @@ pub(crate) struct RgdReconciler {
 
 impl RgdReconciler {
     pub fn new(context: &Arc<Context>) -> Self {
-        Self { context: Arc::clone(context) }
+        Self {
+            context: Arc::clone(context),
+        }
     }
 }
 
 /// Status changes of the definition itself wake nobody.
-pub(crate) fn wake_on_own_events(context: &Arc<Context>) -> impl Fn(&Event) + Send + Sync + 'static {
+pub(crate) fn wake_on_own_events(
+    context: &Arc<Context>,
+) -> impl Fn(&Event) + Send + Sync + 'static {
     let queue = context.rgd_queue.clone();
     move |event| {
         let concerns_us = match event {
@@ -66,12 +70,16 @@ pub(crate) fn wake_on_own_events(context: &Arc<Context>) -> impl Fn(&Event) + Se
 
 /// The definition a revision belongs to.
 pub(crate) fn keys_of_revision(revision: &Object) -> Vec<ObjectKey> {
-    let name = revision.pointer("/spec/snapshot/name").and_then(Value::as_str);
+    let name = revision
+        .pointer("/spec/snapshot/name")
+        .and_then(Value::as_str);
     name.map(ObjectKey::cluster).into_iter().collect()
 }
 
 /// A changed CustomResourceDefinition concerns the graph it was made by, and graphs that wait for kinds.
-pub(crate) fn wake_on_crd_events(context: &Arc<Context>) -> impl Fn(&Event) + Send + Sync + 'static {
+pub(crate) fn wake_on_crd_events(
+    context: &Arc<Context>,
+) -> impl Fn(&Event) + Send + Sync + 'static {
     let (rgd_queue, revision_queue) = (context.rgd_queue.clone(), context.revision_queue.clone());
     let (rgds, revisions) = (context.rgds.clone(), context.revisions.clone());
     let discovery = context.discovery.clone();
@@ -81,7 +89,8 @@ pub(crate) fn wake_on_crd_events(context: &Arc<Context>) -> impl Fn(&Event) + Se
             discovery.invalidate(group);
         }
         let is_new = matches!(event, Event::Added(_));
-        if crd.label(keys::OWNED) == Some("true") && !is_new
+        if crd.label(keys::OWNED) == Some("true")
+            && !is_new
             && let Some(name) = crd.label(keys::RGD_NAME)
         {
             rgd_queue.add(ObjectKey::cluster(name));
@@ -147,7 +156,8 @@ impl Report {
     }
 
     fn wait(&mut self, reason: &str, message: impl Into<String>) {
-        self.conditions.set(RESOLVED, ConditionStatus::Unknown, reason, message);
+        self.conditions
+            .set(RESOLVED, ConditionStatus::Unknown, reason, message);
     }
 
     fn value(&self) -> Value {
@@ -177,12 +187,19 @@ enum Decision {
 }
 
 /// Decides by the newest live revision and what the registry knows of it.
-fn decide(newest: Option<i64>, terminating: usize, entry: Option<Entry>, spec_hash: &str) -> Decision {
+fn decide(
+    newest: Option<i64>,
+    terminating: usize,
+    entry: Option<Entry>,
+    spec_hash: &str,
+) -> Decision {
     if terminating > 0 {
         let message = format!("waiting for {terminating} terminating graph revisions to settle");
         return Decision::Wait("WaitingForGraphRevisionSettlement", message);
     }
-    let Some(newest) = newest else { return Decision::Issue };
+    let Some(newest) = newest else {
+        return Decision::Issue;
+    };
     let Some(entry) = entry else {
         let message = format!("waiting for graph revision {newest} to be warmed up");
         return Decision::Wait("WaitingForGraphRevisionWarmup", message);
@@ -205,8 +222,9 @@ impl RgdReconciler {
         let name = rgd.name();
         let spec_hash = hash::spec_hash(rgd.spec());
         let revisions = self.revisions(name).await?;
-        let (terminating, live): (Vec<_>, Vec<_>) =
-            revisions.into_iter().partition(|(_, revision)| revision.is_terminating());
+        let (terminating, live): (Vec<_>, Vec<_>) = revisions
+            .into_iter()
+            .partition(|(_, revision)| revision.is_terminating());
         let live: BTreeMap<i64, Object> = live.into_iter().collect();
         self.adopt(rgd, &live).await?;
         if live.is_empty() && terminating.is_empty() {
@@ -216,17 +234,29 @@ impl RgdReconciler {
         let entry = newest.and_then(|newest| self.context.registry.get(name, newest));
         match decide(newest, terminating.len(), entry, &spec_hash) {
             Decision::Wait(reason, message) => report.wait(reason, message),
-            Decision::Issue => self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report).await?,
+            Decision::Issue => {
+                self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report)
+                    .await?
+            }
             Decision::Serve(revision, graph) => {
                 let message = format!("revision {revision} compiled and active");
-                report.conditions.set(RESOLVED, ConditionStatus::True, "Resolved", message);
+                report
+                    .conditions
+                    .set(RESOLVED, ConditionStatus::True, "Resolved", message);
                 let result = self.serve(rgd, revision, &graph, report).await;
                 self.collect_garbage(live).await;
                 result?;
             }
             Decision::Failed(message) => {
-                report.conditions.set(RESOLVED, ConditionStatus::False, "Failed", message.as_str());
-                report.conditions.set(ACCEPTED, ConditionStatus::False, "InvalidResourceGraph", message.as_str());
+                report
+                    .conditions
+                    .set(RESOLVED, ConditionStatus::False, "Failed", message.as_str());
+                report.conditions.set(
+                    ACCEPTED,
+                    ConditionStatus::False,
+                    "InvalidResourceGraph",
+                    message.as_str(),
+                );
                 return Err(RgdError::Revision(message));
             }
         }
@@ -239,15 +269,26 @@ impl RgdReconciler {
             field_selector: Some(format!("spec.snapshot.name={name}")),
             ..controller::ListOptions::default()
         };
-        let list = self.context.api.list(&revision_resource(), &options).await?;
+        let list = self
+            .context
+            .api
+            .list(&revision_resource(), &options)
+            .await?;
         let number = |object: &Object| object.pointer("/spec/revision").and_then(Value::as_i64);
-        Ok(list.items.into_iter().filter_map(|object| Some((number(&object)?, object))).collect())
+        Ok(list
+            .items
+            .into_iter()
+            .filter_map(|object| Some((number(&object)?, object)))
+            .collect())
     }
 
     /// Takes over revisions whose definition was deleted and made again.
     async fn adopt(&self, rgd: &Object, live: &BTreeMap<i64, Object>) -> Result<(), RgdError> {
         for revision in live.values() {
-            if revision.controller_of().is_some_and(|owner| owner.uid == rgd.uid()) {
+            if revision
+                .controller_of()
+                .is_some_and(|owner| owner.uid == rgd.uid())
+            {
                 continue;
             }
             let reference = owner_reference(rgd);
@@ -259,27 +300,61 @@ impl RgdReconciler {
                 *owners = Value::Array(kept);
                 true
             };
-            self.context.api.modify(&revision_resource(), &revision.key(), Subresource::None, change).await?;
+            self.context
+                .api
+                .modify(
+                    &revision_resource(),
+                    &revision.key(),
+                    Subresource::None,
+                    change,
+                )
+                .await?;
         }
         Ok(())
     }
 
-    async fn issue(&self, rgd: &Object, spec_hash: &str, newest: i64, report: &mut Report) -> Result<(), RgdError> {
+    async fn issue(
+        &self,
+        rgd: &Object,
+        spec_hash: &str,
+        newest: i64,
+        report: &mut Report,
+    ) -> Result<(), RgdError> {
         let graph = match self.compile(rgd.spec()).await {
             Ok(graph) => graph,
             Err(CompileError::Api(error)) => return Err(error.into()),
             Err(CompileError::Build(error)) => {
-                report.conditions.set(ACCEPTED, ConditionStatus::False, "InvalidResourceGraph", error.to_string());
+                report.conditions.set(
+                    ACCEPTED,
+                    ConditionStatus::False,
+                    "InvalidResourceGraph",
+                    error.to_string(),
+                );
                 report.topological_order = Value::Null;
                 report.resources = Value::Null;
                 return Err(error.into());
             }
         };
         report.graph(&graph);
-        report.conditions.set(ACCEPTED, ConditionStatus::True, "Valid", "resource graph and schema are valid");
+        report.conditions.set(
+            ACCEPTED,
+            ConditionStatus::True,
+            "Valid",
+            "resource graph and schema are valid",
+        );
         let number = report.last_issued_revision.max(newest) + 1;
-        self.context.registry.put_fresh(rgd.name(), spec_hash, Arc::new(graph));
-        match self.context.api.create(&revision_resource(), &revision_object(rgd, number, spec_hash)).await {
+        self.context
+            .registry
+            .put_fresh(rgd.name(), spec_hash, Arc::new(graph));
+        match self
+            .context
+            .api
+            .create(
+                &revision_resource(),
+                &revision_object(rgd, number, spec_hash),
+            )
+            .await
+        {
             Ok(_) => {}
             // An earlier attempt got this far.
             Err(error) if error.is_already_exists() => {}
@@ -295,23 +370,54 @@ impl RgdReconciler {
         compile(&self.context, spec).await
     }
 
-    async fn serve(&self, rgd: &Object, revision: i64, graph: &Arc<Graph>, report: &mut Report) -> Result<(), RgdError> {
+    async fn serve(
+        &self,
+        rgd: &Object,
+        revision: i64,
+        graph: &Arc<Graph>,
+        report: &mut Report,
+    ) -> Result<(), RgdError> {
         report.graph(graph);
-        report.conditions.set(ACCEPTED, ConditionStatus::True, "Valid", "resource graph and schema are valid");
+        report.conditions.set(
+            ACCEPTED,
+            ConditionStatus::True,
+            "Valid",
+            "resource graph and schema are valid",
+        );
         let mut desired = graph.crd.clone();
         crd::label(&mut desired, rgd.name(), rgd.uid());
-        let version = match ensure_crd::ensure(&self.context, &desired, allows_breaking(rgd)).await {
+        let version = match ensure_crd::ensure(&self.context, &desired, allows_breaking(rgd)).await
+        {
             Ok(version) => version,
             Err(error) => {
-                report.conditions.set(KIND_READY, ConditionStatus::False, "Failed", error.to_string());
+                report.conditions.set(
+                    KIND_READY,
+                    ConditionStatus::False,
+                    "Failed",
+                    error.to_string(),
+                );
                 return Err(error.into());
             }
         };
         let message = format!("kind {} has been accepted and ready", graph.schema.kind);
-        report.conditions.set(KIND_READY, ConditionStatus::True, "Ready", message);
-        let owner = Owner { rgd: rgd.name().to_owned(), rgd_uid: rgd.uid().to_owned() };
-        self.context.serving.serve(&graph.schema.resource(), &owner, &format!("{revision}/{version}"));
-        report.conditions.set(CONTROLLER_READY, ConditionStatus::True, "Running", "controller is running");
+        report
+            .conditions
+            .set(KIND_READY, ConditionStatus::True, "Ready", message);
+        let owner = Owner {
+            rgd: rgd.name().to_owned(),
+            rgd_uid: rgd.uid().to_owned(),
+        };
+        self.context.serving.serve(
+            &graph.schema.resource(),
+            &owner,
+            &format!("{revision}/{version}"),
+        );
+        report.conditions.set(
+            CONTROLLER_READY,
+            ConditionStatus::True,
+            "Running",
+            "controller is running",
+        );
         Ok(())
     }
 
@@ -319,9 +425,16 @@ impl RgdReconciler {
     async fn collect_garbage(&self, mut live: BTreeMap<i64, Object>) {
         let keep = self.context.options.max_graph_revisions;
         while keep > 0 && live.len() > keep {
-            let Some((_, oldest)) = live.pop_first() else { return };
+            let Some((_, oldest)) = live.pop_first() else {
+                return;
+            };
             let options = DeleteOptions::of_uid(oldest.uid());
-            if let Err(error) = self.context.api.delete(&revision_resource(), &oldest.key(), &options).await {
+            if let Err(error) = self
+                .context
+                .api
+                .delete(&revision_resource(), &oldest.key(), &options)
+                .await
+            {
                 tracing::warn!(revision = oldest.name(), %error, "graph revision not deleted");
             }
         }
@@ -339,18 +452,33 @@ impl RgdReconciler {
 
     /// Deletes the generated definition if it is ours; says whether it is still there.
     async fn delete_crd(&self, rgd: &Object) -> Result<bool, RgdError> {
-        let Ok(spec) = GraphSpec::read(rgd.spec()) else { return Ok(false) };
+        let Ok(spec) = GraphSpec::read(rgd.spec()) else {
+            return Ok(false);
+        };
         let key = ObjectKey::cluster(spec.schema.crd_name());
-        let Some(crd) = self.context.api.get_metadata_opt(&crd_resource(), &key).await? else {
+        let Some(crd) = self
+            .context
+            .api
+            .get_metadata_opt(&crd_resource(), &key)
+            .await?
+        else {
             return Ok(false);
         };
         if crd.label(keys::RGD_NAME) != Some(rgd.name()) {
             return Ok(false);
         }
         if !crd.is_terminating() {
-            self.context.api.delete(&crd_resource(), &key, &DeleteOptions::of_uid(crd.uid())).await?;
+            self.context
+                .api
+                .delete(&crd_resource(), &key, &DeleteOptions::of_uid(crd.uid()))
+                .await?;
         }
-        Ok(self.context.api.get_metadata_opt(&crd_resource(), &key).await?.is_some())
+        Ok(self
+            .context
+            .api
+            .get_metadata_opt(&crd_resource(), &key)
+            .await?
+            .is_some())
     }
 
     async fn write_status(&self, rgd: &Object, report: &Report) -> Result<(), RgdError> {
@@ -358,12 +486,17 @@ impl RgdReconciler {
         let current = rgd.status();
         let fields = status.as_object().into_iter().flatten();
         // Absent and null are the same to a merge patch.
-        let same = fields.clone().all(|(key, value)| current.get(key).unwrap_or(&Value::Null) == value);
+        let same = fields
+            .clone()
+            .all(|(key, value)| current.get(key).unwrap_or(&Value::Null) == value);
         if same {
             return Ok(());
         }
         let patch = json!({"status": status});
-        self.context.api.merge_patch(&rgd_resource(), &rgd.key(), Subresource::Status, &patch).await?;
+        self.context
+            .api
+            .merge_patch(&rgd_resource(), &rgd.key(), Subresource::Status, &patch)
+            .await?;
         Ok(())
     }
 }
@@ -380,7 +513,10 @@ pub(crate) enum CompileError {
 /// Compiles a spec with the kinds that the cluster serves now.
 pub(crate) async fn compile(context: &Context, spec: &Value) -> Result<Graph, CompileError> {
     let spec = build::read_spec(spec)?;
-    let kinds = context.kinds.snapshot(&build::required_kinds(&spec)).await?;
+    let kinds = context
+        .kinds
+        .snapshot(&build::required_kinds(&spec))
+        .await?;
     Ok(build::build(&spec, &kinds, &context.options.build)?)
 }
 
@@ -425,7 +561,8 @@ fn revision_name(rgd: &str, number: i64) -> String {
         return name;
     }
     let suffix = format!("-r{number:05}-{:08x}", hash::fnv1a_32(name.as_bytes()));
-    let base = rgd[..rgd.floor_char_boundary(NAME_LENGTH_LIMIT - suffix.len())].trim_end_matches(['.', '-']);
+    let base = rgd[..rgd.floor_char_boundary(NAME_LENGTH_LIMIT - suffix.len())]
+        .trim_end_matches(['.', '-']);
     format!("{}{suffix}", if base.is_empty() { "gr" } else { base })
 }
 
@@ -443,7 +580,13 @@ mod tests {
 
     #[test]
     fn decisions() {
-        let entry = |hash: &str, state| Some(Entry { revision: 1, hash: hash.to_owned(), state });
+        let entry = |hash: &str, state| {
+            Some(Entry {
+                revision: 1,
+                hash: hash.to_owned(),
+                state,
+            })
+        };
         let check = |newest, terminating, entry, expect: &str| {
             let decision = decide(newest, terminating, entry, "h");
             assert!(format!("{decision:?}").starts_with(expect), "{decision:?}");
@@ -452,7 +595,17 @@ mod tests {
         check(None, 1, None, "Wait(\"WaitingForGraphRevisionSettlement\"");
         check(Some(1), 0, None, "Wait(\"WaitingForGraphRevisionWarmup\"");
         check(Some(1), 0, entry("x", RevisionState::Pending), "Issue");
-        check(Some(1), 0, entry("h", RevisionState::Pending), "Wait(\"WaitingForGraphRevisionCompilation\"");
-        check(Some(1), 0, entry("h", RevisionState::Failed("no".into())), "Failed(\"no\")");
+        check(
+            Some(1),
+            0,
+            entry("h", RevisionState::Pending),
+            "Wait(\"WaitingForGraphRevisionCompilation\"",
+        );
+        check(
+            Some(1),
+            0,
+            entry("h", RevisionState::Failed("no".into())),
+            "Failed(\"no\")",
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use controller::{Event, HandlerGuard, Informer, InformerOptions, Informers, Object, Resource, WorkQueue};
+use controller::{
+    Event, HandlerGuard, Informer, InformerOptions, Informers, Object, Resource, WorkQueue,
+};
 use parking_lot::Mutex;
 
 use super::context::InstanceKey;
@@ -33,23 +35,34 @@ pub(crate) struct Owner {
 
 impl Serving {
     pub fn new(informers: Informers, queue: WorkQueue<InstanceKey>) -> Self {
-        Self { informers, queue, served: Mutex::default() }
+        Self {
+            informers,
+            queue,
+            served: Mutex::default(),
+        }
     }
 
     /// Serves a kind; wakes all its instances when `version` is new.
     pub fn serve(&self, resource: &Resource, owner: &Owner, version: &str) {
         let mut served = self.served.lock();
-        let present = served.get_mut(resource).filter(|known| known.rgd_uid == owner.rgd_uid);
+        let present = served
+            .get_mut(resource)
+            .filter(|known| known.rgd_uid == owner.rgd_uid);
         if let Some(known) = present {
             if known.version != version {
                 version.clone_into(&mut known.version);
                 for object in known.informer.list() {
-                    self.queue.add(InstanceKey { resource: resource.clone(), key: object.key() });
+                    self.queue.add(InstanceKey {
+                        resource: resource.clone(),
+                        key: object.key(),
+                    });
                 }
             }
             return;
         }
-        let informer = self.informers.informer(resource, InformerOptions::default());
+        let informer = self
+            .informers
+            .informer(resource, InformerOptions::default());
         let guard = informer.add_handler(self.handler(resource));
         let entry = Served {
             rgd: owner.rgd.clone(),
@@ -74,28 +87,44 @@ impl Serving {
                 }
             };
             if concerns_us {
-                queue.add(InstanceKey { resource: resource.clone(), key: event.object().key() });
+                queue.add(InstanceKey {
+                    resource: resource.clone(),
+                    key: event.object().key(),
+                });
             }
         }
     }
 
     /// Stops serving what a ResourceGraphDefinition serves; others with the same kind are left alone.
     pub fn stop(&self, rgd_uid: &str) {
-        self.served.lock().retain(|_, served| served.rgd_uid != rgd_uid);
+        self.served
+            .lock()
+            .retain(|_, served| served.rgd_uid != rgd_uid);
     }
 
     /// Who serves a kind.
     pub fn owner(&self, resource: &Resource) -> Option<Owner> {
         let served = self.served.lock();
         let found = served.get(resource)?;
-        Some(Owner { rgd: found.rgd.clone(), rgd_uid: found.rgd_uid.clone() })
+        Some(Owner {
+            rgd: found.rgd.clone(),
+            rgd_uid: found.rgd_uid.clone(),
+        })
     }
 
     /// Wakes all instances of a ResourceGraphDefinition.
     pub fn wake_all(&self, rgd: &str) {
-        for (resource, served) in self.served.lock().iter().filter(|(_, served)| served.rgd == rgd) {
+        for (resource, served) in self
+            .served
+            .lock()
+            .iter()
+            .filter(|(_, served)| served.rgd == rgd)
+        {
             for object in served.informer.list() {
-                self.queue.add(InstanceKey { resource: resource.clone(), key: object.key() });
+                self.queue.add(InstanceKey {
+                    resource: resource.clone(),
+                    key: object.key(),
+                });
             }
         }
     }
@@ -103,7 +132,9 @@ impl Serving {
 
 /// Whether the user paused an instance.
 pub(crate) fn is_suspended(instance: &Object) -> bool {
-    instance
-        .annotation(keys::RECONCILE)
-        .is_some_and(|value| ["suspended", "disabled"].iter().any(|word| value.eq_ignore_ascii_case(word)))
+    instance.annotation(keys::RECONCILE).is_some_and(|value| {
+        ["suspended", "disabled"]
+            .iter()
+            .any(|word| value.eq_ignore_ascii_case(word))
+    })
 }

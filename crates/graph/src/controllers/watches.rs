@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Event, HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource, WorkQueue, enqueue,
+    Event, HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource,
+    WorkQueue, enqueue,
 };
 use model::LabelSelector;
 use parking_lot::Mutex;
@@ -39,7 +40,9 @@ impl Interest {
         match self {
             Self::Object(_, key) => object.key() == *key,
             Self::Selection(_, namespace, selector) => {
-                namespace.as_deref().is_none_or(|namespace| object.namespace() == Some(namespace))
+                namespace
+                    .as_deref()
+                    .is_none_or(|namespace| object.namespace() == Some(namespace))
                     && selector.matches_with(|key| object.label(key))
             }
         }
@@ -68,7 +71,11 @@ pub(crate) struct Watches {
 pub(crate) struct NotSynced(Resource);
 
 impl Watches {
-    pub fn new(informers: Informers, queue: WorkQueue<InstanceKey>, sync_timeout: Duration) -> Self {
+    pub fn new(
+        informers: Informers,
+        queue: WorkQueue<InstanceKey>,
+        sync_timeout: Duration,
+    ) -> Self {
         Self {
             informers,
             queue,
@@ -83,7 +90,9 @@ impl Watches {
     pub async fn children(&self, resource: &Resource) -> Result<Children, NotSynced> {
         let informer = {
             let mut children = self.children.lock();
-            let watched = children.entry(resource.clone()).or_insert_with(|| self.watch_children(resource));
+            let watched = children
+                .entry(resource.clone())
+                .or_insert_with(|| self.watch_children(resource));
             watched.informer.clone()
         };
         self.synced(resource, &informer).await?;
@@ -92,13 +101,23 @@ impl Watches {
 
     fn watch_children(&self, resource: &Resource) -> Watched {
         let label_selector = Some(format!("{}=true,{}", keys::OWNED, keys::NODE_ID));
-        let options = InformerOptions { label_selector, ..InformerOptions::default() };
+        let options = InformerOptions {
+            label_selector,
+            ..InformerOptions::default()
+        };
         let informer = self.informers.informer(resource, options);
         informer.add_index(PART_OF_INDEX, |object| {
-            object.label(keys::PART_OF).map(str::to_owned).into_iter().collect()
+            object
+                .label(keys::PART_OF)
+                .map(str::to_owned)
+                .into_iter()
+                .collect()
         });
         let guard = informer.add_handler(enqueue::mapped(&self.queue, instance_of));
-        Watched { informer, _guard: guard }
+        Watched {
+            informer,
+            _guard: guard,
+        }
     }
 
     async fn synced(&self, resource: &Resource, informer: &Informer) -> Result<(), NotSynced> {
@@ -110,9 +129,15 @@ impl Watches {
     }
 
     /// Replaces what an instance looks at; returns when all of it is watched.
-    pub async fn look_at(&self, instance: &InstanceKey, interests: Vec<Interest>) -> Result<(), NotSynced> {
-        let resources: BTreeSet<Resource> =
-            interests.iter().map(|interest| interest.resource().clone()).collect();
+    pub async fn look_at(
+        &self,
+        instance: &InstanceKey,
+        interests: Vec<Interest>,
+    ) -> Result<(), NotSynced> {
+        let resources: BTreeSet<Resource> = interests
+            .iter()
+            .map(|interest| interest.resource().clone())
+            .collect();
         {
             let mut all = self.interests.lock();
             if interests.is_empty() {
@@ -125,7 +150,11 @@ impl Watches {
         for resource in resources {
             let informer = {
                 let mut externals = self.externals.lock();
-                externals.entry(resource.clone()).or_insert_with(|| self.watch_external(&resource)).informer.clone()
+                externals
+                    .entry(resource.clone())
+                    .or_insert_with(|| self.watch_external(&resource))
+                    .informer
+                    .clone()
             };
             self.synced(&resource, &informer).await?;
         }
@@ -133,13 +162,17 @@ impl Watches {
     }
 
     fn stop_unused(&self, all: &HashMap<InstanceKey, Vec<Interest>>) {
-        self.externals
-            .lock()
-            .retain(|resource, _| all.values().flatten().any(|interest| interest.resource() == resource));
+        self.externals.lock().retain(|resource, _| {
+            all.values()
+                .flatten()
+                .any(|interest| interest.resource() == resource)
+        });
     }
 
     fn watch_external(&self, resource: &Resource) -> Watched {
-        let informer = self.informers.informer(resource, InformerOptions::metadata_only());
+        let informer = self
+            .informers
+            .informer(resource, InformerOptions::metadata_only());
         let (queue, interests) = (self.queue.clone(), Arc::clone(&self.interests));
         let watched = resource.clone();
         let guard = informer.add_handler(move |event| {
@@ -149,7 +182,9 @@ impl Watches {
             for (instance, looked_at) in interests.lock().iter() {
                 // An object that leaves a selection concerns those who had it.
                 let hit = looked_at.iter().any(|interest| match event {
-                    Event::Updated { old, new } => concerns(old, interest) || concerns(new, interest),
+                    Event::Updated { old, new } => {
+                        concerns(old, interest) || concerns(new, interest)
+                    }
                     Event::Added(object) | Event::Deleted(object) => concerns(object, interest),
                 });
                 if hit {
@@ -157,7 +192,10 @@ impl Watches {
                 }
             }
         });
-        Watched { informer, _guard: guard }
+        Watched {
+            informer,
+            _guard: guard,
+        }
     }
 
     /// Forgets an instance that is gone.
@@ -183,7 +221,10 @@ fn instance_of(child: &Object) -> Vec<InstanceKey> {
         } else {
             Resource::namespaced(&api_version, &plural, kind)
         };
-        Some(InstanceKey { resource, key: ObjectKey::new(namespace, name) })
+        Some(InstanceKey {
+            resource,
+            key: ObjectKey::new(namespace, name),
+        })
     };
     key().into_iter().collect()
 }

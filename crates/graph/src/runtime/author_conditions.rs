@@ -60,7 +60,9 @@ impl Pass<'_> {
             .collect();
         if !twice.is_empty() {
             // Which of them is meant cannot be told, so none is.
-            result.conditions.retain(|condition| !twice.contains(&condition.type_));
+            result
+                .conditions
+                .retain(|condition| !twice.contains(&condition.type_));
             result.is_incomplete = true;
             result.is_degraded = true;
         }
@@ -102,7 +104,10 @@ impl Pass<'_> {
         };
         items
             .iter()
-            .map(|item| read(item).ok_or_else(|| malformed("expected a condition made by runtime.newCondition")))
+            .map(|item| {
+                read(item)
+                    .ok_or_else(|| malformed("expected a condition made by runtime.newCondition"))
+            })
             .collect()
     }
 }
@@ -136,7 +141,10 @@ impl AuthorConditions {
                     "lastTransitionTime": since,
                     "observedGeneration": generation,
                 });
-                for (key, text) in [("reason", &condition.reason), ("message", &condition.message)] {
+                for (key, text) in [
+                    ("reason", &condition.reason),
+                    ("message", &condition.message),
+                ] {
                     if !text.is_empty() {
                         value[key] = text.as_str().into();
                     }
@@ -147,7 +155,10 @@ impl AuthorConditions {
         if self.is_incomplete {
             let kept = current.iter().filter(|known| {
                 let type_ = known["type"].as_str().unwrap_or_default();
-                let replaced = self.conditions.iter().any(|condition| condition.type_ == type_);
+                let replaced = self
+                    .conditions
+                    .iter()
+                    .any(|condition| condition.type_ == type_);
                 !replaced && !INSTANCE_CONDITIONS.dependents.contains(&type_)
             });
             list.extend(kept.cloned());
@@ -183,7 +194,14 @@ mod tests {
             .as_array()
             .unwrap()
             .iter()
-            .map(|c| format!("{} {} {}", c["type"].as_str().unwrap(), c["status"].as_str().unwrap(), c["lastTransitionTime"].as_str().unwrap()))
+            .map(|c| {
+                format!(
+                    "{} {} {}",
+                    c["type"].as_str().unwrap(),
+                    c["status"].as_str().unwrap(),
+                    c["lastTransitionTime"].as_str().unwrap()
+                )
+            })
             .collect();
         assert_eq!(shown, ["B False t1", "A True t0", "C True t0"]);
     }

@@ -35,16 +35,28 @@ impl Pass<'_> {
         let types: Vec<Type> = node
             .for_each
             .iter()
-            .map(|iterator| iterator.list.result_type().element().cloned().unwrap_or(Type::Dyn))
+            .map(|iterator| {
+                iterator
+                    .list
+                    .result_type()
+                    .element()
+                    .cloned()
+                    .unwrap_or(Type::Dyn)
+            })
             .collect();
-        let total = dimensions.iter().map(Vec::len).try_fold(1_usize, usize::checked_mul);
+        let total = dimensions
+            .iter()
+            .map(Vec::len)
+            .try_fold(1_usize, usize::checked_mul);
         let limit = self.options.max_collection_size;
         let total = match total {
             Some(total) if total <= limit => total,
             total => {
                 let total = total.map_or_else(|| "too many".to_owned(), |total| total.to_string());
-                let message =
-                    format!("resource \"{}\": collection size {total} exceeds maximum {limit}", node.id);
+                let message = format!(
+                    "resource \"{}\": collection size {total} exceeds maximum {limit}",
+                    node.id
+                );
                 return Err(DesiredError::Other(message));
             }
         };
@@ -86,20 +98,24 @@ impl Pass<'_> {
     }
 
     fn dimensions(&self, node: &Node) -> Result<Vec<Vec<Value>>, DesiredError> {
-        let evaluate = |iterator: &crate::build::Iterator| match self.evaluate(&iterator.list, &[])? {
-            Evaluated::Value(Value::Array(values)) => Ok(values),
-            Evaluated::Value(Value::Null) => Ok(Vec::new()),
-            other => Err(DesiredError::Other(format!(
-                "resource \"{}\": forEach iterator \"{}\" must return a list, got {other:?}",
-                node.id, iterator.name
-            ))),
-        };
+        let evaluate =
+            |iterator: &crate::build::Iterator| match self.evaluate(&iterator.list, &[])? {
+                Evaluated::Value(Value::Array(values)) => Ok(values),
+                Evaluated::Value(Value::Null) => Ok(Vec::new()),
+                other => Err(DesiredError::Other(format!(
+                    "resource \"{}\": forEach iterator \"{}\" must return a list, got {other:?}",
+                    node.id, iterator.name
+                ))),
+            };
         node.for_each.iter().map(evaluate).collect()
     }
 
     fn object(&self, node: &Node, variables: &[Binding<'_>]) -> Result<Value, DesiredError> {
         let mut object = self.resolve(node, variables)?;
-        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let name = object
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if name.is_empty() {
             let message = format!("resource \"{}\": metadata.name is empty", node.id);
             return Err(DesiredError::Other(message));
@@ -111,7 +127,10 @@ impl Pass<'_> {
     }
 
     fn place(&self, node: &Node, object: &mut Value) -> Result<(), DesiredError> {
-        let own = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+        let own = object
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if !own.is_empty() {
             return Ok(());
         }
@@ -170,7 +189,9 @@ impl Pass<'_> {
                         };
                         return Err(EvalFailure::Failed {
                             source_text: expression.source().to_owned(),
-                            message: format!("expected a string (there is text around it), got {found}"),
+                            message: format!(
+                                "expected a string (there is text around it), got {found}"
+                            ),
                         });
                     }
                 },
@@ -185,7 +206,12 @@ impl Pass<'_> {
             Ok(object) => object,
             Err(failure) => return self.give_up(node, "externalRef", &failure),
         };
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let namespace = text("/metadata/namespace");
         if node.kind == NodeKind::External {
             let namespace = match (node.resource.namespaced, namespace.is_empty()) {
@@ -199,27 +225,43 @@ impl Pass<'_> {
         match model::LabelSelector::from_object(Some(selector)) {
             Ok(parsed) => Step::List {
                 namespace: Some(namespace.to_owned()).filter(|namespace| !namespace.is_empty()),
-                selector: if parsed.is_everything() { String::new() } else { parsed.to_string() },
+                selector: if parsed.is_everything() {
+                    String::new()
+                } else {
+                    parsed.to_string()
+                },
             },
-            Err(error) => Step::Fail(format!("resource \"{}\": externalRef.metadata.selector: {error}", node.id)),
+            Err(error) => Step::Fail(format!(
+                "resource \"{}\": externalRef.metadata.selector: {error}",
+                node.id
+            )),
         }
     }
 }
 
 fn key_of(object: &Value) -> ObjectKey {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"))
 }
 
 fn place_mut<'a>(object: &'a mut Value, path: &FieldPath) -> Option<&'a mut Value> {
-    path.steps().iter().try_fold(object, |value, step| match step {
-        PathStep::Field(name) => value.get_mut(name),
-        PathStep::Index(index) => value.get_mut(index),
-    })
+    path.steps()
+        .iter()
+        .try_fold(object, |value, step| match step {
+            PathStep::Field(name) => value.get_mut(name),
+            PathStep::Index(index) => value.get_mut(index),
+        })
 }
 
 fn remove(object: &mut Value, path: &FieldPath) {
-    let Some((last, parents)) = path.steps().split_last() else { return };
+    let Some((last, parents)) = path.steps().split_last() else {
+        return;
+    };
     let parent = parents.iter().try_fold(object, |value, step| match step {
         PathStep::Field(name) => value.get_mut(name),
         PathStep::Index(index) => value.get_mut(index),

@@ -29,7 +29,9 @@ pub struct PassOptions {
 
 impl Default for PassOptions {
     fn default() -> Self {
-        Self { max_collection_size: 1000 }
+        Self {
+            max_collection_size: 1000,
+        }
     }
 }
 
@@ -167,16 +169,24 @@ impl<'g> Pass<'g> {
     }
 
     fn blocker(&self, among: &BTreeSet<usize>) -> Option<Step> {
-        let blocker = among.iter().find(|dependency| !self.states[**dependency].is_settled())?;
+        let blocker = among
+            .iter()
+            .find(|dependency| !self.states[**dependency].is_settled())?;
         let id = &self.graph.nodes[*blocker].id;
-        Some(Step::Blocked(format!("waiting for dependency \"{id}\" to be ready")))
+        Some(Step::Blocked(format!(
+            "waiting for dependency \"{id}\" to be ready"
+        )))
     }
 
     /// What a resource needs next.
     pub fn step(&self, node: usize) -> Step {
         let this = &self.graph.nodes[node];
         // Being left out is contagious, and needs no data.
-        if this.dependencies.iter().any(|dependency| self.states[*dependency] == NodeState::Skipped) {
+        if this
+            .dependencies
+            .iter()
+            .any(|dependency| self.states[*dependency] == NodeState::Skipped)
+        {
             return Step::Skip;
         }
         if let Some(blocked) = self.blocker(&this.include_dependencies) {
@@ -193,7 +203,9 @@ impl<'g> Pass<'g> {
         match this.kind {
             NodeKind::Resource | NodeKind::Collection => match self.desired(this) {
                 Ok(objects) => Step::Apply(objects),
-                Err(desired::DesiredError::Eval(failure)) => self.give_up(this, "template", &failure),
+                Err(desired::DesiredError::Eval(failure)) => {
+                    self.give_up(this, "template", &failure)
+                }
                 Err(desired::DesiredError::Other(message)) => Step::Fail(message),
             },
             NodeKind::External | NodeKind::ExternalCollection => self.external(this),
@@ -202,10 +214,13 @@ impl<'g> Pass<'g> {
 
     fn give_up(&self, node: &Node, place: &str, failure: &EvalFailure) -> Step {
         // An includeWhen that reads nothing but the instance will not get more data by waiting.
-        let only_instance =
-            place == "includeWhen" && node.include_dependencies.is_empty();
+        let only_instance = place == "includeWhen" && node.include_dependencies.is_empty();
         let text = format!("resource \"{}\": {place}: {failure}", node.id);
-        if failure.is_pending() && !only_instance { Step::Pending(text) } else { Step::Fail(text) }
+        if failure.is_pending() && !only_instance {
+            Step::Pending(text)
+        } else {
+            Step::Fail(text)
+        }
     }
 
     fn is_included(&self, node: &Node) -> Result<bool, EvalFailure> {
@@ -229,7 +244,11 @@ impl<'g> Pass<'g> {
         }
     }
 
-    fn evaluate(&self, expression: &Expression, more: &[Binding<'_>]) -> Result<Evaluated, EvalFailure> {
+    fn evaluate(
+        &self,
+        expression: &Expression,
+        more: &[Binding<'_>],
+    ) -> Result<Evaluated, EvalFailure> {
         let mut variables = Activation::new();
         self.bind(expression, &mut variables);
         for binding in more {
@@ -245,7 +264,9 @@ impl<'g> Pass<'g> {
                 variables.bind_typed(name, &self.instance, &self.graph.instance_type);
                 continue;
             }
-            let Some(position) = self.graph.position(name) else { continue };
+            let Some(position) = self.graph.position(name) else {
+                continue;
+            };
             let node = &self.graph.nodes[position];
             match &self.observed[position] {
                 None => {}
@@ -264,36 +285,62 @@ impl<'g> Pass<'g> {
         let this = &self.graph.nodes[node];
         match &self.observed[node] {
             None => Readiness::Waiting(format!("waiting for resource \"{}\" to exist", this.id)),
-            Some(Observation::One(object)) => self.all_hold(this, &[Binding::raw(&this.id, object.value())]),
-            Some(Observation::Many { complete: false, .. }) => {
-                Readiness::Waiting(format!("waiting for all items of collection \"{}\" to exist", this.id))
+            Some(Observation::One(object)) => {
+                self.all_hold(this, &[Binding::raw(&this.id, object.value())])
             }
+            Some(Observation::Many {
+                complete: false, ..
+            }) => Readiness::Waiting(format!(
+                "waiting for all items of collection \"{}\" to exist",
+                this.id
+            )),
             Some(Observation::Many { items, .. }) if this.kind == NodeKind::Collection => {
                 let items = items.as_array().map_or(&[][..], Vec::as_slice);
-                let each = items.iter().map(|item| self.all_hold(this, &[Binding::raw(EACH_VARIABLE, item)]));
-                each.into_iter().find(|readiness| *readiness != Readiness::Ready).unwrap_or(Readiness::Ready)
+                let each = items
+                    .iter()
+                    .map(|item| self.all_hold(this, &[Binding::raw(EACH_VARIABLE, item)]));
+                each.into_iter()
+                    .find(|readiness| *readiness != Readiness::Ready)
+                    .unwrap_or(Readiness::Ready)
             }
-            Some(Observation::Many { items, .. }) => self.all_hold(this, &[Binding::raw(&this.id, items)]),
+            Some(Observation::Many { items, .. }) => {
+                self.all_hold(this, &[Binding::raw(&this.id, items)])
+            }
         }
     }
 
     fn all_hold(&self, node: &Node, variables: &[Binding<'_>]) -> Readiness {
         for condition in &node.ready_when {
             let waiting = |why: &str| {
-                Readiness::Waiting(format!("waiting for readyWhen of \"{}\": {}{why}", node.id, condition.source()))
+                Readiness::Waiting(format!(
+                    "waiting for readyWhen of \"{}\": {}{why}",
+                    node.id,
+                    condition.source()
+                ))
             };
             match self.holds_alone(condition, variables) {
                 Ok(true) => {}
                 Ok(false) => return waiting(""),
-                Err(EvalFailure::Pending { message, .. }) => return waiting(&format!(" ({message})")),
-                Err(failure) => return Readiness::Failed(format!("resource \"{}\": readyWhen: {failure}", node.id)),
+                Err(EvalFailure::Pending { message, .. }) => {
+                    return waiting(&format!(" ({message})"));
+                }
+                Err(failure) => {
+                    return Readiness::Failed(format!(
+                        "resource \"{}\": readyWhen: {failure}",
+                        node.id
+                    ));
+                }
             }
         }
         Readiness::Ready
     }
 
     /// As [`Pass::holds`], with nothing in sight but the given variables.
-    fn holds_alone(&self, condition: &Expression, given: &[Binding<'_>]) -> Result<bool, EvalFailure> {
+    fn holds_alone(
+        &self,
+        condition: &Expression,
+        given: &[Binding<'_>],
+    ) -> Result<bool, EvalFailure> {
         let mut variables = Activation::new();
         for binding in given {
             binding.bind(&mut variables);
@@ -314,11 +361,19 @@ pub(crate) struct Binding<'a> {
 
 impl<'a> Binding<'a> {
     fn raw(name: &'a str, value: &'a Value) -> Self {
-        Self { name, value, ty: None }
+        Self {
+            name,
+            value,
+            ty: None,
+        }
     }
 
     fn typed(name: &'a str, value: &'a Value, ty: &'a Type) -> Self {
-        Self { name, value, ty: Some(ty) }
+        Self {
+            name,
+            value,
+            ty: Some(ty),
+        }
     }
 
     fn bind(&self, variables: &mut Activation<'a>) {

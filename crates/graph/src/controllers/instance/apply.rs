@@ -32,7 +32,12 @@ pub(super) struct NodeResult {
 
 impl NodeResult {
     fn state(node: usize, state: NodeState) -> Self {
-        Self { node, observation: None, state: Some(state), applied: Vec::new() }
+        Self {
+            node,
+            observation: None,
+            state: Some(state),
+            applied: Vec::new(),
+        }
     }
 }
 
@@ -44,7 +49,12 @@ enum ItemError {
 }
 
 /// Applies all objects of a resource.
-pub(super) async fn run(instance: &Instance<'_>, node: usize, this: &Node, items: Vec<Item>) -> NodeResult {
+pub(super) async fn run(
+    instance: &Instance<'_>,
+    node: usize,
+    this: &Node,
+    items: Vec<Item>,
+) -> NodeResult {
     let children = match instance.context.watches.children(&this.resource).await {
         Ok(children) => children,
         Err(error) => return NodeResult::state(node, NodeState::Error(error.to_string())),
@@ -73,19 +83,31 @@ pub(super) async fn run(instance: &Instance<'_>, node: usize, this: &Node, items
         NodeKind::Resource => objects.pop().map(Observation::One),
         _ => Some(many(&objects, state.is_none())),
     };
-    NodeResult { node, observation, state, applied }
+    NodeResult {
+        node,
+        observation,
+        state,
+        applied,
+    }
 }
 
 fn many(objects: &[Arc<Object>], complete: bool) -> Observation {
-    let items = objects.iter().map(|object| object.value().clone()).collect();
-    Observation::Many { items: Arc::new(Value::Array(items)), complete }
+    let items = objects
+        .iter()
+        .map(|object| object.value().clone())
+        .collect();
+    Observation::Many {
+        items: Arc::new(Value::Array(items)),
+        complete,
+    }
 }
 
 fn describe(node: &Node, key: &ObjectKey, error: &ItemError) -> NodeState {
     match error {
-        ItemError::Terminating => {
-            NodeState::Deleting(format!("resource \"{key}\" of \"{}\" is being deleted", node.id))
-        }
+        ItemError::Terminating => NodeState::Deleting(format!(
+            "resource \"{key}\" of \"{}\" is being deleted",
+            node.id
+        )),
         ItemError::OfAnother(other) => NodeState::Error(format!(
             "resource \"{}\": {} \"{key}\": resource belongs to a different ApplySet: {other}",
             node.id, node.resource.kind
@@ -101,22 +123,34 @@ async fn one(
     children: &Children,
     item: Item,
 ) -> Result<(Arc<Object>, Applied), ItemError> {
-    let live = live(instance, node, children, &item).await.map_err(ItemError::Api)?;
+    let live = live(instance, node, children, &item)
+        .await
+        .map_err(ItemError::Api)?;
     if let Some(live) = &live {
         if live.is_terminating() {
             return Err(ItemError::Terminating);
         }
         match live.label(keys::PART_OF) {
-            Some(other) if other != instance.applyset => return Err(ItemError::OfAnother(other.to_owned())),
+            Some(other) if other != instance.applyset => {
+                return Err(ItemError::OfAnother(other.to_owned()));
+            }
             _ => {}
         }
-        if let Some(known) = item.known.as_ref().filter(|known| known.still_holds(&item.desired, live)) {
+        if let Some(known) = item
+            .known
+            .as_ref()
+            .filter(|known| known.still_holds(&item.desired, live))
+        {
             return Ok((Arc::clone(live), known.clone()));
         }
     }
     let options = ApplyOptions::force(keys::MANAGER_APPLYSET);
-    let written =
-        instance.context.api.apply(&node.resource, &item.desired, &options).await.map_err(ItemError::Api)?;
+    let written = instance
+        .context
+        .api
+        .apply(&node.resource, &item.desired, &options)
+        .await
+        .map_err(ItemError::Api)?;
     let applied = Applied::new(&item.desired, &written);
     Ok((Arc::new(written), applied))
 }
@@ -129,15 +163,28 @@ async fn live(
     item: &Item,
 ) -> Result<Option<Arc<Object>>, Error> {
     if let Some(cached) = children.get(&item.key)
-        && !item.known.as_ref().is_some_and(|known| known.is_newer_than(&cached))
+        && !item
+            .known
+            .as_ref()
+            .is_some_and(|known| known.is_newer_than(&cached))
     {
         return Ok(Some(cached));
     }
-    Ok(instance.context.api.get_opt(&node.resource, &item.key).await?.map(Arc::new))
+    Ok(instance
+        .context
+        .api
+        .get_opt(&node.resource, &item.key)
+        .await?
+        .map(Arc::new))
 }
 
 /// Reads an object that exists without us.
-pub(super) async fn read(instance: &Instance<'_>, node: usize, this: &Node, key: ObjectKey) -> NodeResult {
+pub(super) async fn read(
+    instance: &Instance<'_>,
+    node: usize,
+    this: &Node,
+    key: ObjectKey,
+) -> NodeResult {
     match instance.context.api.get_opt(&this.resource, &key).await {
         Ok(Some(object)) => NodeResult {
             node,
@@ -147,10 +194,14 @@ pub(super) async fn read(instance: &Instance<'_>, node: usize, this: &Node, key:
         },
         Ok(None) => {
             let (id, kind) = (&this.id, &this.resource.kind);
-            let message = format!("waiting for external reference \"{id}\": {kind} \"{key}\" not found");
+            let message =
+                format!("waiting for external reference \"{id}\": {kind} \"{key}\" not found");
             NodeResult::state(node, NodeState::Waiting(message))
         }
-        Err(error) => NodeResult::state(node, NodeState::Error(format!("resource \"{}\": {error}", this.id))),
+        Err(error) => NodeResult::state(
+            node,
+            NodeState::Error(format!("resource \"{}\": {error}", this.id)),
+        ),
     }
 }
 
@@ -170,9 +221,20 @@ pub(super) async fn list(
     match instance.context.api.list(&this.resource, &options).await {
         Ok(list) => {
             let items = list.items.into_iter().map(Object::into_value).collect();
-            let observation = Observation::Many { items: Arc::new(Value::Array(items)), complete: true };
-            NodeResult { node, observation: Some(observation), state: None, applied: Vec::new() }
+            let observation = Observation::Many {
+                items: Arc::new(Value::Array(items)),
+                complete: true,
+            };
+            NodeResult {
+                node,
+                observation: Some(observation),
+                state: None,
+                applied: Vec::new(),
+            }
         }
-        Err(error) => NodeResult::state(node, NodeState::Error(format!("resource \"{}\": {error}", this.id))),
+        Err(error) => NodeResult::state(
+            node,
+            NodeState::Error(format!("resource \"{}\": {error}", this.id)),
+        ),
     }
 }

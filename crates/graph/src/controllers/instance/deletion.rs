@@ -28,16 +28,26 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
     let members = match members(instance).await {
         Ok(members) => members,
         Err(error) => {
-            DeletionReport::blocked(&error.to_string()).write(instance).await?;
+            DeletionReport::blocked(&error.to_string())
+                .write(instance)
+                .await?;
             return Err(error);
         }
     };
     let Some(wave) = members.iter().map(|(_, member)| wave_of(member)).max() else {
-        finalizer::remove(&instance.context.api, &instance.id.resource, &instance.object, keys::FINALIZER).await?;
+        finalizer::remove(
+            &instance.context.api,
+            &instance.id.resource,
+            &instance.object,
+            keys::FINALIZER,
+        )
+        .await?;
         return Ok(Progress::Gone);
     };
-    let in_wave: Vec<&(Resource, Object)> =
-        members.iter().filter(|(_, member)| wave_of(member) == wave).collect();
+    let in_wave: Vec<&(Resource, Object)> = members
+        .iter()
+        .filter(|(_, member)| wave_of(member) == wave)
+        .collect();
     // The watches that tell when they are gone come first.
     for (resource, _) in &in_wave {
         instance.context.watches.children(resource).await?;
@@ -54,7 +64,11 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
     // Some may be gone already, without an event still to come.
     let mut gone = true;
     for (resource, member) in &in_wave {
-        let still = instance.context.api.get_metadata_opt(resource, &member.key()).await?;
+        let still = instance
+            .context
+            .api
+            .get_metadata_opt(resource, &member.key())
+            .await?;
         gone &= still.is_none_or(|found| found.uid() != member.uid());
     }
     if gone {

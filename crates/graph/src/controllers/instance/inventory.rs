@@ -29,10 +29,16 @@ impl Batch {
     }
 
     /// Adds the objects of a resource.
-    pub fn add<'k>(&mut self, instance: &Instance<'_>, node: &Node, keys: impl Iterator<Item = &'k ObjectKey>) {
+    pub fn add<'k>(
+        &mut self,
+        instance: &Instance<'_>,
+        node: &Node,
+        keys: impl Iterator<Item = &'k ObjectKey>,
+    ) {
         let group_kind = node.resource.group_kind();
         for key in keys {
-            self.current.add(&group_kind, key.namespace(), instance.namespace());
+            self.current
+                .add(&group_kind, key.namespace(), instance.namespace());
         }
     }
 
@@ -58,7 +64,11 @@ impl Batch {
         self.write(instance, self.current.clone()).await
     }
 
-    async fn write(&mut self, instance: &Instance<'_>, wanted: Inventory) -> Result<(), InstanceError> {
+    async fn write(
+        &mut self,
+        instance: &Instance<'_>,
+        wanted: Inventory,
+    ) -> Result<(), InstanceError> {
         let mut metadata = json!({
             "name": instance.object.name(),
             "labels": {keys::APPLYSET_ID: instance.applyset},
@@ -70,7 +80,11 @@ impl Batch {
         let resource = &instance.id.resource;
         let patch = json!({"apiVersion": resource.api_version(), "kind": &*resource.kind, "metadata": metadata});
         let options = ApplyOptions::force(keys::MANAGER_APPLYSET_PARENT);
-        instance.context.api.apply(resource, &patch, &options).await?;
+        instance
+            .context
+            .api
+            .apply(resource, &patch, &options)
+            .await?;
         self.written = wanted;
         self.is_intact = true;
         Ok(())

@@ -110,8 +110,10 @@ mod tests {
     #[test]
     fn status_and_versions_do_not_count() {
         let live = |replicas: i64, version: &str, ready: i64| {
-            Object::new(json!({"metadata": {"uid": "u", "resourceVersion": version, "generation": ready},
-                "spec": {"replicas": replicas}, "status": {"ready": ready}}))
+            Object::new(
+                json!({"metadata": {"uid": "u", "resourceVersion": version, "generation": ready},
+                "spec": {"replicas": replicas}, "status": {"ready": ready}}),
+            )
         };
         let desired = json!({"spec": {"replicas": 1}});
         let applied = Applied::new(&desired, &live(1, "5", 0));

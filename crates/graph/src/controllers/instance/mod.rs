@@ -69,7 +69,10 @@ impl Instance<'_> {
 
 impl InstanceReconciler {
     pub fn new(context: &Arc<Context>) -> Self {
-        Self { context: Arc::clone(context), memories: Mutex::default() }
+        Self {
+            context: Arc::clone(context),
+            memories: Mutex::default(),
+        }
     }
 
     fn forget(&self, id: &InstanceKey) {
@@ -90,8 +93,18 @@ impl Reconciler for InstanceReconciler {
             self.forget(id);
             return Ok(Outcome::Done);
         };
-        let applyset = applyset::id(&id.key.name, &id.key.namespace, &id.resource.kind, &id.resource.group);
-        let mut instance = Instance { context: &self.context, id, object, applyset };
+        let applyset = applyset::id(
+            &id.key.name,
+            &id.key.namespace,
+            &id.resource.kind,
+            &id.resource.group,
+        );
+        let mut instance = Instance {
+            context: &self.context,
+            id,
+            object,
+            applyset,
+        };
         if instance.object.is_terminating() {
             let outcome = deletion::run(&instance).await?;
             if outcome == deletion::Progress::Gone {
@@ -131,7 +144,12 @@ impl InstanceReconciler {
         report.set(GRAPH_RESOLVED, ConditionStatus::True, "Resolved", message);
         if is_suspended(&instance.object) {
             let message = "resource reconciliation is suspended";
-            report.set(RESOURCES_READY, ConditionStatus::False, "ReconciliationSuspended", message);
+            report.set(
+                RESOURCES_READY,
+                ConditionStatus::False,
+                "ReconciliationSuspended",
+                message,
+            );
             return Ok(Outcome::Done);
         }
         let instance = &*instance;
@@ -143,7 +161,9 @@ impl InstanceReconciler {
             Err(error) => Err(error),
         };
         let outcome = run.conclude(report);
-        self.memories.lock().insert(instance.id.clone(), run.into_memory());
+        self.memories
+            .lock()
+            .insert(instance.id.clone(), run.into_memory());
         if let Err(error) = &result {
             report.failed(RESOURCES_READY, "NotReady", error);
         }
@@ -160,10 +180,16 @@ impl InstanceReconciler {
             }
             None => format!("no graph revision of {} is available yet", owner.rgd),
             Some((revision, RevisionState::Failed(message))) => {
-                format!("graph revision {revision} of {} failed: {message}", owner.rgd)
+                format!(
+                    "graph revision {revision} of {} failed: {message}",
+                    owner.rgd
+                )
             }
             Some((revision, RevisionState::Pending | RevisionState::Retained)) => {
-                format!("graph revision {revision} of {} is not compiled yet", owner.rgd)
+                format!(
+                    "graph revision {revision} of {} is not compiled yet",
+                    owner.rgd
+                )
             }
         };
         report.unresolved(message);
@@ -181,11 +207,17 @@ async fn manage(instance: &mut Instance<'_>, owner: &Owner) -> Result<(), Instan
         (keys::RGD_NAME, owner.rgd.as_str()),
     ];
     let has_finalizer = object.has_finalizer(keys::FINALIZER);
-    if has_finalizer && labels.iter().all(|(key, value)| object.label(key) == Some(value)) {
+    if has_finalizer
+        && labels
+            .iter()
+            .all(|(key, value)| object.label(key) == Some(value))
+    {
         return Ok(());
     }
-    let mut wanted_labels: serde_json::Map<String, serde_json::Value> =
-        labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+    let mut wanted_labels: serde_json::Map<String, serde_json::Value> = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+        .collect();
     let mut metadata = json!({"name": object.name(), "finalizers": [keys::FINALIZER]});
     if let Some(namespace) = object.namespace() {
         metadata["namespace"] = namespace.into();
@@ -195,7 +227,10 @@ async fn manage(instance: &mut Instance<'_>, owner: &Owner) -> Result<(), Instan
             // Children may exist; without a trustworthy inventory they would never be deleted.
             Inventory::read(object, &instance.applyset)?;
         } else {
-            wanted_labels.insert(keys::APPLYSET_ID.to_owned(), instance.applyset.as_str().into());
+            wanted_labels.insert(
+                keys::APPLYSET_ID.to_owned(),
+                instance.applyset.as_str().into(),
+            );
             metadata["annotations"] = json!(Inventory::default().annotations(&instance.applyset));
         }
     }
@@ -206,6 +241,10 @@ async fn manage(instance: &mut Instance<'_>, owner: &Owner) -> Result<(), Instan
         "metadata": metadata,
     });
     let options = ApplyOptions::force(keys::MANAGER_LABELLER);
-    instance.object = instance.context.api.apply(&instance.id.resource, &patch, &options).await?;
+    instance.object = instance
+        .context
+        .api
+        .apply(&instance.id.resource, &patch, &options)
+        .await?;
     Ok(())
 }

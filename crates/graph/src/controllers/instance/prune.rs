@@ -16,11 +16,18 @@ impl Run<'_> {
         if !self.is_complete() {
             return Ok(());
         }
-        let kept: HashSet<&str> = self.applied.values().map(|applied| applied.uid.as_str()).collect();
+        let kept: HashSet<&str> = self
+            .applied
+            .values()
+            .map(|applied| applied.uid.as_str())
+            .collect();
         let mut orphans: BTreeMap<usize, Vec<(Resource, Arc<Object>)>> = BTreeMap::new();
         for (resource, member) in self.members().await? {
             if !kept.contains(member.uid()) {
-                orphans.entry(self.place(&member)).or_default().push((resource, member));
+                orphans
+                    .entry(self.place(&member))
+                    .or_default()
+                    .push((resource, member));
             }
         }
         if orphans.is_empty() {
@@ -28,7 +35,9 @@ impl Run<'_> {
         }
         // Later resources may use earlier ones, so they go first; those unknown to the graph before all.
         for wave in orphans.into_values().rev() {
-            let deletions = wave.iter().map(|(resource, orphan)| delete(self.instance, resource, orphan));
+            let deletions = wave
+                .iter()
+                .map(|(resource, orphan)| delete(self.instance, resource, orphan));
             for result in join_all(deletions).await {
                 match result {
                     Ok(()) => {}
@@ -46,7 +55,9 @@ impl Run<'_> {
 
     /// The place of a member in the order of creation; beyond all others if its resource is gone.
     fn place(&self, member: &Object) -> usize {
-        let node = member.label(keys::NODE_ID).and_then(|id| self.graph.position(id));
+        let node = member
+            .label(keys::NODE_ID)
+            .and_then(|id| self.graph.position(id));
         let place = node.and_then(|node| self.graph.order.iter().position(|at| *at == node));
         place.unwrap_or(usize::MAX)
     }
@@ -56,15 +67,23 @@ impl Run<'_> {
         let context = self.instance.context;
         let mut members = Vec::new();
         for (group, kind) in &self.batch.written().group_kinds {
-            let used = self.graph.nodes.iter().map(|node| &node.resource).find(|resource| {
-                *resource.group == **group && *resource.kind == **kind
-            });
+            let used = self
+                .graph
+                .nodes
+                .iter()
+                .map(|node| &node.resource)
+                .find(|resource| *resource.group == **group && *resource.kind == **kind);
             if let Some(resource) = used {
                 let children = context.watches.children(resource).await?;
                 let found = children.members(&self.instance.applyset).into_iter();
                 members.extend(found.map(|member| (resource.clone(), member)));
-            } else if let Some((resource, found)) = list_members(self.instance, group, kind).await? {
-                members.extend(found.into_iter().map(|member| (resource.clone(), Arc::new(member))));
+            } else if let Some((resource, found)) = list_members(self.instance, group, kind).await?
+            {
+                members.extend(
+                    found
+                        .into_iter()
+                        .map(|member| (resource.clone(), Arc::new(member))),
+                );
             }
         }
         Ok(members)
@@ -100,10 +119,19 @@ pub(super) async fn list_members(
 }
 
 /// Deletes exactly this object.
-pub(super) async fn delete(instance: &Instance<'_>, resource: &Resource, object: &Object) -> Result<(), Error> {
+pub(super) async fn delete(
+    instance: &Instance<'_>,
+    resource: &Resource,
+    object: &Object,
+) -> Result<(), Error> {
     if object.is_terminating() {
         return Ok(());
     }
     let options = DeleteOptions::of_uid(object.uid());
-    instance.context.api.delete(resource, &object.key(), &options).await.map(drop)
+    instance
+        .context
+        .api
+        .delete(resource, &object.key(), &options)
+        .await
+        .map(drop)
 }

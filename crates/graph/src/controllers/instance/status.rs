@@ -35,7 +35,13 @@ impl Report {
         }
     }
 
-    pub fn set(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: impl Into<String>) {
+    pub fn set(
+        &mut self,
+        type_: &str,
+        status: ConditionStatus,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.conditions.set(type_, status, reason, message);
     }
 
@@ -52,7 +58,12 @@ impl Report {
     /// There is no graph to run.
     pub fn unresolved(&mut self, message: String) {
         self.state = "ERROR";
-        self.set(GRAPH_RESOLVED, ConditionStatus::False, "ResolutionFailed", message);
+        self.set(
+            GRAPH_RESOLVED,
+            ConditionStatus::False,
+            "ResolutionFailed",
+            message,
+        );
     }
 
     pub fn use_graph(&mut self, graph: &Arc<Graph>) {
@@ -94,7 +105,10 @@ impl Report {
             Some(fields) => fields.as_object().cloned().unwrap_or_default(),
             None => current.as_object().cloned().unwrap_or_default(),
         };
-        let degraded = self.author.as_ref().is_some_and(|author| author.is_degraded);
+        let degraded = self
+            .author
+            .as_ref()
+            .is_some_and(|author| author.is_degraded);
         let state = match (self.conditions.is_ready(), degraded) {
             (_, true) => "ERROR",
             (true, false) => "ACTIVE",
@@ -127,7 +141,12 @@ async fn write(instance: &Instance<'_>, desired: &Value) -> Result<(), Error> {
         true
     };
     let id = instance.id;
-    match instance.context.api.modify(&id.resource, &id.key, Subresource::Status, change).await {
+    match instance
+        .context
+        .api
+        .modify(&id.resource, &id.key, Subresource::Status, change)
+        .await
+    {
         Err(error) if error.is_not_found() => Ok(()),
         result => result.map(drop),
     }
@@ -141,7 +160,9 @@ pub(super) struct DeletionReport {
 impl DeletionReport {
     /// Deletion cannot go on.
     pub fn blocked(reason: &str) -> Self {
-        Self { message: format!("deletion blocked: {reason}") }
+        Self {
+            message: format!("deletion blocked: {reason}"),
+        }
     }
 
     /// These are being deleted.
@@ -153,9 +174,15 @@ impl DeletionReport {
             .map(|(resource, member)| format!("{} {}", resource.kind, member.key()))
             .collect();
         let more = members.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         tracing::debug!(waiting_for = %named.join(", "), more, "deleting resources");
-        Self { message: "deleting resources".to_owned() }
+        Self {
+            message: "deleting resources".to_owned(),
+        }
     }
 
     pub async fn write(&self, instance: &Instance<'_>) -> Result<(), Error> {
@@ -163,15 +190,24 @@ impl DeletionReport {
         let current = instance.object.status();
         let mut status = current.as_object().cloned().unwrap_or_default();
         status.insert("state".to_owned(), "DELETING".into());
-        let mut conditions = ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str());
-        conditions.set(RESOURCES_READY, ConditionStatus::Unknown, "UnderDeletion", self.message.as_str());
+        let mut conditions =
+            ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str());
+        conditions.set(
+            RESOURCES_READY,
+            ConditionStatus::Unknown,
+            "UnderDeletion",
+            self.message.as_str(),
+        );
         let own = conditions.to_value();
         let value = match foreign(&current["conditions"]) {
             // The author's conditions stay; one of ours says what is going on.
             Some(mut kept) => {
                 kept.retain(|condition| condition["type"] != RESOURCES_READY);
                 let ours = own.as_array().into_iter().flatten();
-                kept.extend(ours.filter(|condition| condition["type"] == RESOURCES_READY).cloned());
+                kept.extend(
+                    ours.filter(|condition| condition["type"] == RESOURCES_READY)
+                        .cloned(),
+                );
                 Value::Array(kept)
             }
             None => own,

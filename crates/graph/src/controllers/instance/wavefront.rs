@@ -57,15 +57,25 @@ impl<'a> Run<'a> {
         let mut running = Running::new();
         loop {
             self.start_what_can(&mut started, &mut running).await?;
-            let Some(result) = running.next().await else { break };
+            let Some(result) = running.next().await else {
+                break;
+            };
             self.record(result);
         }
-        self.instance.context.watches.look_at(self.instance.id, std::mem::take(&mut self.interests)).await?;
+        self.instance
+            .context
+            .watches
+            .look_at(self.instance.id, std::mem::take(&mut self.interests))
+            .await?;
         Ok(())
     }
 
     /// Starts every resource whose turn has come; skipping one may make it the turn of others.
-    async fn start_what_can(&mut self, started: &mut [bool], running: &mut Running<'a>) -> Result<(), InstanceError> {
+    async fn start_what_can(
+        &mut self,
+        started: &mut [bool],
+        running: &mut Running<'a>,
+    ) -> Result<(), InstanceError> {
         let order = &self.graph.order;
         for node in order.iter().copied() {
             if started[node] {
@@ -81,7 +91,10 @@ impl<'a> Run<'a> {
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Apply(objects) => self.start_apply(node, objects, running).await?,
                 Step::Read(key) => self.start_read(node, key, running).await?,
-                Step::List { namespace, selector } => self.start_list(node, namespace, selector, running).await?,
+                Step::List {
+                    namespace,
+                    selector,
+                } => self.start_list(node, namespace, selector, running).await?,
             }
         }
         Ok(())
@@ -99,18 +112,34 @@ impl<'a> Run<'a> {
         for (index, object) in objects.into_iter().enumerate() {
             let key = controller::Object::new(object.clone()).key();
             let place = (this.resource.clone(), key);
-            if let Some(other) = self.claims.insert(place.clone(), node).filter(|other| *other != node) {
+            if let Some(other) = self
+                .claims
+                .insert(place.clone(), node)
+                .filter(|other| *other != node)
+            {
                 let (a, b) = (&self.graph.nodes[other].id, &this.id);
-                let message = format!("found resources with conflicts: resourceID: {a} conflicts with resourceID: {b}");
+                let message = format!(
+                    "found resources with conflicts: resourceID: {a} conflicts with resourceID: {b}"
+                );
                 self.pass.set_state(node, NodeState::Error(message));
                 return Ok(());
             }
-            let desired =
-                children::decorate(self.instance, this, self.graph.waves[node], Some((index, size)), object);
+            let desired = children::decorate(
+                self.instance,
+                this,
+                self.graph.waves[node],
+                Some((index, size)),
+                object,
+            );
             let known = self.memory.applied.get(&place).cloned();
-            items.push(Item { key: place.1, desired, known });
+            items.push(Item {
+                key: place.1,
+                desired,
+                known,
+            });
         }
-        self.batch.add(self.instance, this, items.iter().map(|item| &item.key));
+        self.batch
+            .add(self.instance, this, items.iter().map(|item| &item.key));
         // Membership is written before there are members, or they might never be found again.
         self.batch.write_if_grown(self.instance).await?;
         running.push(Box::pin(apply::run(self.instance, node, this, items)));
@@ -125,7 +154,8 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
-        self.interests.push(Interest::Object(this.resource.clone(), key.clone()));
+        self.interests
+            .push(Interest::Object(this.resource.clone(), key.clone()));
         self.watch_interests().await?;
         running.push(Box::pin(apply::read(self.instance, node, this, key)));
         Ok(())
@@ -139,23 +169,45 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
-        let parsed = model::LabelSelector::parse(&selector).unwrap_or_else(|_| model::LabelSelector::everything());
-        self.interests.push(Interest::Selection(this.resource.clone(), namespace.clone(), parsed));
+        let parsed = model::LabelSelector::parse(&selector)
+            .unwrap_or_else(|_| model::LabelSelector::everything());
+        self.interests.push(Interest::Selection(
+            this.resource.clone(),
+            namespace.clone(),
+            parsed,
+        ));
         self.watch_interests().await?;
-        running.push(Box::pin(apply::list(self.instance, node, this, namespace, selector)));
+        running.push(Box::pin(apply::list(
+            self.instance,
+            node,
+            this,
+            namespace,
+            selector,
+        )));
         Ok(())
     }
 
     async fn watch_interests(&self) -> Result<(), InstanceError> {
         let watches = &self.instance.context.watches;
-        Ok(watches.look_at(self.instance.id, self.interests.clone()).await?)
+        Ok(watches
+            .look_at(self.instance.id, self.interests.clone())
+            .await?)
     }
 
     fn record(&mut self, result: NodeResult) {
-        let NodeResult { node, observation, state, applied } = result;
+        let NodeResult {
+            node,
+            observation,
+            state,
+            applied,
+        } = result;
         for (key, applied) in applied {
-            self.memory.applied.insert((self.graph.nodes[node].resource.clone(), key.clone()), applied.clone());
-            self.applied.insert((self.graph.nodes[node].resource.clone(), key), applied);
+            self.memory.applied.insert(
+                (self.graph.nodes[node].resource.clone(), key.clone()),
+                applied.clone(),
+            );
+            self.applied
+                .insert((self.graph.nodes[node].resource.clone(), key), applied);
         }
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
@@ -177,10 +229,20 @@ impl<'a> Run<'a> {
         match &verdict {
             Verdict::Ready => {
                 let message = "all resources are created and ready";
-                report.set(RESOURCES_READY, ConditionStatus::True, "AllResourcesReady", message);
+                report.set(
+                    RESOURCES_READY,
+                    ConditionStatus::True,
+                    "AllResourcesReady",
+                    message,
+                );
             }
             Verdict::Deleting(message) => {
-                report.set(RESOURCES_READY, ConditionStatus::False, "ResourceDeleting", message.as_str());
+                report.set(
+                    RESOURCES_READY,
+                    ConditionStatus::False,
+                    "ResourceDeleting",
+                    message.as_str(),
+                );
             }
             Verdict::NotReady(message) => {
                 let message = format!("resource reconciliation failed: {message}");
@@ -189,13 +251,19 @@ impl<'a> Run<'a> {
         }
         report.author_conditions(&self.pass);
         let has_error = states().any(|state| matches!(state, NodeState::Error(_)));
-        if has_error || self.prune_again { retry } else { Outcome::Done }
+        if has_error || self.prune_again {
+            retry
+        } else {
+            Outcome::Done
+        }
     }
 
     /// What to remember for the next run.
     pub fn into_memory(self) -> Memory {
         let mut memory = self.memory;
-        memory.applied.retain(|place, _| self.claims.contains_key(place));
+        memory
+            .applied
+            .retain(|place, _| self.claims.contains_key(place));
         memory
     }
 }
@@ -210,7 +278,8 @@ enum Verdict {
 
 impl Verdict {
     fn of<'s>(states: impl Iterator<Item = &'s NodeState>) -> Self {
-        let (mut deleting, mut errors, mut waiting, mut pending) = (None, Vec::new(), Vec::new(), Vec::new());
+        let (mut deleting, mut errors, mut waiting, mut pending) =
+            (None, Vec::new(), Vec::new(), Vec::new());
         for state in states {
             match state {
                 NodeState::Synced | NodeState::Skipped => {}
@@ -225,7 +294,10 @@ impl Verdict {
         }
         errors.extend(waiting);
         if !errors.is_empty() {
-            return Self::NotReady(format!("apply results contain errors: {}", errors.join("; ")));
+            return Self::NotReady(format!(
+                "apply results contain errors: {}",
+                errors.join("; ")
+            ));
         }
         match pending.first() {
             Some(first) => Self::NotReady(format!("waiting for unresolved resource: {first}")),
@@ -238,7 +310,10 @@ impl Run<'_> {
     /// Whether every object this instance should have is known and was applied.
     pub fn is_complete(&self) -> bool {
         (0..self.graph.nodes.len()).all(|node| {
-            matches!(self.pass.state(node), NodeState::Synced | NodeState::Skipped | NodeState::Waiting(_))
+            matches!(
+                self.pass.state(node),
+                NodeState::Synced | NodeState::Skipped | NodeState::Waiting(_)
+            )
         })
     }
 }
@@ -253,10 +328,18 @@ mod tests {
         let pending = NodeState::InProgress("p".into());
         let error = NodeState::Error("e".into());
         let deleting = NodeState::Deleting("d".into());
-        let check = |states: &[&NodeState], expect: Verdict| assert_eq!(Verdict::of(states.iter().copied()), expect);
+        let check = |states: &[&NodeState], expect: Verdict| {
+            assert_eq!(Verdict::of(states.iter().copied()), expect)
+        };
         check(&[&NodeState::Synced, &NodeState::Skipped], Verdict::Ready);
-        check(&[&waiting, &error], Verdict::NotReady("apply results contain errors: e; w".into()));
-        check(&[&pending], Verdict::NotReady("waiting for unresolved resource: p".into()));
+        check(
+            &[&waiting, &error],
+            Verdict::NotReady("apply results contain errors: e; w".into()),
+        );
+        check(
+            &[&pending],
+            Verdict::NotReady("waiting for unresolved resource: p".into()),
+        );
         check(&[&error, &deleting], Verdict::Deleting("d".into()));
     }
 }
