@@ -162,7 +162,7 @@ fn compare_schemas(report: &mut Report, path: &str, old: &Value, new: &Value, de
         (None, Some(_)) => report.compatible(path, "Items schema was added"),
         (Some(_), None) => report.breaking(path, "Items schema was removed"),
         (Some(old), Some(new)) => {
-            compare_schemas(report, &format!("{path}.items"), old, new, depth + 1)
+            compare_schemas(report, &format!("{path}.items"), old, new, depth + 1);
         }
         (None, None) => {}
     }
@@ -188,7 +188,7 @@ fn bound(
     match (old[key].as_f64(), new[key].as_f64()) {
         (None, Some(value)) => report.breaking(path, format!("Constraint {key} {value} was added")),
         (Some(value), None) => {
-            report.compatible(path, format!("Constraint {key} {value} was removed"))
+            report.compatible(path, format!("Constraint {key} {value} was removed"));
         }
         (Some(before), Some(after)) if before != after => {
             let message = format!("Constraint {key} was changed from {before} to {after}");
@@ -206,7 +206,7 @@ fn pattern(report: &mut Report, path: &str, old: &Value, new: &Value) {
     match (old["pattern"].as_str(), new["pattern"].as_str()) {
         (None, Some(new)) => report.breaking(path, format!("Validation pattern {new} was added")),
         (Some(old), None) => {
-            report.compatible(path, format!("Validation pattern {old} was removed"))
+            report.compatible(path, format!("Validation pattern {old} was removed"));
         }
         (Some(old), Some(new)) if old != new => {
             report.breaking(
@@ -256,7 +256,7 @@ fn required(report: &mut Report, path: &str, old: &Value, new: &Value) {
         match (requires(old, name), requires(new, name)) {
             (false, true) => report.breaking(&place, format!("Field {name} is newly required")),
             (true, false) => {
-                report.compatible(&place, format!("Field {name} is no longer required"))
+                report.compatible(&place, format!("Field {name} is no longer required"));
             }
             (true, true) if has_default(old) && !has_default(new) => {
                 report.breaking(

@@ -181,7 +181,7 @@ impl fmt::Display for FieldPath {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Field(name) if name.is_empty() || name.contains('.') => {
-                    write!(f, "[{name:?}]")?
+                    write!(f, "[{name:?}]")?;
                 }
                 Step::Field(name) if position == 0 => f.write_str(name)?,
                 Step::Field(name) => write!(f, ".{name}")?,

@@ -49,9 +49,10 @@ fn message(change: impl FnOnce(&mut Value)) -> String {
 
 #[track_caller]
 fn check(pointer: &str, value: Value, expect: &str) {
-    let found = message(|spec| match spec.pointer_mut(pointer) {
-        Some(place) => *place = value,
-        None => {
+    let found = message(|spec| {
+        if let Some(place) = spec.pointer_mut(pointer) {
+            *place = value;
+        } else {
             let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
             spec.pointer_mut(parent).unwrap_or(&mut Value::Null)[key] = value;
         }
@@ -102,7 +103,7 @@ fn a_misspelt_field_in_an_expression() {
 #[test]
 fn an_expression_that_cannot_be_parsed() {
     let found = message(|spec| {
-        spec["resources"][1]["template"]["data"]["x"] = json!("${schema.spec.name +}")
+        spec["resources"][1]["template"]["data"]["x"] = json!("${schema.spec.name +}");
     });
     assert!(
         found.starts_with(

@@ -232,11 +232,19 @@ impl RgdReconciler {
         }
         let newest = live.last_key_value().map(|(revision, _)| *revision);
         let entry = newest.and_then(|newest| self.context.registry.get(name, newest));
+        if let (Some(newest), Some(RevisionState::Retained)) =
+            (newest, entry.as_ref().map(|entry| &entry.state))
+        {
+            // What was newer is gone, so this one is to run again.
+            self.context
+                .revision_queue
+                .add(ObjectKey::cluster(revision_name(name, newest)));
+        }
         match decide(newest, terminating.len(), entry, &spec_hash) {
             Decision::Wait(reason, message) => report.wait(reason, message),
             Decision::Issue => {
                 self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report)
-                    .await?
+                    .await?;
             }
             Decision::Serve(revision, graph) => {
                 let message = format!("revision {revision} compiled and active");

@@ -3,7 +3,7 @@
 //! Children say in their labels whose they are, so one informer per kind, limited to our own objects, wakes the right
 //! instance. What exists without us is watched by metadata, and who looks at it is kept in a table.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,37 +128,44 @@ impl Watches {
         }
     }
 
-    /// Replaces what an instance looks at; returns when all of it is watched.
-    pub async fn look_at(
+    /// Adds to what an instance looks at; returns when it is watched.
+    pub async fn also_look_at(
         &self,
         instance: &InstanceKey,
-        interests: Vec<Interest>,
+        interest: Interest,
     ) -> Result<(), NotSynced> {
-        let resources: BTreeSet<Resource> = interests
-            .iter()
-            .map(|interest| interest.resource().clone())
-            .collect();
+        let resource = interest.resource().clone();
         {
             let mut all = self.interests.lock();
-            if interests.is_empty() {
-                all.remove(instance);
-            } else {
-                all.insert(instance.clone(), interests);
+            let looked_at = all.entry(instance.clone()).or_default();
+            if !looked_at.contains(&interest) {
+                looked_at.push(interest);
             }
-            self.stop_unused(&all);
         }
-        for resource in resources {
-            let informer = {
-                let mut externals = self.externals.lock();
-                externals
-                    .entry(resource.clone())
-                    .or_insert_with(|| self.watch_external(&resource))
-                    .informer
-                    .clone()
-            };
-            self.synced(&resource, &informer).await?;
+        let informer = {
+            let mut externals = self.externals.lock();
+            externals
+                .entry(resource.clone())
+                .or_insert_with(|| self.watch_external(&resource))
+                .informer
+                .clone()
+        };
+        self.synced(&resource, &informer).await
+    }
+
+    /// Keeps only these of what an instance looks at.
+    pub fn look_only_at(&self, instance: &InstanceKey, interests: Vec<Interest>) {
+        let mut all = self.interests.lock();
+        let before = all.get(instance).map_or(0, Vec::len);
+        if before == interests.len() {
+            return;
         }
-        Ok(())
+        if interests.is_empty() {
+            all.remove(instance);
+        } else {
+            all.insert(instance.clone(), interests);
+        }
+        self.stop_unused(&all);
     }
 
     fn stop_unused(&self, all: &HashMap<InstanceKey, Vec<Interest>>) {

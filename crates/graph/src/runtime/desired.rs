@@ -204,7 +204,7 @@ impl Pass<'_> {
     pub(super) fn external(&self, node: &Node) -> Step {
         let object = match self.resolve(node, &[]) {
             Ok(object) => object,
-            Err(failure) => return self.give_up(node, "externalRef", &failure),
+            Err(failure) => return Self::give_up(node, "externalRef", &failure),
         };
         let text = |pointer: &str| {
             object

@@ -195,7 +195,7 @@ impl<'g> Pass<'g> {
         match self.is_included(this) {
             Ok(true) => {}
             Ok(false) => return Step::Skip,
-            Err(failure) => return self.give_up(this, "includeWhen", &failure),
+            Err(failure) => return Self::give_up(this, "includeWhen", &failure),
         }
         if let Some(blocked) = self.blocker(&this.dependencies) {
             return blocked;
@@ -204,7 +204,7 @@ impl<'g> Pass<'g> {
             NodeKind::Resource | NodeKind::Collection => match self.desired(this) {
                 Ok(objects) => Step::Apply(objects),
                 Err(desired::DesiredError::Eval(failure)) => {
-                    self.give_up(this, "template", &failure)
+                    Self::give_up(this, "template", &failure)
                 }
                 Err(desired::DesiredError::Other(message)) => Step::Fail(message),
             },
@@ -212,7 +212,7 @@ impl<'g> Pass<'g> {
         }
     }
 
-    fn give_up(&self, node: &Node, place: &str, failure: &EvalFailure) -> Step {
+    fn give_up(node: &Node, place: &str, failure: &EvalFailure) -> Step {
         // An includeWhen that reads nothing but the instance will not get more data by waiting.
         let only_instance = place == "includeWhen" && node.include_dependencies.is_empty();
         let text = format!("resource \"{}\": {place}: {failure}", node.id);
@@ -286,7 +286,7 @@ impl<'g> Pass<'g> {
         match &self.observed[node] {
             None => Readiness::Waiting(format!("waiting for resource \"{}\" to exist", this.id)),
             Some(Observation::One(object)) => {
-                self.all_hold(this, &[Binding::raw(&this.id, object.value())])
+                Self::all_hold(this, &[Binding::raw(&this.id, object.value())])
             }
             Some(Observation::Many {
                 complete: false, ..
@@ -298,18 +298,18 @@ impl<'g> Pass<'g> {
                 let items = items.as_array().map_or(&[][..], Vec::as_slice);
                 let each = items
                     .iter()
-                    .map(|item| self.all_hold(this, &[Binding::raw(EACH_VARIABLE, item)]));
+                    .map(|item| Self::all_hold(this, &[Binding::raw(EACH_VARIABLE, item)]));
                 each.into_iter()
                     .find(|readiness| *readiness != Readiness::Ready)
                     .unwrap_or(Readiness::Ready)
             }
             Some(Observation::Many { items, .. }) => {
-                self.all_hold(this, &[Binding::raw(&this.id, items)])
+                Self::all_hold(this, &[Binding::raw(&this.id, items)])
             }
         }
     }
 
-    fn all_hold(&self, node: &Node, variables: &[Binding<'_>]) -> Readiness {
+    fn all_hold(node: &Node, variables: &[Binding<'_>]) -> Readiness {
         for condition in &node.ready_when {
             let waiting = |why: &str| {
                 Readiness::Waiting(format!(
@@ -318,7 +318,7 @@ impl<'g> Pass<'g> {
                     condition.source()
                 ))
             };
-            match self.holds_alone(condition, variables) {
+            match Self::holds_alone(condition, variables) {
                 Ok(true) => {}
                 Ok(false) => return waiting(""),
                 Err(EvalFailure::Pending { message, .. }) => {
@@ -336,11 +336,7 @@ impl<'g> Pass<'g> {
     }
 
     /// As [`Pass::holds`], with nothing in sight but the given variables.
-    fn holds_alone(
-        &self,
-        condition: &Expression,
-        given: &[Binding<'_>],
-    ) -> Result<bool, EvalFailure> {
+    fn holds_alone(condition: &Expression, given: &[Binding<'_>]) -> Result<bool, EvalFailure> {
         let mut variables = Activation::new();
         for binding in given {
             binding.bind(&mut variables);

@@ -9,7 +9,7 @@ use super::Field;
 use crate::nearest::suggestion;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
+enum Name {
     Required,
     Default,
     Description,
@@ -23,34 +23,34 @@ enum Key {
     MaxItems,
     UniqueItems,
     ListType,
-    ListMapKey,
+    MapKey,
     Validation,
     Immutable,
 }
 
-const KEYS: [(&str, Key); 16] = [
-    ("required", Key::Required),
-    ("default", Key::Default),
-    ("description", Key::Description),
-    ("minimum", Key::Minimum),
-    ("maximum", Key::Maximum),
-    ("minLength", Key::MinLength),
-    ("maxLength", Key::MaxLength),
-    ("pattern", Key::Pattern),
-    ("enum", Key::Enum),
-    ("minItems", Key::MinItems),
-    ("maxItems", Key::MaxItems),
-    ("uniqueItems", Key::UniqueItems),
-    ("listType", Key::ListType),
-    ("listMapKey", Key::ListMapKey),
-    ("validation", Key::Validation),
-    ("immutable", Key::Immutable),
+const KEYS: [(&str, Name); 16] = [
+    ("required", Name::Required),
+    ("default", Name::Default),
+    ("description", Name::Description),
+    ("minimum", Name::Minimum),
+    ("maximum", Name::Maximum),
+    ("minLength", Name::MinLength),
+    ("maxLength", Name::MaxLength),
+    ("pattern", Name::Pattern),
+    ("enum", Name::Enum),
+    ("minItems", Name::MinItems),
+    ("maxItems", Name::MaxItems),
+    ("uniqueItems", Name::UniqueItems),
+    ("listType", Name::ListType),
+    ("listMapKey", Name::MapKey),
+    ("validation", Name::Validation),
+    ("immutable", Name::Immutable),
 ];
 
 /// One `name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
-    key: Key,
+    key: Name,
     value: String,
 }
 
@@ -210,27 +210,27 @@ fn apply_one(field: &mut Field, marker: &Marker) -> Result<(), String> {
     let schema = &mut field.schema;
     let value = marker.value.as_str();
     match marker.key {
-        Key::Required => field.required = go_bool("required", value)?,
-        Key::Default => {
+        Name::Required => field.required = go_bool("required", value)?,
+        Name::Default => {
             let default = default_value(schema, value)?;
             schema.insert("default".to_owned(), default);
         }
-        Key::Description => set(schema, "description", value.into()),
-        Key::Minimum => set(schema, "minimum", float("minimum", value)?),
-        Key::Maximum => set(schema, "maximum", float("maximum", value)?),
-        Key::MinLength => bound(schema, "string", "minLength", value)?,
-        Key::MaxLength => bound(schema, "string", "maxLength", value)?,
-        Key::MinItems => bound(schema, "array", "minItems", value)?,
-        Key::MaxItems => bound(schema, "array", "maxItems", value)?,
-        Key::Pattern => pattern(schema, value)?,
-        Key::Enum => enumeration(schema, value)?,
-        Key::UniqueItems => {
+        Name::Description => set(schema, "description", value.into()),
+        Name::Minimum => set(schema, "minimum", float("minimum", value)?),
+        Name::Maximum => set(schema, "maximum", float("maximum", value)?),
+        Name::MinLength => bound(schema, "string", "minLength", value)?,
+        Name::MaxLength => bound(schema, "string", "maxLength", value)?,
+        Name::MinItems => bound(schema, "array", "minItems", value)?,
+        Name::MaxItems => bound(schema, "array", "maxItems", value)?,
+        Name::Pattern => pattern(schema, value)?,
+        Name::Enum => enumeration(schema, value)?,
+        Name::UniqueItems => {
             only_for(schema, "array", "uniqueItems")?;
             if go_bool("uniqueItems", value)? {
                 list_type(schema, "set")?;
             }
         }
-        Key::ListType => {
+        Name::ListType => {
             only_for(schema, "array", "listType")?;
             if !["atomic", "set", "map"].contains(&value) {
                 let hint = suggestion(value, ["atomic", "set", "map"]);
@@ -240,14 +240,14 @@ fn apply_one(field: &mut Field, marker: &Marker) -> Result<(), String> {
             }
             list_type(schema, value)?;
         }
-        Key::ListMapKey => list_map_key(schema, value)?,
-        Key::Validation => {
+        Name::MapKey => list_map_key(schema, value)?,
+        Name::Validation => {
             if value.trim().is_empty() {
                 return Err("validation marker value cannot be empty".to_owned());
             }
             rule(schema, value, "validation failed");
         }
-        Key::Immutable => {
+        Name::Immutable => {
             if go_bool("immutable", value)? {
                 rule(schema, "self == oldSelf", "field is immutable");
             }

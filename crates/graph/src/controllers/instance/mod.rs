@@ -155,18 +155,15 @@ impl InstanceReconciler {
         let instance = &*instance;
         let memory = self.memories.lock().remove(instance.id).unwrap_or_default();
         let mut run = wavefront::Run::new(instance, &graph, memory);
-        let result = run.to_the_end().await;
+        let result = run.advance().await;
         let result = match result {
             Ok(()) => run.prune().await,
             Err(error) => Err(error),
         };
-        let outcome = run.conclude(report);
+        let outcome = run.conclude(report, result.as_ref().err());
         self.memories
             .lock()
             .insert(instance.id.clone(), run.into_memory());
-        if let Err(error) = &result {
-            report.failed(RESOURCES_READY, "NotReady", error);
-        }
         result.map(|()| outcome)
     }
 

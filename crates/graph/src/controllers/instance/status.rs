@@ -48,11 +48,7 @@ impl Report {
     /// A step failed in a way that is tried again.
     pub fn failed(&mut self, type_: &str, reason: &str, error: &impl Display) {
         self.state = "ERROR";
-        let message = match type_ {
-            RESOURCES_READY => format!("resource reconciliation failed: {error}"),
-            _ => error.to_string(),
-        };
-        self.set(type_, ConditionStatus::False, reason, message);
+        self.set(type_, ConditionStatus::False, reason, error.to_string());
     }
 
     /// There is no graph to run.

@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs until nothing more can be done without the world changing.
-    pub async fn to_the_end(&mut self) -> Result<(), InstanceError> {
+    pub async fn advance(&mut self) -> Result<(), InstanceError> {
         let mut started = vec![false; self.graph.nodes.len()];
         let mut running = Running::new();
         loop {
@@ -62,11 +62,11 @@ impl<'a> Run<'a> {
             };
             self.record(result);
         }
+        let interests = std::mem::take(&mut self.interests);
         self.instance
             .context
             .watches
-            .look_at(self.instance.id, std::mem::take(&mut self.interests))
-            .await?;
+            .look_only_at(self.instance.id, interests);
         Ok(())
     }
 
@@ -154,9 +154,8 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
-        self.interests
-            .push(Interest::Object(this.resource.clone(), key.clone()));
-        self.watch_interests().await?;
+        self.watch(Interest::Object(this.resource.clone(), key.clone()))
+            .await?;
         running.push(Box::pin(apply::read(self.instance, node, this, key)));
         Ok(())
     }
@@ -171,12 +170,12 @@ impl<'a> Run<'a> {
         let this = &self.graph.nodes[node];
         let parsed = model::LabelSelector::parse(&selector)
             .unwrap_or_else(|_| model::LabelSelector::everything());
-        self.interests.push(Interest::Selection(
+        self.watch(Interest::Selection(
             this.resource.clone(),
             namespace.clone(),
             parsed,
-        ));
-        self.watch_interests().await?;
+        ))
+        .await?;
         running.push(Box::pin(apply::list(
             self.instance,
             node,
@@ -187,10 +186,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn watch_interests(&self) -> Result<(), InstanceError> {
-        let watches = &self.instance.context.watches;
-        Ok(watches
-            .look_at(self.instance.id, self.interests.clone())
+    async fn watch(&mut self, interest: Interest) -> Result<(), InstanceError> {
+        self.interests.push(interest.clone());
+        Ok(self
+            .instance
+            .context
+            .watches
+            .also_look_at(self.instance.id, interest)
             .await?)
     }
 
@@ -221,38 +223,29 @@ impl<'a> Run<'a> {
     }
 
     /// Tells the report how things stand; says when to look again if no event will.
-    pub fn conclude(&self, report: &mut Report) -> Outcome {
+    pub fn conclude(&self, report: &mut Report, error: Option<&InstanceError>) -> Outcome {
         let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
         report.observe(&self.pass);
-        let retry = Outcome::RequeueAfter(self.instance.context.options.retry_interval);
-        let verdict = Verdict::of(states());
-        match &verdict {
+        let verdict = match error {
+            Some(error) => Verdict::NotReady(error.to_string()),
+            None => Verdict::of(states()),
+        };
+        let (status, reason, message) = match verdict {
             Verdict::Ready => {
-                let message = "all resources are created and ready";
-                report.set(
-                    RESOURCES_READY,
-                    ConditionStatus::True,
-                    "AllResourcesReady",
-                    message,
-                );
+                let message = "all resources are created and ready".to_owned();
+                (ConditionStatus::True, "AllResourcesReady", message)
             }
-            Verdict::Deleting(message) => {
-                report.set(
-                    RESOURCES_READY,
-                    ConditionStatus::False,
-                    "ResourceDeleting",
-                    message.as_str(),
-                );
-            }
+            Verdict::Deleting(message) => (ConditionStatus::False, "ResourceDeleting", message),
             Verdict::NotReady(message) => {
                 let message = format!("resource reconciliation failed: {message}");
-                report.set(RESOURCES_READY, ConditionStatus::False, "NotReady", message);
+                (ConditionStatus::False, "NotReady", message)
             }
-        }
+        };
+        report.set(RESOURCES_READY, status, reason, message);
         report.author_conditions(&self.pass);
         let has_error = states().any(|state| matches!(state, NodeState::Error(_)));
         if has_error || self.prune_again {
-            retry
+            Outcome::RequeueAfter(self.instance.context.options.retry_interval)
         } else {
             Outcome::Done
         }
@@ -329,7 +322,7 @@ mod tests {
         let error = NodeState::Error("e".into());
         let deleting = NodeState::Deleting("d".into());
         let check = |states: &[&NodeState], expect: Verdict| {
-            assert_eq!(Verdict::of(states.iter().copied()), expect)
+            assert_eq!(Verdict::of(states.iter().copied()), expect);
         };
         check(&[&NodeState::Synced, &NodeState::Skipped], Verdict::Ready);
         check(
