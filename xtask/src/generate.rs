@@ -3,6 +3,7 @@
 //! Every generator has a write and a check mode; the check fails where a committed file differs from
 //! what would be written, and says so by name where the facts are not there to compare with.
 
+mod columns;
 mod resources;
 mod schemas;
 

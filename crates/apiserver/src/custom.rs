@@ -9,7 +9,10 @@ mod definition;
 mod establish;
 mod rules;
 
-pub use definition::{check as check_definition, default as default_definition};
+pub use definition::{
+    check as check_definition, default as default_definition, initial_status,
+};
+pub use establish::FINALIZER;
 pub use rules::Rules;
 
 use std::sync::Arc;

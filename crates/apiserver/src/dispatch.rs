@@ -1,11 +1,12 @@
 //! From a request to the verb that answers it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
 
@@ -87,18 +88,22 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: std::fmt::Display,
 {
-    // `Limited` wants an error it can box; the text of the body's own is all that is needed of it.
-    let body = body.map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
-        error.to_string().into()
-    });
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::new(
-            Reason::RequestEntityTooLarge,
-            format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
-        )),
-        Err(error) => Err(Status::bad_request(format!("reading the request's body: {error}"))),
+    let mut body = pin!(body);
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| Status::bad_request(format!("reading the request's body: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            if read.len() + data.len() > BODY_BYTES_MAX {
+                return Err(Status::new(
+                    Reason::RequestEntityTooLarge,
+                    format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+                ));
+            }
+            read.extend_from_slice(&data);
+        }
     }
+    Ok(read.freeze())
 }
 
 /// The verb of a request for objects, as authorization knows it.

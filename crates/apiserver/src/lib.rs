@@ -48,5 +48,6 @@ mod verbs;
 mod write;
 
 pub use body::Body;
+pub use health::KUBERNETES_VERSION;
 pub use listener::{Listener, ListenerOptions};
 pub use server::{ApiServer, Clock, Error, Options, Service};

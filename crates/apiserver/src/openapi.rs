@@ -69,7 +69,7 @@ fn resource(definition: &Definition) -> Resource {
                 verbs: sub.verbs.clone(),
             })
             .collect(),
-        schema: definition.custom.as_ref().map(|custom| custom.document.clone()),
+        custom_schema: definition.custom.as_ref().map(|custom| custom.document.clone()),
     }
 }
 

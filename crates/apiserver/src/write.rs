@@ -10,7 +10,7 @@ mod metadata;
 mod store_object;
 mod update;
 
-pub use decode::{decode_body, decode_value, is_yaml, yaml_to_value};
+pub use decode::{decode_body, decode_value, yaml_to_value};
 pub use metadata::{check_metadata, check_metadata_update, random_suffix};
 pub use store_object::{encode_object, store_error};
 pub use update::{Kept, Outcome, Update, modified, update_object};
@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::catalog::Definition;
 use crate::context::Context;
+use crate::custom;
 
 /// Fills in what the client left out, and brings a built-in object into the form it is stored in.
 pub fn default_object(definition: &Definition, object: &mut Value) {
@@ -29,7 +30,15 @@ pub fn default_object(definition: &Definition, object: &mut Value) {
         schema::default(&definition.schema, object);
     } else {
         (definition.behaviour().default)(object);
+        if is_definition(definition) {
+            custom::default_definition(object);
+        }
     }
+}
+
+/// Whether objects define custom resources.
+pub fn is_definition(definition: &Definition) -> bool {
+    definition.gvr.resource == "customresourcedefinitions" && definition.custom.is_none()
 }
 
 /// Brings a built-in object into the form upstream encodes: empty members that Go leaves out are
@@ -49,6 +58,9 @@ pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
     } else {
         errors.extend((definition.behaviour().validate_create)(object));
     }
+    if is_definition(definition) {
+        errors.extend(custom::check_definition(object, None));
+    }
     errors
 }
 
@@ -67,6 +79,9 @@ pub fn validate_update(
         errors.extend((definition.behaviour().validate_status)(object, old));
     } else {
         errors.extend((definition.behaviour().validate_update)(object, old));
+    }
+    if is_definition(definition) {
+        errors.extend(custom::check_definition(object, Some(old)));
     }
     errors
 }
@@ -101,10 +116,37 @@ impl Versions<'_> {
     }
 }
 
+/// Brings `managedFields` of a new or changed object up to date. An apply has tracked its fields by
+/// itself.
+pub fn track(
+    context: &Context,
+    subresource: &str,
+    applied: bool,
+    live: Option<&Value>,
+    new: &mut Value,
+) -> Result<(), Status> {
+    if !applied {
+        let (manager, now) = (context.field_manager()?, context.now());
+        let reset = reset_fields(&context.definition, subresource)?;
+        let write = patch::Write {
+            manager: &manager,
+            subresource,
+            now: &now,
+            versions: &Versions(context),
+            reset_fields: &reset,
+        };
+        patch::track_update(&write, live, new);
+    }
+    if let Some(live) = live {
+        patch::keep_timestamps(live, new);
+    }
+    Ok(())
+}
+
 /// The fields a write through a subresource resets, which nobody comes to own by it.
 pub fn reset_fields(definition: &Definition, subresource: &str) -> Result<FieldSet, Status> {
     definition.behaviour().reset_fields(subresource).map_or_else(
         || Ok(FieldSet::default()),
-        |fields| FieldSet::parse(&fields).map_err(Status::internal),
+        |fields| FieldSet::parse(&fields).ok_or_else(|| Status::internal("malformed reset fields")),
     )
 }

@@ -1,2 +1,13 @@
-//! The `corvus` command.
-fn main() {}
+//! The `corvus` command: composes, runs and hosts Kubernetes workloads.
+//!
+//! Only wiring lives here. Each command is a file of [`commands`]; [`plane`] puts a control plane
+//! together out of the crates.
+
+mod commands;
+mod plane;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::run()
+}

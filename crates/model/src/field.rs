@@ -173,10 +173,10 @@ impl FieldError {
         )
     }
 
-    /// A value outside the supported ones, which are listed sorted and quoted as upstream does.
+    /// A value outside the supported ones, which are listed quoted and in the order given, as upstream
+    /// does.
     pub fn not_supported(path: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        names.sort();
+        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = if names.is_empty() {
             String::new()
         } else {
@@ -315,7 +315,7 @@ mod tests {
             "spec.containers[0].name: Invalid value: -1: must be greater than 0"
         );
         assert_eq!(
-            FieldError::not_supported(&FieldPath::new("type"), "x", &["B", "A"]).to_string(),
+            FieldError::not_supported(&FieldPath::new("type"), "x", &["A", "B"]).to_string(),
             "type: Unsupported value: \"x\": supported values: \"A\", \"B\""
         );
         assert_eq!(

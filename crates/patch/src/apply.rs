@@ -91,12 +91,11 @@ pub fn track_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value) {
         api_version: text(new, "apiVersion").to_owned(),
     };
     let empty;
-    let old = match live {
-        Some(live) => live,
-        None => {
-            empty = tracking.empty_object(text(new, "kind"));
-            &empty
-        }
+    let old = if let Some(live) = live {
+        live
+    } else {
+        empty = tracking.empty_object(text(new, "kind"));
+        &empty
     };
     match tracking.update(old, new, managed, write.manager) {
         Ok(managed) => put_managed(new, managed.to_value()),
@@ -127,6 +126,10 @@ pub fn apply(
         write,
         api_version: text(config, "apiVersion").to_owned(),
     };
+    if tracking.schema().is_err() || text(config, "kind").is_empty() {
+        let kind = kind_name(config);
+        return Err(Error::Malformed(format!("invalid object type: {kind}")));
+    }
     let empty = tracking.empty_object(text(config, "kind"));
     let live = live.unwrap_or(&empty);
     let mut managed = Managed::parse(managed_of(live))
@@ -298,15 +301,15 @@ impl Tracking<'_> {
             Err(Failure::Text(text)) => return Err(text),
             Err(Failure::Conflicts(_)) => return Err("conflicts despite force".to_owned()),
         };
-        let taken = changes.modified.union(&changes.added);
-        let taken = taken.recursive_difference(self.write.reset_fields);
-        let taken = owners::without_identity(&taken);
+        let mut taken = changes.modified.joined(changes.added);
+        taken.subtract_recursively(self.write.reset_fields);
+        owners::drop_identity(&mut taken);
         if !taken.is_empty() {
             let time = Some(self.write.now.to_owned());
             match managed.position(&owner) {
                 Some(at) => {
                     let entry = &mut managed.entries[at];
-                    entry.fields = entry.fields.union(&taken);
+                    entry.fields = std::mem::take(&mut entry.fields).joined(taken);
                     entry.time = time;
                 }
                 None => managed.entries.push(Entry {
@@ -344,7 +347,8 @@ impl Tracking<'_> {
         let merged = typed::merge(kind, &live, config)
             .map_err(|error| format!("failed to merge config: {error}"))?;
 
-        let stated = typed::field_set(kind, config).recursive_difference(self.write.reset_fields);
+        let mut stated = typed::field_set(kind, config);
+        stated.subtract_recursively(self.write.reset_fields);
         let last = managed
             .get(&owner)
             .map(|entry| (entry.owner.api_version.clone(), entry.fields.clone()));
@@ -363,7 +367,7 @@ impl Tracking<'_> {
         let is_changed = !typed::equal(&live, &pruned);
         if let Some(at) = managed.position(&owner) {
             let entry = &mut managed.entries[at];
-            entry.fields = owners::without_identity(&entry.fields);
+            owners::drop_identity(&mut entry.fields);
             if is_changed {
                 entry.time = Some(self.write.now.to_owned());
             }
@@ -378,18 +382,22 @@ impl Tracking<'_> {
 /// An object as messages name it: `namespace/name; group/version, Kind=Kind`.
 fn name_of(object: &Value) -> String {
     let metadata = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
-    let version = text(object, "apiVersion");
-    let version = if version.contains('/') {
-        version.to_owned()
-    } else {
-        format!("/{version}")
-    };
     format!(
-        "{}/{}; {version}, Kind={}",
+        "{}/{}; {}",
         metadata("namespace"),
         metadata("name"),
-        text(object, "kind")
+        kind_name(object)
     )
+}
+
+/// A kind as messages name it: `group/version, Kind=Kind`.
+fn kind_name(object: &Value) -> String {
+    let (version, kind) = (text(object, "apiVersion"), text(object, "kind"));
+    if kind.is_empty() {
+        return "/, Kind=".to_owned();
+    }
+    let slash = if version.contains('/') { "" } else { "/" };
+    format!("{slash}{version}, Kind={kind}")
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {

@@ -50,24 +50,16 @@ impl From<Conflicts> for Error {
                 message: format!("conflict with {owner}"),
             })
             .collect();
-        let message = match causes.as_slice() {
-            [one] => format!(
-                "Apply failed with 1 conflict: {}: {}",
-                one.message, one.field
-            ),
-            _ => {
-                let lists: Vec<String> = by_owner
-                    .iter()
-                    .map(|(owner, paths)| {
-                        format!("conflicts with {owner}:\n- {}", paths.join("\n- "))
-                    })
-                    .collect();
-                format!(
-                    "Apply failed with {} conflicts: {}",
-                    causes.len(),
-                    lists.join("\n")
-                )
-            }
+        let message = if let [one] = causes.as_slice() {
+            let Conflict { field, message } = one;
+            format!("Apply failed with 1 conflict: {message}: {field}")
+        } else {
+            let lists: Vec<String> = by_owner
+                .iter()
+                .map(|(owner, paths)| format!("conflicts with {owner}:\n- {}", paths.join("\n- ")))
+                .collect();
+            let count = causes.len();
+            format!("Apply failed with {count} conflicts: {}", lists.join("\n"))
         };
         Self::Conflicts { message, causes }
     }

@@ -146,6 +146,50 @@ impl FieldSet {
         }
     }
 
+    /// The paths in either set, without copying any.
+    pub(crate) fn joined(mut self, other: Self) -> Self {
+        if self.is_empty() {
+            return other;
+        }
+        self.members.extend(other.members);
+        for (step, below) in other.children {
+            let mine = self.children.entry(step).or_default();
+            *mine = std::mem::take(mine).joined(below);
+        }
+        self
+    }
+
+    /// Takes out the paths that are in the other set.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for step in &other.members {
+            self.members.remove(step);
+        }
+        for (step, other) in &other.children {
+            if let Some(below) = self.children.get_mut(step) {
+                below.subtract(other);
+                if below.is_empty() {
+                    self.children.remove(step);
+                }
+            }
+        }
+    }
+
+    /// Takes out the paths that are in the other set or below one of its paths.
+    pub(crate) fn subtract_recursively(&mut self, other: &Self) {
+        for step in &other.members {
+            self.members.remove(step);
+            self.children.remove(step);
+        }
+        for (step, other) in &other.children {
+            if let Some(below) = self.children.get_mut(step) {
+                below.subtract_recursively(other);
+                if below.is_empty() {
+                    self.children.remove(step);
+                }
+            }
+        }
+    }
+
     /// The paths in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -165,39 +209,16 @@ impl FieldSet {
     /// The paths of this set that are not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let mut set = Self {
-            members,
-            children: BTreeMap::new(),
-        };
-        for (step, below) in &self.children {
-            let below = match other.children.get(step) {
-                Some(other) => below.difference(other),
-                None => below.clone(),
-            };
-            set.put(step.clone(), false, below);
-        }
+        let mut set = self.clone();
+        set.subtract(other);
         set
     }
 
     /// The paths of this set that are neither in the other nor below a path of it.
     #[must_use]
     pub fn recursive_difference(&self, other: &Self) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let mut set = Self {
-            members,
-            children: BTreeMap::new(),
-        };
-        for (step, below) in &self.children {
-            if other.members.contains(step) {
-                continue;
-            }
-            let below = match other.children.get(step) {
-                Some(other) => below.recursive_difference(other),
-                None => below.clone(),
-            };
-            set.put(step.clone(), false, below);
-        }
+        let mut set = self.clone();
+        set.subtract_recursively(other);
         set
     }
 
@@ -263,7 +284,9 @@ mod tests {
     fn set() -> impl Strategy<Value = FieldSet> {
         proptest::collection::vec(path(), 0..12).prop_map(|paths| {
             let mut set = FieldSet::new();
-            paths.iter().for_each(|path| set.insert(path));
+            for path in &paths {
+                set.insert(path);
+            }
             set
         })
     }

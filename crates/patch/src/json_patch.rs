@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::Error;
 
+/// All copies of a patch together may be no larger, as upstream.
+const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
+
 /// A sequence of operations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonPatch {
@@ -47,11 +50,14 @@ impl JsonPatch {
 
     /// The patched document; all operations succeed or none counts.
     pub fn apply(&self, document: &Value) -> Result<Value, Error> {
-        let mut patched = document.clone();
+        let mut patching = Patching {
+            document: document.clone(),
+            copied_bytes: 0,
+        };
         for operation in &self.operations {
-            perform(&mut patched, operation).ok_or(Error::Unprocessable)?;
+            patching.perform(operation).ok_or(Error::Unprocessable)?;
         }
-        Ok(patched)
+        Ok(patching.document)
     }
 }
 
@@ -85,27 +91,52 @@ fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// `None` when an operation fails: why makes no difference to the answer.
-fn perform(document: &mut Value, operation: &Value) -> Option<()> {
-    let path = operation.get("path")?.as_str()?;
-    let value = || operation.get("value").cloned().unwrap_or(Value::Null);
-    let from = || operation.get("from")?.as_str();
-    match operation.get("op")?.as_str()? {
-        "add" => add(document, path, value()),
-        "remove" => remove(document, path).map(|_| ()),
-        "replace" => replace(document, path, value()),
-        "move" => {
-            let value = remove(document, from()?)?;
-            add(document, path, value)
+/// A document being patched.
+struct Patching {
+    document: Value,
+    copied_bytes: usize,
+}
+
+impl Patching {
+    /// `None` when an operation fails: why makes no difference to the answer.
+    fn perform(&mut self, operation: &Value) -> Option<()> {
+        let document = &mut self.document;
+        let path = operation.get("path")?.as_str()?;
+        let value = || operation.get("value").cloned().unwrap_or(Value::Null);
+        let from = || operation.get("from")?.as_str();
+        match operation.get("op")?.as_str()? {
+            "add" => add(document, path, value()),
+            "remove" => remove(document, path).map(|_| ()),
+            "replace" => replace(document, path, value()),
+            "move" => {
+                let value = remove(document, from()?)?;
+                add(document, path, value)
+            }
+            "copy" => {
+                let value = get(document, from()?)?.clone();
+                // Copies of copies grow without end.
+                self.copied_bytes += value.to_string().len();
+                (self.copied_bytes <= COPIED_BYTES_MAX).then_some(())?;
+                add(document, path, value)
+            }
+            "test" if path.is_empty() => (*document == value()).then_some(()),
+            "test" => (*get(document, path)? == value()).then_some(()),
+            _ => None,
         }
-        "copy" => {
-            let value = get(document, from()?)?.cloned().unwrap_or(Value::Null);
-            add(document, path, value)
-        }
-        "test" if path.is_empty() => (*document == value()).then_some(()),
-        "test" => (get(document, path)?.unwrap_or(&Value::Null) == &value()).then_some(()),
-        _ => None,
     }
+}
+
+/// Whether a value put `steps` deep keeps the document within the depth allowed.
+fn is_shallow(value: &Value, steps: usize) -> bool {
+    fn depth(value: &Value) -> usize {
+        let below = match value {
+            Value::Array(items) => items.iter().map(depth).max(),
+            Value::Object(members) => members.values().map(depth).max(),
+            _ => return 0,
+        };
+        1 + below.unwrap_or(0)
+    }
+    steps + depth(value) <= schema::MAX_DEPTH
 }
 
 /// The steps of a path up to its last, and the last. What stands before the first slash is not
@@ -150,20 +181,21 @@ fn parent<'a>(document: &'a mut Value, steps: &[String]) -> Option<&'a mut Value
     })
 }
 
-/// The value at a path: inner `None` when only the last member is missing.
-fn get<'a>(document: &'a Value, path: &str) -> Option<Option<&'a Value>> {
+/// The value at a path; null when only the last member is missing.
+fn get<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     let (steps, last) = steps(path)?;
     match steps
         .iter()
         .try_fold(document, |value, step| step_into(value, step))?
     {
-        Value::Object(members) => Some(members.get(&last)),
-        list @ Value::Array(_) => step_into(list, &last).map(Some),
+        Value::Object(members) => Some(members.get(&last).unwrap_or(&Value::Null)),
+        list @ Value::Array(_) => step_into(list, &last),
         _ => None,
     }
 }
 
 fn add(document: &mut Value, path: &str, value: Value) -> Option<()> {
+    is_shallow(&value, path.split('/').count()).then_some(())?;
     let (steps, last) = steps(path)?;
     match parent(document, &steps)? {
         Value::Object(members) => {
@@ -197,6 +229,7 @@ fn remove(document: &mut Value, path: &str) -> Option<Value> {
 }
 
 fn replace(document: &mut Value, path: &str, value: Value) -> Option<()> {
+    is_shallow(&value, path.split('/').count()).then_some(())?;
     if path.is_empty() {
         let is_document = value.is_object() || value.is_array();
         return is_document.then(|| *document = value);
@@ -295,6 +328,23 @@ mod tests {
         check(json!([{"op": "merge", "path": "/data", "value": {}}]), None);
         check(json!([{"op": "add", "value": 1}]), None);
         check(json!([{"path": "/data/a"}]), None);
+    }
+
+    #[test]
+    fn copies_of_copies_end() {
+        let deeper = json!({"op": "copy", "from": "/data", "path": "/data/x"});
+        let patch = JsonPatch {
+            operations: vec![deeper; 200],
+        };
+        assert_eq!(patch.apply(&json!({"data": {}})), Err(Error::Unprocessable));
+        let wider = json!({"op": "copy", "from": "/list", "path": "/list/-"});
+        let patch = JsonPatch {
+            operations: vec![wider; 40],
+        };
+        assert_eq!(
+            patch.apply(&json!({"list": ["some text"]})),
+            Err(Error::Unprocessable)
+        );
     }
 
     #[test]

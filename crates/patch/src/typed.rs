@@ -23,7 +23,7 @@ pub(crate) use validate::{go_plain, validate};
 #[derive(Clone, Copy)]
 pub(crate) struct Type<'a> {
     node: Option<&'a Node>,
-    map_type: Option<MapType>,
+    map_relation: Option<MapType>,
     /// Whether a schema further up keeps unknown members.
     preserve: bool,
 }
@@ -50,17 +50,17 @@ impl<'a> Type<'a> {
         Self::new(schema, None, false)
     }
 
-    fn new(node: &'a Node, map_type: Option<MapType>, preserve: bool) -> Self {
+    fn new(node: &'a Node, map_relation: Option<MapType>, preserve: bool) -> Self {
         Self {
             node: Some(node),
-            map_type,
+            map_relation,
             preserve: preserve || node.preserve_unknown,
         }
     }
 
     const DEDUCED: Self = Self {
         node: None,
-        map_type: None,
+        map_relation: None,
         preserve: true,
     };
 
@@ -98,7 +98,7 @@ impl<'a> Type<'a> {
 
     pub(crate) fn is_atomic_map(&self) -> bool {
         let declared = self.node.map(|node| node.map_type);
-        self.map_type.or(declared) == Some(MapType::Atomic)
+        self.map_relation.or(declared) == Some(MapType::Atomic)
     }
 
     pub(crate) fn is_atomic_list(&self) -> bool {

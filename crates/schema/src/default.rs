@@ -54,10 +54,12 @@ fn value(node: &Node, found: &mut Value, depth: usize) {
 }
 
 fn replace_null(schema: &Node, found: &mut Value) {
-    if found.is_null() && !schema.nullable {
-        if let Some(default) = &schema.default {
-            *found = default.clone();
-        }
+    if let Some(default) = schema
+        .default
+        .as_ref()
+        .filter(|_| found.is_null() && !schema.nullable)
+    {
+        *found = default.clone();
     }
 }
 

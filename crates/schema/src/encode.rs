@@ -19,17 +19,17 @@ fn value(node: &Node, found: &mut Value, depth: usize) {
     match found {
         Value::Object(members) => match &node.additional {
             Additional::Schema(schema) => {
-                members
-                    .values_mut()
-                    .for_each(|member| value(schema, member, depth + 1));
+                for member in members.values_mut() {
+                    value(schema, member, depth + 1);
+                }
             }
             _ => structure(node, members, depth),
         },
         Value::Array(items) => {
             if let Some(schema) = &node.items {
-                items
-                    .iter_mut()
-                    .for_each(|item| value(schema, item, depth + 1));
+                for item in items {
+                    value(schema, item, depth + 1);
+                }
             }
         }
         _ => {}

@@ -231,7 +231,7 @@ fn is_isbn10(text: &str) -> bool {
                 };
                 value.map(|value| sum + value * (at as u32 + 1))
             })
-            .is_some_and(|sum| sum % 11 == 0)
+            .is_some_and(|sum| sum.is_multiple_of(11))
 }
 
 fn is_isbn13(text: &str) -> bool {
@@ -245,7 +245,7 @@ fn is_isbn13(text: &str) -> bool {
             .iter()
             .enumerate()
             .map(|(at, digit)| digit * if at % 2 == 0 { 1 } else { 3 });
-        digits.len() == 13 && weighted.sum::<u32>() % 10 == 0
+        digits.len() == 13 && weighted.sum::<u32>().is_multiple_of(10)
     })
 }
 
@@ -265,7 +265,7 @@ fn is_credit_card(text: &str) -> bool {
             }
         })
         .sum();
-    CREDIT_CARD.is_match(&digits) && luhn % 10 == 0
+    CREDIT_CARD.is_match(&digits) && luhn.is_multiple_of(10)
 }
 
 #[cfg(test)]

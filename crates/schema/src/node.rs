@@ -297,7 +297,8 @@ impl Schema {
 
     /// Whether both handles lead to the same schema.
     pub fn same(&self, other: &Self) -> bool {
-        std::ptr::eq::<Node>(&**self, &**other)
+        let (one, other): (&Node, &Node) = (self, other);
+        std::ptr::eq(one, other)
     }
 }
 

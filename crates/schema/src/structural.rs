@@ -150,7 +150,7 @@ impl Checker {
         }
         match schema.get("items") {
             Some(Value::Object(items)) => {
-                self.schema(items, &path.child("items"), inner, depth + 1)
+                self.schema(items, &path.child("items"), inner, depth + 1);
             }
             Some(Value::Array(_)) => {
                 let detail = "items must be a schema object and not an array";

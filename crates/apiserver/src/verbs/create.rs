@@ -9,10 +9,11 @@ use super::get::{render, render_value};
 use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::context::Context;
+use crate::custom;
 use crate::subresources::review;
 use crate::write::{
-    Kept, Versions, canonical, default_object, encode_object, random_suffix, reset_fields,
-    store_error, validate_create,
+    Kept, canonical, default_object, encode_object, is_definition, random_suffix, store_error,
+    track, validate_create,
 };
 
 /// How often a generated name is tried, as upstream.
@@ -85,6 +86,9 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     metadata.insert("creationTimestamp".to_owned(), context.now().into());
     default_object(definition, &mut object);
     definition.behaviour().before_create(&mut object);
+    if is_definition(definition) {
+        object["status"] = custom::initial_status(&object);
+    }
     admission::mutate(context, Operation::Create, "", &mut object, None).await?;
     canonical(definition, &mut object);
     let errors = validate_create(context, &object);
@@ -94,21 +98,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     admission::validate(context, Operation::Create, "", &object, None).await?;
     let dry_run = context.dry_run()?;
     let reserved = context.state.allocator.reserve(definition, &mut object, None, dry_run)?;
-    let reset = reset_fields(definition, "")?;
-    let (manager, now) = (context.field_manager()?, context.now());
-    let write = patch::Write {
-        manager: &manager,
-        subresource: "",
-        now: &now,
-        versions: &Versions(context),
-        reset_fields: &reset,
-    };
-    let tracked = if context.apply {
-        patch::finish_apply(&write, None, &mut object)
-    } else {
-        patch::track_update(&write, None, &mut object)
-    };
-    tracked.map_err(Status::internal)?;
+    track(context, "", context.apply, None, &mut object)?;
     let name = object::name(&object).to_owned();
     let key = definition.key(context.path.namespace.as_deref(), &name);
     if dry_run {

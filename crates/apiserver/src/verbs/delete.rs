@@ -11,9 +11,10 @@ use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::catalog::Definition;
 use crate::context::{Context, timestamp};
+use crate::custom;
 use crate::envelope;
 use crate::selection::Selection;
-use crate::write::{Kept, encode_object, store_error};
+use crate::write::{Kept, encode_object, is_definition, store_error};
 use crate::{go_json, media, respond};
 
 const ORPHAN: &str = "orphan";
@@ -224,6 +225,11 @@ pub async fn delete_object(
         context.definition.present(&mut live);
         check_preconditions(context, options, &live)?;
         admission::validate(context, Operation::Delete, "", &live, Some(&live)).await?;
+        let live = if is_definition(&context.definition) {
+            held_for_its_objects(live)
+        } else {
+            live
+        };
         let plan = plan(&context.definition, options, &live, (context.state.options.clock)());
         if options.is_dry_run() || context.dry_run()? {
             return Ok(Deleted { gone: plan.is_none(), kept: Kept::Value(Box::new(live)) });
@@ -275,6 +281,20 @@ fn plan(
         object::child_mut(&mut new, "status").insert("phase".to_owned(), "Terminating".into());
     }
     Some(new)
+}
+
+/// A definition stays until its objects are gone.
+fn held_for_its_objects(mut live: Value) -> Value {
+    if !object::is_deleting(&live)
+        && !object::finalizers(&live).any(|finalizer| finalizer == custom::FINALIZER)
+    {
+        let finalizers =
+            object::metadata_mut(&mut live).entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(finalizers) = finalizers.as_array_mut() {
+            finalizers.push(json!(custom::FINALIZER));
+        }
+    }
+    live
 }
 
 fn has_spec_finalizers(live: &Value) -> bool {

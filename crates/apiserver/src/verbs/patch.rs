@@ -49,7 +49,7 @@ fn parse(context: &Context) -> Result<Patch, Status> {
     match media_type {
         "application/json-patch+json" => JsonPatch::parse(&context.body)
             .map(Patch::Json)
-            .map_err(|error| Status::bad_request(error.to_string())),
+            .map_err(|error| patch_error(context, &error)),
         "application/merge-patch+json" => json(&context.body).map(Patch::Merge),
         "application/strategic-merge-patch+json" if context.definition.custom.is_none() => {
             json(&context.body).map(Patch::Strategic)
@@ -88,7 +88,7 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
 /// The object a patch makes of the current one.
 fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Status> {
     let new = match patch {
-        Patch::Json(patch) => patch.apply(live).map_err(|error| patch_error(&error))?,
+        Patch::Json(patch) => patch.apply(live).map_err(|error| patch_error(context, &error))?,
         Patch::Merge(patch) => {
             let mut new = live.clone();
             patch::merge_patch(&mut new, patch);
@@ -96,7 +96,7 @@ fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Stat
         }
         Patch::Strategic(patch) => {
             patch::strategic_merge(&context.definition.schema, live.clone(), patch)
-                .map_err(|error| patch_error(&error))?
+                .map_err(|error| patch_error(context, &error))?
         }
         Patch::Apply(_) => return Err(Status::internal("an apply is no patch")),
     };
@@ -118,17 +118,43 @@ fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Stat
     Ok(new)
 }
 
-fn patch_error(error: &patch::Error) -> Status {
-    let mut status = Status::new(Reason::Invalid, error.to_string());
+fn patch_error(context: &Context, error: &patch::Error) -> Status {
     match error {
-        patch::Error::Application => {
-            status.details = Some(Box::default());
-            "the server rejected our request due to an error in our request"
-                .clone_into(&mut status.message);
+        patch::Error::Malformed(message) => Status::bad_request(message.clone()),
+        patch::Error::Unfit(detail) => {
+            let value = String::from_utf8_lossy(&context.body).into_owned();
+            let path = model::FieldPath::new("patch");
+            let error = model::FieldError::invalid(&path, value, detail.clone());
+            let mut status = Status::invalid("", "", "", &[error]);
+            status.message = status.message.trim_start().to_owned();
             status
         }
-        _ => Status::bad_request(error.to_string()),
+        patch::Error::Unprocessable => {
+            let mut status = Status::new(Reason::Invalid, error.to_string());
+            status.details = Some(Box::default());
+            status
+        }
+        patch::Error::Internal(message) => bare_internal(message.clone()),
+        patch::Error::Conflicts { message, causes } => {
+            let mut status = Status::new(Reason::Conflict, message.clone());
+            status.details.get_or_insert_default().causes = causes
+                .iter()
+                .map(|conflict| StatusCause {
+                    reason: "FieldManagerConflict".to_owned(),
+                    message: conflict.message.clone(),
+                    field: conflict.field.clone(),
+                })
+                .collect();
+            status
+        }
     }
+}
+
+/// 500 without a reason, for what upstream has no better answer to.
+fn bare_internal(message: String) -> Status {
+    let mut status = Status::internal("");
+    (status.message, status.reason, status.details) = (message, String::new(), None);
+    status
 }
 
 async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, Status> {
@@ -211,25 +237,16 @@ fn merged(
         versions: &Versions(context),
         reset_fields: reset,
     };
-    patch::apply(&write, live, config, force).map_err(|error| match error {
-        patch::Error::Conflicts { message, causes } => {
-            let mut status = Status::new(Reason::Conflict, message);
-            let details = status.details.get_or_insert_default();
-            details.causes = causes
-                .into_iter()
-                .map(|conflict| StatusCause {
-                    reason: "FieldManagerConflict".to_owned(),
-                    message: conflict.message,
-                    field: conflict.field,
-                })
-                .collect();
-            status
-        }
-        patch::Error::TypedPatch(message) => {
-            let mut status = Status::internal("");
-            (status.message, status.reason, status.details) = (message, String::new(), None);
-            status
-        }
-        other => Status::bad_request(other.to_string()),
-    })
+    let mut merged = patch::apply(&write, live, config, force)
+        .map_err(|error| patch_error(context, &error))?;
+    let definition = &context.definition;
+    if definition.custom.is_some() {
+        schema::coerce_metadata(&definition.schema, &mut merged)
+            .map_err(|error| Status::bad_request(error.to_string()))?;
+        schema::prune(&definition.schema, &mut merged);
+    } else {
+        schema::decode(&definition.schema, &mut merged)
+            .map_err(|error| bare_internal(error.to_string()))?;
+    }
+    Ok(merged)
 }

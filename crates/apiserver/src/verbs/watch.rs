@@ -215,7 +215,8 @@ impl Session {
         match events {
             Ok(events) => {
                 for event in events {
-                    self.waiting.extend(self.translate(&event));
+                    let frame = self.translate(&event);
+                    self.waiting.extend(frame);
                 }
             }
             Err(error) => {

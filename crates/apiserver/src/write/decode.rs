@@ -8,11 +8,6 @@ use crate::catalog::Definition;
 use crate::context::{Context, FieldValidation};
 use crate::{go_json, media};
 
-/// Whether the body is YAML.
-pub fn is_yaml(context: &Context) -> bool {
-    media::content_type(&context.headers) == "application/yaml"
-}
-
 /// Reads YAML as kubectl reads it: version 1.1, one document, bounded aliases.
 pub fn yaml_to_value(text: &[u8]) -> Result<Value, Status> {
     let bad = |why: String| {

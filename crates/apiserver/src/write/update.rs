@@ -6,7 +6,7 @@ use model::{FieldError, FieldPath, Status, object};
 use serde_json::{Value, json};
 use store::{Change, Entry, Error, Expect, Write};
 
-use super::{Versions, canonical, default_object, reset_fields, store_error, validate_update};
+use super::{canonical, default_object, store_error, track, validate_update};
 use crate::admission::{self, Operation};
 use crate::context::Context;
 use crate::envelope;
@@ -97,18 +97,9 @@ fn is_finished(value: &Value) -> bool {
     object::is_deleting(value)
         && object::finalizers(value).next().is_none()
         && object::number(value, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
-        && object::list(value, &["spec", "finalizers"]).is_empty_for_namespace(value)
-}
-
-trait NamespaceFinalizers {
-    fn is_empty_for_namespace(&self, value: &Value) -> bool;
-}
-
-impl NamespaceFinalizers for [Value] {
-    /// Only a Namespace has finalizers in its spec.
-    fn is_empty_for_namespace(&self, value: &Value) -> bool {
-        self.is_empty() || object::text(value, &["kind"]) != "Namespace"
-    }
+        // Only a Namespace has finalizers in its spec.
+        && (object::text(value, &["kind"]) != "Namespace"
+            || object::list(value, &["spec", "finalizers"]).is_empty())
 }
 
 /// Everything between what the client wants and what is stored.
@@ -136,22 +127,7 @@ async fn finish(
         return Err(context.invalid(object::name(&new), &errors));
     }
     admission::validate(context, Operation::Update, update.subresource, &new, Some(live)).await?;
-    let manager = context.field_manager()?;
-    let reset = reset_fields(definition, update.subresource)?;
-    let now = context.now();
-    let write = patch::Write {
-        manager: &manager,
-        subresource: update.subresource,
-        now: &now,
-        versions: &Versions(context),
-        reset_fields: &reset,
-    };
-    let tracked = if update.applied {
-        patch::finish_apply(&write, Some(live), &mut new)
-    } else {
-        patch::track_update(&write, Some(live), &mut new)
-    };
-    tracked.map_err(Status::internal)?;
+    track(context, update.subresource, update.applied, Some(live), &mut new)?;
     Ok(new)
 }
 

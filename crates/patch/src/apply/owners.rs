@@ -1,5 +1,6 @@
 //! Moving ownership from one manager to another.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -33,8 +34,8 @@ static IDENTITY: LazyLock<FieldSet> = LazyLock::new(|| {
     ])
 });
 
-pub(super) fn without_identity(fields: &FieldSet) -> FieldSet {
-    fields.difference(&IDENTITY)
+pub(super) fn drop_identity(fields: &mut FieldSet) {
+    fields.subtract(&IDENTITY);
 }
 
 /// The entries of versions still served, adapted to their schemas.
@@ -61,11 +62,9 @@ pub(super) fn hand_over(
     writer: Option<&Owner>,
     force: bool,
 ) -> Result<Comparison, Failure> {
-    let mut by_version: BTreeMap<String, Comparison> = BTreeMap::new();
     let own = compare_in(tracking, old, new, &tracking.api_version)?
         .ok_or_else(|| format!("version {} is not served", tracking.api_version))?;
-    by_version.insert(tracking.api_version.clone(), own.clone());
-
+    let mut others: BTreeMap<String, Comparison> = BTreeMap::new();
     let (mut conflicts, mut kept) = (Conflicts::default(), Vec::new());
     for mut entry in std::mem::take(&mut managed.entries) {
         if writer == Some(&entry.owner) {
@@ -73,23 +72,21 @@ pub(super) fn hand_over(
             continue;
         }
         let version = &entry.owner.api_version;
-        if !by_version.contains_key(version) {
+        let is_own = *version == tracking.api_version;
+        if !is_own && !others.contains_key(version) {
             let Some(changes) = compare_in(tracking, old, new, version)? else {
                 continue;
             };
-            by_version.insert(version.clone(), changes);
+            others.insert(version.clone(), changes);
         }
-        let changes = &by_version[version];
-        let at_stake = entry
-            .fields
-            .intersection(&changes.modified.union(&changes.added));
+        let changes = if is_own { &own } else { &others[version] };
+        let at_stake = entry.fields.intersection(&changes.modified);
+        let at_stake = at_stake.joined(entry.fields.intersection(&changes.added));
         if !at_stake.is_empty() {
-            entry.fields = entry.fields.difference(&at_stake);
+            entry.fields.subtract(&at_stake);
             conflicts.0.push((entry.owner.clone(), at_stake));
         }
-        if !changes.removed.is_empty() {
-            entry.fields = entry.fields.difference(&changes.removed);
-        }
+        entry.fields.subtract(&changes.removed);
         kept.push(entry);
     }
     if !force && !conflicts.0.is_empty() {
@@ -133,7 +130,7 @@ pub(super) fn prune(
     let back = |object: &Value| {
         tracking
             .convert(object, &tracking.api_version)
-            .map(|found| found.into_owned())
+            .map(Cow::into_owned)
     };
     match pruned.as_ref().and_then(back) {
         Some(pruned) if pruned.is_object() => pruned,
@@ -153,7 +150,7 @@ fn prune_in(
     let merged_then = tracking.convert(merged, version)?;
     let last = typed::ensure_named(kind, last);
     let pruned = typed::remove(kind, &merged_then, &last);
-    let pruned = add_back_owned(tracking, &merged_then, pruned, managed, version)?;
+    let pruned = add_back_owned(tracking, &merged_then, pruned, managed, version);
 
     // Only what was stated last time may go.
     let pruned = tracking.convert(&pruned, version)?;
@@ -170,7 +167,7 @@ fn add_back_owned(
     mut pruned: Value,
     managed: &Managed,
     first: &str,
-) -> Option<Value> {
+) -> Value {
     let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
     for Entry { owner, fields, .. } in &managed.entries {
         let all = owned.entry(owner.api_version.as_str()).or_default();
@@ -195,7 +192,7 @@ fn add_back_owned(
         let next = typed::remove(kind, &merged, &gone);
         pruned = next;
     }
-    Some(pruned)
+    pruned
 }
 
 /// Folds the oldest updaters of a version into one entry when there are too many.
@@ -239,10 +236,9 @@ pub(super) fn cap(managed: &mut Managed) {
             api_version: version,
             subresource: String::new(),
         };
-        if managed.position(&bucket).is_none() {
-            if let Some(at) = managed.position(first) {
-                managed.entries[at].owner = bucket.clone();
-            }
+        let has_bucket = managed.position(&bucket).is_some();
+        if let Some(at) = managed.position(first).filter(|_| !has_bucket) {
+            managed.entries[at].owner = bucket.clone();
         }
         let Some(from) = managed.position(&owner).filter(|_| owner != bucket) else {
             continue;

@@ -18,15 +18,11 @@ pub(crate) struct Comparison {
 
 impl Comparison {
     /// Leaves out `fields` and all below them.
-    pub(crate) fn exclude(self, fields: &FieldSet) -> Self {
-        if fields.is_empty() {
-            return self;
+    pub(crate) fn exclude(mut self, fields: &FieldSet) -> Self {
+        for set in [&mut self.removed, &mut self.modified, &mut self.added] {
+            set.subtract_recursively(fields);
         }
-        Self {
-            removed: self.removed.recursive_difference(fields),
-            modified: self.modified.recursive_difference(fields),
-            added: self.added.recursive_difference(fields),
-        }
+        self
     }
 
     fn put(&mut self, step: PathElement, (own, below): (Option<Change>, Self)) {
@@ -55,10 +51,8 @@ pub(crate) fn compare(kind: Type<'_>, old: &Value, new: &Value) -> Result<Compar
 type Outcome = Result<(Option<Change>, Comparison), String>;
 
 fn value(kind: Type<'_>, old: Option<&Value>, new: Option<&Value>) -> Outcome {
-    if let (Some(old), Some(new)) = (old, new) {
-        if equal(old, new) {
-            return Ok((None, Comparison::default()));
-        }
+    if matches!((old, new), (Some(old), Some(new)) if equal(old, new)) {
+        return Ok((None, Comparison::default()));
     }
     let (old_shape, new_shape) = (kind.shape(old), kind.shape(new));
     let shape = if new.is_some() { new_shape } else { old_shape };
@@ -67,7 +61,7 @@ fn value(kind: Type<'_>, old: Option<&Value>, new: Option<&Value>) -> Outcome {
     match shape {
         Shape::Map
             if !kind.is_atomic_map()
-                && !(is_void(as_map_value(old)) && is_void(as_map_value(new))) =>
+                && (has_content(old, Value::is_object) || has_content(new, Value::is_object)) =>
         {
             let below = map(kind, as_map(old), as_map(new))?;
             Ok((
@@ -77,7 +71,7 @@ fn value(kind: Type<'_>, old: Option<&Value>, new: Option<&Value>) -> Outcome {
         }
         Shape::List
             if !kind.is_atomic_list()
-                && !(is_void(as_list_value(old)) && is_void(as_list_value(new))) =>
+                && (has_content(old, Value::is_array) || has_content(new, Value::is_array)) =>
         {
             let empty = Vec::new();
             let below = list(
@@ -97,12 +91,9 @@ fn value(kind: Type<'_>, old: Option<&Value>, new: Option<&Value>) -> Outcome {
     }
 }
 
-fn as_map_value(value: Option<&Value>) -> Option<&Value> {
-    value.filter(|value| value.is_object())
-}
-
-fn as_list_value(value: Option<&Value>) -> Option<&Value> {
-    value.filter(|value| value.is_array())
+/// Whether a value has the form wanted and something in it.
+fn has_content(value: Option<&Value>, is_wanted: fn(&Value) -> bool) -> bool {
+    !is_void(value.filter(|value| is_wanted(value)))
 }
 
 fn own_change(old: Option<&Value>, new: Option<&Value>) -> Option<Change> {

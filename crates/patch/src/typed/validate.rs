@@ -76,10 +76,10 @@ impl Validator {
                 ));
             }
             (Scalar::Boolean, _) => {
-                self.error(format!("expected boolean, got &{{{}}}", go_plain(value)))
+                self.error(format!("expected boolean, got &{{{}}}", go_plain(value)));
             }
             (Scalar::Untyped, _) => {
-                self.error(format!("expected any scalar, got &{{{}}}", go_plain(value)))
+                self.error(format!("expected any scalar, got &{{{}}}", go_plain(value)));
             }
         }
     }

@@ -145,7 +145,7 @@ pub(super) fn add(
     }
     if resource.namespaced && resource.verbs.iter().any(|verb| verb == "list") {
         writer.scope = "";
-        writer.suffix = "ForAllNamespaces".to_owned();
+        "ForAllNamespaces".clone_into(&mut writer.suffix);
         writer.kind = None;
         let mut operations = Map::new();
         writer.operation("list", &object, &list, &mut operations);

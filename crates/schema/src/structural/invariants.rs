@@ -52,7 +52,7 @@ fn structure(schema: &Object, level: Level, path: &FieldPath, errors: &mut Vec<F
         }
     }
     extensions(schema, path, errors);
-    values(schema, path, level, Skip::of(schema), errors);
+    values(schema, path, Skip::of(schema), errors);
     types(schema, kind, level, path, errors);
 }
 
@@ -195,13 +195,7 @@ fn is_int_or_string(schema: &Object) -> bool {
 }
 
 /// Checks the restrictions on values, and the schemas inside them.
-fn values(
-    schema: &Object,
-    path: &FieldPath,
-    level: Level,
-    skip: Skip,
-    errors: &mut Vec<FieldError>,
-) {
+fn values(schema: &Object, path: &FieldPath, skip: Skip, errors: &mut Vec<FieldError>) {
     for junctor in ["anyOf", "allOf", "oneOf"] {
         if junctor == "anyOf" && skip.any_of {
             continue;
@@ -214,34 +208,17 @@ fn values(
                 any_of: junctor == "allOf" && index == 0 && skip.first_all_of,
                 first_all_of: false,
             };
-            nested(
-                inner,
-                &path.child(junctor).index(index),
-                level,
-                skip,
-                junctor == "allOf",
-                errors,
-            );
+            nested(inner, &path.child(junctor).index(index), skip, errors);
         }
     }
     if let Some(not) = object(schema, "not") {
-        nested(
-            not,
-            &path.child("not"),
-            level,
-            Skip::default(),
-            false,
-            errors,
-        );
+        nested(not, &path.child("not"), Skip::default(), errors);
     }
-    if let Some(pattern) = text(schema, "pattern").filter(|pattern| !pattern.is_empty()) {
-        if let Err(error) = Regex::new(pattern) {
-            let detail = format!(
-                "must be a valid regular expression, but isn't: {}",
-                go_regex_error(pattern, &error)
-            );
-            errors.push(FieldError::invalid(&path.child("pattern"), pattern, detail));
-        }
+    let pattern = text(schema, "pattern").unwrap_or_default();
+    if let Err(error) = Regex::new(pattern) {
+        let error = go_regex_error(pattern, &error);
+        let detail = format!("must be a valid regular expression, but isn't: {error}");
+        errors.push(FieldError::invalid(&path.child("pattern"), pattern, detail));
     }
 }
 
@@ -267,35 +244,14 @@ fn go_regex_error(pattern: &str, error: &regex::Error) -> String {
 }
 
 /// A schema inside a junctor restricts values; it may not define structure.
-fn nested(
-    schema: &Object,
-    path: &FieldPath,
-    level: Level,
-    skip: Skip,
-    rules_allowed: bool,
-    errors: &mut Vec<FieldError>,
-) {
-    values(schema, path, level, skip, errors);
+fn nested(schema: &Object, path: &FieldPath, skip: Skip, errors: &mut Vec<FieldError>) {
+    values(schema, path, skip, errors);
     if let Some(items) = object(schema, "items") {
-        nested(
-            items,
-            &path.child("items"),
-            level,
-            Skip::default(),
-            rules_allowed,
-            errors,
-        );
+        nested(items, &path.child("items"), Skip::default(), errors);
     }
     for (name, property) in objects(schema, "properties") {
         let path = path.child("properties").key(name);
-        nested(
-            property,
-            &path,
-            Level::Field,
-            Skip::default(),
-            rules_allowed,
-            errors,
-        );
+        nested(property, &path, Skip::default(), errors);
     }
     let mut forbid =
         |name: &str, detail: &str| errors.push(FieldError::forbidden(&path.child(name), detail));

@@ -1,0 +1,68 @@
+//! The commands, one file each.
+
+mod completion;
+mod up;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use up::Arguments as UpArguments;
+
+/// One program that composes, runs and hosts Kubernetes workloads.
+#[derive(Parser)]
+#[command(name = "corvus", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// How much to log to stderr: error, warn, info, debug or trace, or a filter such as
+    /// `warn,graph=debug`.
+    #[arg(long, global = true, default_value = "warn", env = "CORVUS_LOG", value_name = "LEVEL")]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring up a Kubernetes control plane with everything Corvus does, in this process.
+    Up(up::Arguments),
+    /// Print the version.
+    Version(version::Arguments),
+    /// Print a completion script for a shell.
+    Completion(completion::Arguments),
+}
+
+/// Runs the command of the command line.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = start_log(&arguments.log) {
+        return fail(&error);
+    }
+    let outcome = match arguments.command {
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Version(arguments) => version::run(&arguments),
+        Command::Completion(arguments) => completion::run::<Arguments>(&arguments),
+    };
+    outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+/// One clear line: what failed, and why, down to the cause.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
+            parts.push(text);
+        }
+    }
+    eprintln!("corvus: {}", parts.join(": "));
+    ExitCode::FAILURE
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `corvus up`: a control plane in this process, until Ctrl-C.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::plane::{self, Plane, StoreKind};
+
+/// The arguments of `corvus up`.
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  corvus up                                   a cluster on 127.0.0.1:6443, data in .corvus/
+  KUBECONFIG=.corvus/kubeconfig kubectl get nodes
+  corvus up --store memory --listen 127.0.0.1:0 --kubeconfig /tmp/kc    forgets everything at the end")]
+pub struct Arguments {
+    /// Where certificates, the kubeconfig and the data are kept.
+    #[arg(long, default_value = ".corvus", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// Where to write the kubeconfig of the administrator [default: DIR/kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where objects are kept: `embedded` (in DIR, durable) or `memory`.
+    #[arg(long, default_value = "embedded", value_name = "STORE")]
+    pub store: StoreKind,
+    /// How many virtual nodes the cluster has. They simulate a kubelet and run no containers.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub virtual_nodes: u32,
+    /// Controllers to run: `*` for all, `name` for one, `-name` for all but one.
+    #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
+    pub controllers: Vec<String>,
+    /// Admission plugins to switch on besides the default ones.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins to switch off.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub disable_admission_plugins: Vec<String>,
+    /// Whether requests without credentials are let in as system:anonymous.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub anonymous_auth: bool,
+    /// The range cluster IPs of Services are taken from.
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
+    pub service_cluster_ip_range: String,
+}
+
+/// Runs until Ctrl-C.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let runtime = plane::runtime()?;
+    runtime.block_on(async {
+        let plane = Plane::start(arguments).await?;
+        println!("ready in {} ms", started.elapsed().as_millis());
+        eprintln!("listening on {}", plane.url());
+        eprintln!("export KUBECONFIG={}", plane.kubeconfig().display());
+        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        tokio::select! {
+            outcome = tokio::signal::ctrl_c() => outcome.context("waiting for Ctrl-C")?,
+            _ = terminate.recv() => {}
+        }
+        plane.stop().await;
+        Ok(())
+    })
+}

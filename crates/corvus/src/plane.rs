@@ -1,0 +1,130 @@
+//! A control plane put together: store, certificates, API server, controllers, virtual nodes.
+
+mod files;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use apiserver::admission::Plugins;
+use apiserver::identity::{Authentication, MASTERS, Tokens, User};
+use apiserver::{ApiServer, Listener, ListenerOptions, Options};
+use store::{EmbeddedOptions, LocalStore, Store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::UpArguments;
+use files::Credentials;
+
+/// Where objects are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In a file, durable.
+    Embedded,
+    /// In memory, forgotten at the end.
+    Memory,
+}
+
+impl FromStr for StoreKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "memory" => Ok(Self::Memory),
+            _ if text.starts_with("etcd://") => Err(
+                "etcd is not served as a store by this version: use embedded or memory".to_owned(),
+            ),
+            _ => Err("use embedded or memory".to_owned()),
+        }
+    }
+}
+
+/// A running control plane.
+pub struct Plane {
+    store: Arc<LocalStore>,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+    url: String,
+    kubeconfig: PathBuf,
+}
+
+/// The runtime a control plane runs on.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")
+}
+
+impl Plane {
+    /// Starts everything; when this returns, `/readyz` answers ok.
+    pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
+        let data = files::DataDir::open(&arguments.data_dir)?;
+        let store = open_store(arguments, &data)?;
+        let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
+        let listener = Listener::bind(ListenerOptions {
+            address: arguments.listen,
+            certificates: vec![credentials.serving.certificate_der()?],
+            key: credentials.serving.key_der()?,
+            client_authority: credentials.authority.certificate_der()?,
+        })
+        .await?;
+        let shutdown = CancellationToken::new();
+        let mut tokens = Tokens::default();
+        tokens.insert(&credentials.token, User::new("admin", &[MASTERS]));
+        let admission =
+            Plugins::with(&arguments.enable_admission_plugins, &arguments.disable_admission_plugins)
+                .map_err(anyhow::Error::msg)?;
+        let options = Options {
+            authentication: Authentication { tokens, anonymous: arguments.anonymous_auth },
+            admission,
+            clock: Arc::new(jiff::Timestamp::now),
+            service_range: arguments.service_cluster_ip_range.clone(),
+            node_ports: 30000..=32767,
+            advertise: Some(listener.address()),
+        };
+        let shared: Arc<dyn Store> = store.clone();
+        let server = ApiServer::start(shared, options, shutdown.clone()).await?;
+        let url = format!("https://{}", listener.address());
+        let kubeconfig =
+            arguments.kubeconfig.clone().unwrap_or_else(|| data.path().join("kubeconfig"));
+        credentials.write_kubeconfig(&kubeconfig, &url)?;
+        let serving = tokio::spawn(listener.serve(server, shutdown.clone()));
+        Ok(Self { store, shutdown, serving, url, kubeconfig })
+    }
+
+    /// The URL of the API server.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the kubeconfig was written.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Ends in order: watches first, then connections, then the store.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the listener");
+        }
+        self.store.close();
+    }
+}
+
+fn open_store(arguments: &UpArguments, data: &files::DataDir) -> anyhow::Result<Arc<LocalStore>> {
+    if arguments.store == StoreKind::Memory {
+        return Ok(Arc::new(store::memory()));
+    }
+    let path = data.path().join("store.redb");
+    match store::open_embedded(&EmbeddedOptions { path }) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(store::Error::InUse(path)) => bail!(
+            "another process is using {path}: stop it, or name another directory with --data-dir"
+        ),
+        Err(other) => Err(other).context("opening the store"),
+    }
+}

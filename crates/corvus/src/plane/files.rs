@@ -1,0 +1,135 @@
+//! What a control plane keeps in its data directory besides the store: certificates, the
+//! administrator's token, the kubeconfig.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use pki::{Access, Authority, Identity};
+
+/// A directory only its owner may read.
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Opens or makes the directory.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("making the data directory {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let path = self.0.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        write_private(&self.0.join(name), text)
+    }
+}
+
+/// Writes a file only its owner may read, whole or not at all.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let next = path.with_file_name(format!(".{name}.new"));
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&next, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// Who the control plane and its administrator are.
+pub struct Credentials {
+    /// The authority of the cluster.
+    pub authority: Identity,
+    /// The API server's certificate.
+    pub serving: Identity,
+    /// The administrator's certificate.
+    pub admin: Identity,
+    /// The administrator's token.
+    pub token: String,
+}
+
+impl Credentials {
+    /// The credentials in a data directory; what is missing is made. Certificates for serving and for
+    /// the administrator are signed anew at each start.
+    pub fn load_or_make(data: &DataDir, address: IpAddr) -> anyhow::Result<Self> {
+        let authority = match (data.read("ca.crt")?, data.read("ca.key")?) {
+            (Some(certificate), Some(key)) => {
+                Authority::load(Identity { certificate, key }).with_context(|| {
+                    format!("the authority in {}", data.path().display())
+                })?
+            }
+            _ => {
+                let authority = Authority::new("corvus-ca")?;
+                data.write("ca.key", &authority.identity().key)?;
+                data.write("ca.crt", &authority.identity().certificate)?;
+                authority
+            }
+        };
+        let token = match data.read("admin.token")? {
+            Some(token) if !token.trim().is_empty() => token.trim().to_owned(),
+            _ => {
+                let token = pki::new_token();
+                data.write("admin.token", &token)?;
+                token
+            }
+        };
+        let mut names: Vec<String> = [
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        if !address.is_unspecified() && !address.is_loopback() {
+            names.push(address.to_string());
+        }
+        Ok(Self {
+            serving: authority.server("kube-apiserver", &names)?,
+            admin: authority.client("admin", &[apiserver::identity::MASTERS])?,
+            authority: authority.identity().clone(),
+            token,
+        })
+    }
+
+    /// Writes the administrator's kubeconfig.
+    pub fn write_kubeconfig(&self, path: &Path, url: &str) -> anyhow::Result<()> {
+        // A server that listens everywhere is reached here.
+        let url = url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
+        let value = pki::kubeconfig(&Access {
+            name: "corvus",
+            server: &url,
+            authority: &self.authority.certificate,
+            client: &self.admin,
+            token: Some(&self.token),
+        });
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("making the folder {}", folder.display()))?;
+        }
+        write_private(path, &format!("{value:#}\n"))
+    }
+}
