@@ -1,0 +1,455 @@
+//! Text to syntax tree: a Pratt parser with limits.
+//!
+//! Nesting is counted wherever the parser calls itself and ends in an error at
+//! [`ParseLimits::depth_max`], so no input can exhaust the stack. Chains of operators, selections and calls
+//! are loops and may be as long as the source allows.
+
+mod lexer;
+mod literal;
+pub(crate) mod macros;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use self::lexer::{Lexer, Symbol, Token, TokenKind};
+use self::macros::{Expander, MacroTable};
+use crate::ast::{
+    Ast, BinaryOperator, Expr, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem, Name, UnaryOperator,
+};
+use crate::error::{CompileError, Issue};
+use crate::source::Span;
+
+/// How large an expression may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseLimits {
+    /// Length of the source in characters; cel-go's default.
+    pub source_chars_max: usize,
+    /// Nesting of parentheses, arguments, literals and macros; cel-go's default.
+    pub depth_max: usize,
+}
+
+impl ParseLimits {
+    /// The limits cel-go and Kubernetes use.
+    pub const DEFAULT: Self = Self { source_chars_max: 100_000, depth_max: 250 };
+}
+
+/// Words that cannot be identifiers.
+const RESERVED: [&str; 17] = [
+    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
+    "namespace", "return", "var", "void", "while",
+];
+
+/// Parses `source`, expanding the macros of `macros`.
+pub(crate) fn parse(
+    source: &str,
+    macros: &MacroTable,
+    qualified_functions: &Arc<HashSet<Name>>,
+    limits: ParseLimits,
+) -> Result<Ast, CompileError> {
+    if source.len() > limits.source_chars_max {
+        let chars = source.chars().count();
+        if chars > limits.source_chars_max {
+            let message = format!(
+                "expression code point size exceeds limit: size: {chars}, limit {}",
+                limits.source_chars_max
+            );
+            return Err(CompileError::new(&Arc::from(""), vec![Issue::new(Span::default(), message)]));
+        }
+    }
+    let text: Arc<str> = Arc::from(source);
+    let fail = |issue| CompileError::new(&text, vec![issue]);
+    let mut parser = Parser::new(source, macros, limits).map_err(fail)?;
+    let root = parser.expression().and_then(|root| parser.expect_end().map(|()| root));
+    match root {
+        Ok(root) => Ok(Ast::new(text, parser.nodes, root, Arc::clone(qualified_functions))),
+        Err(issue) => Err(fail(issue)),
+    }
+}
+
+struct Parser<'s> {
+    source: &'s str,
+    lexer: Lexer<'s>,
+    token: Token,
+    previous_end: u32,
+    nodes: Vec<Expr>,
+    macros: &'s MacroTable,
+    limits: ParseLimits,
+    depth: usize,
+}
+
+type Parsed<T> = Result<T, Issue>;
+
+impl<'s> Parser<'s> {
+    fn new(source: &'s str, macros: &'s MacroTable, limits: ParseLimits) -> Parsed<Self> {
+        let mut lexer = Lexer::new(source);
+        let token = lexer.next_token()?;
+        let nodes = Vec::with_capacity(source.len() / 4 + 4);
+        Ok(Self { source, lexer, token, previous_end: 0, nodes, macros, limits, depth: 0 })
+    }
+
+    fn text(&self, span: Span) -> &'s str {
+        span.text(self.source)
+    }
+
+    fn advance(&mut self) -> Parsed<Token> {
+        let token = self.token;
+        self.previous_end = token.span.end;
+        self.token = self.lexer.next_token()?;
+        Ok(token)
+    }
+
+    fn at(&self, symbol: Symbol) -> bool {
+        self.token.kind == TokenKind::Symbol(symbol)
+    }
+
+    fn accept(&mut self, symbol: Symbol) -> Parsed<bool> {
+        let found = self.at(symbol);
+        if found {
+            self.advance()?;
+        }
+        Ok(found)
+    }
+
+    fn expect(&mut self, symbol: Symbol, what: &str) -> Parsed<Token> {
+        if self.at(symbol) { self.advance() } else { Err(self.unexpected(what)) }
+    }
+
+    fn expect_end(&mut self) -> Parsed<()> {
+        if self.token.kind == TokenKind::End { Ok(()) } else { Err(self.unexpected("an operator or the end")) }
+    }
+
+    fn unexpected(&self, expected: &str) -> Issue {
+        let found = match self.token.kind {
+            TokenKind::End => "the end of the expression".to_owned(),
+            _ => format!("'{}'", self.text(self.token.span).chars().take(40).collect::<String>()),
+        };
+        Issue::new(self.token.span, format!("Syntax error: mismatched input: found {found}, expected {expected}"))
+    }
+
+    fn push(&mut self, start: u32, anchor: u32, kind: ExprKind) -> ExprId {
+        let span = Span { start, end: self.previous_end };
+        self.nodes.push(Expr { span, anchor, kind });
+        ExprId(self.nodes.len() as u32 - 1)
+    }
+
+    fn start_of(&self, id: ExprId) -> u32 {
+        self.nodes[id.index()].span.start
+    }
+
+    /// `or ('?' or ':' expression)?`
+    fn expression(&mut self) -> Parsed<ExprId> {
+        self.depth += 1;
+        if self.depth > self.limits.depth_max {
+            let message = format!("expression recursion limit exceeded: {}", self.limits.depth_max);
+            return Err(Issue::new(self.token.span, message));
+        }
+        let condition = self.logical(Symbol::Or)?;
+        let result = if self.at(Symbol::Question) {
+            let anchor = self.advance()?.span.start;
+            let then = self.logical(Symbol::Or)?;
+            self.expect(Symbol::Colon, "':' of the conditional")?;
+            let otherwise = self.expression()?;
+            let start = self.start_of(condition);
+            self.push(start, anchor, ExprKind::Conditional { condition, then, otherwise })
+        } else {
+            condition
+        };
+        self.depth -= 1;
+        Ok(result)
+    }
+
+    /// `a || b || c` and, one level below, `a && b && c`.
+    fn logical(&mut self, operator: Symbol) -> Parsed<ExprId> {
+        let first = self.logical_operand(operator)?;
+        if !self.at(operator) {
+            return Ok(first);
+        }
+        let anchor = self.token.span.start;
+        let mut operands = vec![first];
+        while self.accept(operator)? {
+            operands.push(self.logical_operand(operator)?);
+        }
+        let operands = operands.into_boxed_slice();
+        let kind = if operator == Symbol::Or { ExprKind::Or(operands) } else { ExprKind::And(operands) };
+        Ok(self.push(self.start_of(first), anchor, kind))
+    }
+
+    fn logical_operand(&mut self, operator: Symbol) -> Parsed<ExprId> {
+        if operator == Symbol::Or { self.logical(Symbol::And) } else { self.binary(0) }
+    }
+
+    /// Relations, sums and products by precedence climbing, left-associative.
+    fn binary(&mut self, minimum: u8) -> Parsed<ExprId> {
+        let mut left = self.unary()?;
+        while let Some((operator, precedence)) = self.binary_operator() {
+            if precedence < minimum {
+                break;
+            }
+            let anchor = self.advance()?.span.start;
+            let right = self.binary(precedence + 1)?;
+            left = self.push(self.start_of(left), anchor, ExprKind::Binary(operator, left, right));
+        }
+        Ok(left)
+    }
+
+    fn binary_operator(&self) -> Option<(BinaryOperator, u8)> {
+        let symbol = match self.token.kind {
+            TokenKind::Symbol(symbol) => symbol,
+            TokenKind::Identifier if self.text(self.token.span) == "in" => return Some((BinaryOperator::In, 0)),
+            _ => return None,
+        };
+        Some(match symbol {
+            Symbol::Equal => (BinaryOperator::Equal, 0),
+            Symbol::NotEqual => (BinaryOperator::NotEqual, 0),
+            Symbol::Less => (BinaryOperator::Less, 0),
+            Symbol::LessEqual => (BinaryOperator::LessEqual, 0),
+            Symbol::Greater => (BinaryOperator::Greater, 0),
+            Symbol::GreaterEqual => (BinaryOperator::GreaterEqual, 0),
+            Symbol::Plus => (BinaryOperator::Add, 1),
+            Symbol::Minus => (BinaryOperator::Subtract, 1),
+            Symbol::Star => (BinaryOperator::Multiply, 2),
+            Symbol::Slash => (BinaryOperator::Divide, 2),
+            Symbol::Percent => (BinaryOperator::Modulo, 2),
+            _ => return None,
+        })
+    }
+
+    /// `!!x`, `--x`: an even number of signs cancels out, as in cel-go.
+    fn unary(&mut self) -> Parsed<ExprId> {
+        let (symbol, operator) = match self.token.kind {
+            TokenKind::Symbol(Symbol::Not) => (Symbol::Not, UnaryOperator::Not),
+            TokenKind::Symbol(Symbol::Minus) => (Symbol::Minus, UnaryOperator::Negate),
+            _ => return self.member(),
+        };
+        let start = self.token.span.start;
+        let mut count = 0_usize;
+        while self.accept(symbol)? {
+            count += 1;
+        }
+        if count == 1 && symbol == Symbol::Minus && matches!(self.token.kind, TokenKind::Int | TokenKind::Double) {
+            let literal = self.number(true)?;
+            let literal = self.push(start, start, literal);
+            return self.member_of(literal);
+        }
+        let operand = self.member()?;
+        if count.is_multiple_of(2) {
+            return Ok(operand);
+        }
+        Ok(self.push(start, start, ExprKind::Unary(operator, operand)))
+    }
+
+    fn number(&mut self, negative: bool) -> Parsed<ExprKind> {
+        let token = self.advance()?;
+        let text = self.text(token.span);
+        let literal = match token.kind {
+            TokenKind::Int => literal::int(text, negative).map(Literal::Int),
+            TokenKind::Uint => literal::uint(text).map(Literal::Uint),
+            _ => literal::double(text).map(|value| Literal::Double(if negative { -value } else { value })),
+        };
+        literal.map(ExprKind::Literal).map_err(|message| Issue::new(token.span, message))
+    }
+
+    fn member(&mut self) -> Parsed<ExprId> {
+        let primary = self.primary()?;
+        self.member_of(primary)
+    }
+
+    /// `.field`, `.?field`, `.method(...)`, `[index]`, `[?index]`, `{field: value}` behind an operand.
+    fn member_of(&mut self, mut operand: ExprId) -> Parsed<ExprId> {
+        loop {
+            let start = self.start_of(operand);
+            if self.at(Symbol::Dot) {
+                let dot = self.advance()?.span.start;
+                let optional = self.accept(Symbol::Question)?;
+                let field = self.field_name()?;
+                operand = if !optional && self.at(Symbol::LeftParen) {
+                    self.call(start, field, Some(operand))?
+                } else {
+                    self.push(start, dot, ExprKind::Select { operand, field, optional })
+                };
+            } else if self.at(Symbol::LeftBracket) {
+                let bracket = self.advance()?.span.start;
+                let optional = self.accept(Symbol::Question)?;
+                let index = self.expression()?;
+                self.expect(Symbol::RightBracket, "']'")?;
+                operand = self.push(start, bracket, ExprKind::Index { operand, index, optional });
+            } else if self.at(Symbol::LeftBrace)
+                && let Some(name) = self.qualified_name(operand)
+            {
+                operand = self.structure(start, name)?;
+            } else {
+                return Ok(operand);
+            }
+        }
+    }
+
+    /// A field or method name: identifiers, reserved words and names in backquotes.
+    fn field_name(&mut self) -> Parsed<Name> {
+        match self.token.kind {
+            TokenKind::Identifier if self.text(self.token.span) != "in" => {
+                let token = self.advance()?;
+                Ok(Arc::from(self.text(token.span)))
+            }
+            TokenKind::Quoted => {
+                let token = self.advance()?;
+                Ok(Arc::from(self.text(token.span).trim_matches('`')))
+            }
+            _ => Err(self.unexpected("a field name")),
+        }
+    }
+
+    /// `a.b.c` as one name, if the node is a chain of plain selections.
+    fn qualified_name(&self, mut id: ExprId) -> Option<Name> {
+        let mut parts: Vec<&str> = Vec::new();
+        loop {
+            match &self.nodes[id.index()].kind {
+                ExprKind::Select { operand, field, optional: false } => {
+                    parts.push(field);
+                    id = *operand;
+                }
+                ExprKind::Ident { name, global } => {
+                    parts.push(name);
+                    parts.reverse();
+                    let joined = parts.join(".");
+                    return Some(if *global { format!(".{joined}").into() } else { joined.into() });
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn primary(&mut self) -> Parsed<ExprId> {
+        let start = self.token.span.start;
+        match self.token.kind {
+            TokenKind::Int | TokenKind::Uint | TokenKind::Double => {
+                let literal = self.number(false)?;
+                Ok(self.push(start, start, literal))
+            }
+            TokenKind::String | TokenKind::Bytes => self.text_literal(),
+            TokenKind::Identifier => self.identifier(start, false),
+            TokenKind::Symbol(Symbol::Dot) => {
+                self.advance()?;
+                if self.token.kind != TokenKind::Identifier {
+                    return Err(self.unexpected("a name"));
+                }
+                self.identifier(start, true)
+            }
+            TokenKind::Symbol(Symbol::LeftParen) => {
+                self.advance()?;
+                let inner = self.expression()?;
+                self.expect(Symbol::RightParen, "')'")?;
+                Ok(inner)
+            }
+            TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
+            TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
+            _ => Err(self.unexpected("an expression")),
+        }
+    }
+
+    fn text_literal(&mut self) -> Parsed<ExprId> {
+        let token = self.advance()?;
+        let text = self.text(token.span);
+        let literal = if token.kind == TokenKind::Bytes {
+            literal::bytes(text).map(|bytes| Literal::Bytes(bytes.into()))
+        } else {
+            literal::string(text).map(|string| Literal::String(string.into()))
+        };
+        let literal = literal.map_err(|message| Issue::new(token.span, message))?;
+        Ok(self.push(token.span.start, token.span.start, ExprKind::Literal(literal)))
+    }
+
+    fn identifier(&mut self, start: u32, global: bool) -> Parsed<ExprId> {
+        let token = self.advance()?;
+        let text = self.text(token.span);
+        let literal = match text {
+            "true" => Some(Literal::Bool(true)),
+            "false" => Some(Literal::Bool(false)),
+            "null" => Some(Literal::Null),
+            _ => None,
+        };
+        if let Some(literal) = literal {
+            return Ok(self.push(start, start, ExprKind::Literal(literal)));
+        }
+        if text == "in" || RESERVED.contains(&text) {
+            return Err(Issue::new(token.span, format!("reserved identifier: {text}")));
+        }
+        if self.at(Symbol::LeftParen) {
+            let function = if global { format!(".{text}").into() } else { Name::from(text) };
+            return self.call(start, function, None);
+        }
+        Ok(self.push(start, start, ExprKind::Ident { name: text.into(), global }))
+    }
+
+    fn call(&mut self, start: u32, function: Name, target: Option<ExprId>) -> Parsed<ExprId> {
+        let anchor = self.expect(Symbol::LeftParen, "'('")?.span.start;
+        let mut arguments = Vec::new();
+        if !self.accept(Symbol::RightParen)? {
+            loop {
+                arguments.push(self.expression()?);
+                if !self.accept(Symbol::Comma)? {
+                    break;
+                }
+            }
+            self.expect(Symbol::RightParen, "',' or ')'")?;
+        }
+        if let Some(entry) = self.macros.find(&function, arguments.len(), target.is_some()) {
+            let span = Span { start, end: self.previous_end };
+            let mut expander = Expander { nodes: &mut self.nodes, span, anchor };
+            if let Some(expanded) = (entry.expand)(&mut expander, target, &arguments)? {
+                return Ok(expanded);
+            }
+        }
+        let arguments = arguments.into_boxed_slice();
+        Ok(self.push(start, anchor, ExprKind::Call { function, target, arguments }))
+    }
+
+    fn list(&mut self, start: u32) -> Parsed<ExprId> {
+        self.advance()?;
+        let mut items = Vec::new();
+        while !self.accept(Symbol::RightBracket)? {
+            let optional = self.accept(Symbol::Question)?;
+            let value = self.expression()?;
+            items.push(ListItem { value, optional });
+            if !self.accept(Symbol::Comma)? {
+                self.expect(Symbol::RightBracket, "',' or ']'")?;
+                break;
+            }
+        }
+        Ok(self.push(start, start, ExprKind::List(items.into_boxed_slice())))
+    }
+
+    fn map(&mut self, start: u32) -> Parsed<ExprId> {
+        self.advance()?;
+        let mut items = Vec::new();
+        while !self.accept(Symbol::RightBrace)? {
+            let optional = self.accept(Symbol::Question)?;
+            let key = self.expression()?;
+            self.expect(Symbol::Colon, "':' behind the key")?;
+            let value = self.expression()?;
+            items.push(MapItem { key, value, optional });
+            if !self.accept(Symbol::Comma)? {
+                self.expect(Symbol::RightBrace, "',' or '}'")?;
+                break;
+            }
+        }
+        Ok(self.push(start, start, ExprKind::Map(items.into_boxed_slice())))
+    }
+
+    fn structure(&mut self, start: u32, name: Name) -> Parsed<ExprId> {
+        let anchor = self.advance()?.span.start;
+        let mut fields = Vec::new();
+        while !self.accept(Symbol::RightBrace)? {
+            let optional = self.accept(Symbol::Question)?;
+            let span = self.token.span;
+            let field = self.field_name()?;
+            self.expect(Symbol::Colon, "':' behind the field name")?;
+            let value = self.expression()?;
+            fields.push(FieldItem { field, span, value, optional });
+            if !self.accept(Symbol::Comma)? {
+                self.expect(Symbol::RightBrace, "',' or '}'")?;
+                break;
+            }
+        }
+        Ok(self.push(start, anchor, ExprKind::Struct { name, fields: fields.into_boxed_slice() }))
+    }
+}
