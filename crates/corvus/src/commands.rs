@@ -18,7 +18,13 @@ struct Arguments {
     command: Command,
     /// How much to log to stderr: error, warn, info, debug or trace, or a filter such as
     /// `warn,graph=debug`.
-    #[arg(long, global = true, default_value = "warn", env = "CORVUS_LOG", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "warn",
+        env = "CORVUS_LOG",
+        value_name = "LEVEL"
+    )]
     log: String,
 }
 
@@ -63,6 +69,9 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 fn start_log(filter: &str) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use self::lexer::{Lexer, Symbol, Token, TokenKind};
 use self::macros::{Expander, MacroTable};
 use crate::ast::{
-    Ast, BinaryOperator, Expr, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem, Name, UnaryOperator,
+    Ast, BinaryOperator, Expr, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem, Name,
+    UnaryOperator,
 };
 use crate::error::{CompileError, Issue};
 use crate::source::Span;
@@ -30,13 +31,31 @@ pub struct ParseLimits {
 
 impl ParseLimits {
     /// The limits cel-go and Kubernetes use.
-    pub const DEFAULT: Self = Self { source_chars_max: 100_000, depth_max: 250 };
+    pub const DEFAULT: Self = Self {
+        source_chars_max: 100_000,
+        depth_max: 250,
+    };
 }
 
 /// Words that cannot be identifiers.
 const RESERVED: [&str; 17] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
-    "namespace", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Parses `source`, expanding the macros of `macros`.
@@ -53,15 +72,25 @@ pub(crate) fn parse(
                 "expression code point size exceeds limit: size: {chars}, limit {}",
                 limits.source_chars_max
             );
-            return Err(CompileError::new(&Arc::from(""), vec![Issue::new(Span::default(), message)]));
+            return Err(CompileError::new(
+                &Arc::from(""),
+                vec![Issue::new(Span::default(), message)],
+            ));
         }
     }
     let text: Arc<str> = Arc::from(source);
     let fail = |issue| CompileError::new(&text, vec![issue]);
     let mut parser = Parser::new(source, macros, limits).map_err(fail)?;
-    let root = parser.expression().and_then(|root| parser.expect_end().map(|()| root));
+    let root = parser
+        .expression()
+        .and_then(|root| parser.expect_end().map(|()| root));
     match root {
-        Ok(root) => Ok(Ast::new(text, parser.nodes, root, Arc::clone(qualified_functions))),
+        Ok(root) => Ok(Ast::new(
+            text,
+            parser.nodes,
+            root,
+            Arc::clone(qualified_functions),
+        )),
         Err(issue) => Err(fail(issue)),
     }
 }
@@ -84,7 +113,16 @@ impl<'s> Parser<'s> {
         let mut lexer = Lexer::new(source);
         let token = lexer.next_token()?;
         let nodes = Vec::with_capacity(source.len() / 4 + 4);
-        Ok(Self { source, lexer, token, previous_end: 0, nodes, macros, limits, depth: 0 })
+        Ok(Self {
+            source,
+            lexer,
+            token,
+            previous_end: 0,
+            nodes,
+            macros,
+            limits,
+            depth: 0,
+        })
     }
 
     fn text(&self, span: Span) -> &'s str {
@@ -111,23 +149,43 @@ impl<'s> Parser<'s> {
     }
 
     fn expect(&mut self, symbol: Symbol, what: &str) -> Parsed<Token> {
-        if self.at(symbol) { self.advance() } else { Err(self.unexpected(what)) }
+        if self.at(symbol) {
+            self.advance()
+        } else {
+            Err(self.unexpected(what))
+        }
     }
 
     fn expect_end(&mut self) -> Parsed<()> {
-        if self.token.kind == TokenKind::End { Ok(()) } else { Err(self.unexpected("an operator or the end")) }
+        if self.token.kind == TokenKind::End {
+            Ok(())
+        } else {
+            Err(self.unexpected("an operator or the end"))
+        }
     }
 
     fn unexpected(&self, expected: &str) -> Issue {
         let found = match self.token.kind {
             TokenKind::End => "the end of the expression".to_owned(),
-            _ => format!("'{}'", self.text(self.token.span).chars().take(40).collect::<String>()),
+            _ => format!(
+                "'{}'",
+                self.text(self.token.span)
+                    .chars()
+                    .take(40)
+                    .collect::<String>()
+            ),
         };
-        Issue::new(self.token.span, format!("Syntax error: mismatched input: found {found}, expected {expected}"))
+        Issue::new(
+            self.token.span,
+            format!("Syntax error: mismatched input: found {found}, expected {expected}"),
+        )
     }
 
     fn push(&mut self, start: u32, anchor: u32, kind: ExprKind) -> ExprId {
-        let span = Span { start, end: self.previous_end };
+        let span = Span {
+            start,
+            end: self.previous_end,
+        };
         self.nodes.push(Expr { span, anchor, kind });
         ExprId(self.nodes.len() as u32 - 1)
     }
@@ -140,7 +198,10 @@ impl<'s> Parser<'s> {
     fn expression(&mut self) -> Parsed<ExprId> {
         self.depth += 1;
         if self.depth > self.limits.depth_max {
-            let message = format!("expression recursion limit exceeded: {}", self.limits.depth_max);
+            let message = format!(
+                "expression recursion limit exceeded: {}",
+                self.limits.depth_max
+            );
             return Err(Issue::new(self.token.span, message));
         }
         let condition = self.logical(Symbol::Or)?;
@@ -150,7 +211,15 @@ impl<'s> Parser<'s> {
             self.expect(Symbol::Colon, "':' of the conditional")?;
             let otherwise = self.expression()?;
             let start = self.start_of(condition);
-            self.push(start, anchor, ExprKind::Conditional { condition, then, otherwise })
+            self.push(
+                start,
+                anchor,
+                ExprKind::Conditional {
+                    condition,
+                    then,
+                    otherwise,
+                },
+            )
         } else {
             condition
         };
@@ -170,12 +239,20 @@ impl<'s> Parser<'s> {
             operands.push(self.logical_operand(operator)?);
         }
         let operands = operands.into_boxed_slice();
-        let kind = if operator == Symbol::Or { ExprKind::Or(operands) } else { ExprKind::And(operands) };
+        let kind = if operator == Symbol::Or {
+            ExprKind::Or(operands)
+        } else {
+            ExprKind::And(operands)
+        };
         Ok(self.push(self.start_of(first), anchor, kind))
     }
 
     fn logical_operand(&mut self, operator: Symbol) -> Parsed<ExprId> {
-        if operator == Symbol::Or { self.logical(Symbol::And) } else { self.binary(0) }
+        if operator == Symbol::Or {
+            self.logical(Symbol::And)
+        } else {
+            self.binary(0)
+        }
     }
 
     /// Relations, sums and products by precedence climbing, left-associative.
@@ -187,7 +264,11 @@ impl<'s> Parser<'s> {
             }
             let anchor = self.advance()?.span.start;
             let right = self.binary(precedence + 1)?;
-            left = self.push(self.start_of(left), anchor, ExprKind::Binary(operator, left, right));
+            left = self.push(
+                self.start_of(left),
+                anchor,
+                ExprKind::Binary(operator, left, right),
+            );
         }
         Ok(left)
     }
@@ -195,7 +276,9 @@ impl<'s> Parser<'s> {
     fn binary_operator(&self) -> Option<(BinaryOperator, u8)> {
         let symbol = match self.token.kind {
             TokenKind::Symbol(symbol) => symbol,
-            TokenKind::Identifier if self.text(self.token.span) == "in" => return Some((BinaryOperator::In, 0)),
+            TokenKind::Identifier if self.text(self.token.span) == "in" => {
+                return Some((BinaryOperator::In, 0));
+            }
             _ => return None,
         };
         Some(match symbol {
@@ -226,7 +309,10 @@ impl<'s> Parser<'s> {
         while self.accept(symbol)? {
             count += 1;
         }
-        if count == 1 && symbol == Symbol::Minus && matches!(self.token.kind, TokenKind::Int | TokenKind::Double) {
+        if count == 1
+            && symbol == Symbol::Minus
+            && matches!(self.token.kind, TokenKind::Int | TokenKind::Double)
+        {
             let literal = self.number(true)?;
             let literal = self.push(start, start, literal);
             return self.member_of(literal);
@@ -244,9 +330,12 @@ impl<'s> Parser<'s> {
         let literal = match token.kind {
             TokenKind::Int => literal::int(text, negative).map(Literal::Int),
             TokenKind::Uint => literal::uint(text).map(Literal::Uint),
-            _ => literal::double(text).map(|value| Literal::Double(if negative { -value } else { value })),
+            _ => literal::double(text)
+                .map(|value| Literal::Double(if negative { -value } else { value })),
         };
-        literal.map(ExprKind::Literal).map_err(|message| Issue::new(token.span, message))
+        literal
+            .map(ExprKind::Literal)
+            .map_err(|message| Issue::new(token.span, message))
     }
 
     fn member(&mut self) -> Parsed<ExprId> {
@@ -265,14 +354,30 @@ impl<'s> Parser<'s> {
                 operand = if !optional && self.at(Symbol::LeftParen) {
                     self.call(start, field, Some(operand))?
                 } else {
-                    self.push(start, dot, ExprKind::Select { operand, field, optional })
+                    self.push(
+                        start,
+                        dot,
+                        ExprKind::Select {
+                            operand,
+                            field,
+                            optional,
+                        },
+                    )
                 };
             } else if self.at(Symbol::LeftBracket) {
                 let bracket = self.advance()?.span.start;
                 let optional = self.accept(Symbol::Question)?;
                 let index = self.expression()?;
                 self.expect(Symbol::RightBracket, "']'")?;
-                operand = self.push(start, bracket, ExprKind::Index { operand, index, optional });
+                operand = self.push(
+                    start,
+                    bracket,
+                    ExprKind::Index {
+                        operand,
+                        index,
+                        optional,
+                    },
+                );
             } else if self.at(Symbol::LeftBrace)
                 && let Some(name) = self.qualified_name(operand)
             {
@@ -303,7 +408,11 @@ impl<'s> Parser<'s> {
         let mut parts: Vec<&str> = Vec::new();
         loop {
             match &self.nodes[id.index()].kind {
-                ExprKind::Select { operand, field, optional: false } => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: false,
+                } => {
                     parts.push(field);
                     id = *operand;
                 }
@@ -311,7 +420,11 @@ impl<'s> Parser<'s> {
                     parts.push(name);
                     parts.reverse();
                     let joined = parts.join(".");
-                    return Some(if *global { format!(".{joined}").into() } else { joined.into() });
+                    return Some(if *global {
+                        format!(".{joined}").into()
+                    } else {
+                        joined.into()
+                    });
                 }
                 _ => return None,
             }
@@ -355,7 +468,11 @@ impl<'s> Parser<'s> {
             literal::string(text).map(|string| Literal::String(string.into()))
         };
         let literal = literal.map_err(|message| Issue::new(token.span, message))?;
-        Ok(self.push(token.span.start, token.span.start, ExprKind::Literal(literal)))
+        Ok(self.push(
+            token.span.start,
+            token.span.start,
+            ExprKind::Literal(literal),
+        ))
     }
 
     fn identifier(&mut self, start: u32, global: bool) -> Parsed<ExprId> {
@@ -371,13 +488,27 @@ impl<'s> Parser<'s> {
             return Ok(self.push(start, start, ExprKind::Literal(literal)));
         }
         if text == "in" || RESERVED.contains(&text) {
-            return Err(Issue::new(token.span, format!("reserved identifier: {text}")));
+            return Err(Issue::new(
+                token.span,
+                format!("reserved identifier: {text}"),
+            ));
         }
         if self.at(Symbol::LeftParen) {
-            let function = if global { format!(".{text}").into() } else { Name::from(text) };
+            let function = if global {
+                format!(".{text}").into()
+            } else {
+                Name::from(text)
+            };
             return self.call(start, function, None);
         }
-        Ok(self.push(start, start, ExprKind::Ident { name: text.into(), global }))
+        Ok(self.push(
+            start,
+            start,
+            ExprKind::Ident {
+                name: text.into(),
+                global,
+            },
+        ))
     }
 
     fn call(&mut self, start: u32, function: Name, target: Option<ExprId>) -> Parsed<ExprId> {
@@ -392,15 +523,33 @@ impl<'s> Parser<'s> {
             }
             self.expect(Symbol::RightParen, "',' or ')'")?;
         }
-        if let Some(entry) = self.macros.find(&function, arguments.len(), target.is_some()) {
-            let span = Span { start, end: self.previous_end };
-            let mut expander = Expander { nodes: &mut self.nodes, span, anchor };
+        if let Some(entry) = self
+            .macros
+            .find(&function, arguments.len(), target.is_some())
+        {
+            let span = Span {
+                start,
+                end: self.previous_end,
+            };
+            let mut expander = Expander {
+                nodes: &mut self.nodes,
+                span,
+                anchor,
+            };
             if let Some(expanded) = (entry.expand)(&mut expander, target, &arguments)? {
                 return Ok(expanded);
             }
         }
         let arguments = arguments.into_boxed_slice();
-        Ok(self.push(start, anchor, ExprKind::Call { function, target, arguments }))
+        Ok(self.push(
+            start,
+            anchor,
+            ExprKind::Call {
+                function,
+                target,
+                arguments,
+            },
+        ))
     }
 
     fn list(&mut self, start: u32) -> Parsed<ExprId> {
@@ -426,7 +575,11 @@ impl<'s> Parser<'s> {
             let key = self.expression()?;
             self.expect(Symbol::Colon, "':' behind the key")?;
             let value = self.expression()?;
-            items.push(MapItem { key, value, optional });
+            items.push(MapItem {
+                key,
+                value,
+                optional,
+            });
             if !self.accept(Symbol::Comma)? {
                 self.expect(Symbol::RightBrace, "',' or '}'")?;
                 break;
@@ -444,12 +597,24 @@ impl<'s> Parser<'s> {
             let field = self.field_name()?;
             self.expect(Symbol::Colon, "':' behind the field name")?;
             let value = self.expression()?;
-            fields.push(FieldItem { field, span, value, optional });
+            fields.push(FieldItem {
+                field,
+                span,
+                value,
+                optional,
+            });
             if !self.accept(Symbol::Comma)? {
                 self.expect(Symbol::RightBrace, "',' or '}'")?;
                 break;
             }
         }
-        Ok(self.push(start, anchor, ExprKind::Struct { name, fields: fields.into_boxed_slice() }))
+        Ok(self.push(
+            start,
+            anchor,
+            ExprKind::Struct {
+                name,
+                fields: fields.into_boxed_slice(),
+            },
+        ))
     }
 }

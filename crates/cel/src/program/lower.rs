@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::node::{
-    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Loop, MapEntry, Matches, Node, OptionalMap, Qualifier,
-    QualifierKind, Struct, StructKind,
+    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Loop, MapEntry, Matches, Node,
+    OptionalMap, Qualifier, QualifierKind, Struct, StructKind,
 };
-use crate::ast::{Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, Literal, Name, UnaryOperator};
+use crate::ast::{
+    Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, Literal, Name, UnaryOperator,
+};
 use crate::check::{Checked, Resolution};
 use crate::env::{Env, Overload};
 use crate::error::{CompileError, ErrorKind, EvalError, Issue};
@@ -35,8 +37,19 @@ pub(super) struct Lowering<'e> {
 
 impl<'e> Lowering<'e> {
     /// The root node and the number of slots for local variables.
-    pub fn run(env: &'e Env, ast: &'e Ast, checked: Option<&'e Checked>) -> Result<(Node, usize), CompileError> {
-        let mut lowering = Lowering { env, ast, checked, locals: Vec::new(), slots: 0, depth: 0 };
+    pub fn run(
+        env: &'e Env,
+        ast: &'e Ast,
+        checked: Option<&'e Checked>,
+    ) -> Result<(Node, usize), CompileError> {
+        let mut lowering = Lowering {
+            env,
+            ast,
+            checked,
+            locals: Vec::new(),
+            slots: 0,
+            depth: 0,
+        };
         match lowering.node(ast.root()) {
             Ok(root) => Ok((root, lowering.slots)),
             Err(issue) => Err(CompileError::new(&ast.source, vec![issue])),
@@ -54,7 +67,10 @@ impl<'e> Lowering<'e> {
     fn node(&mut self, id: ExprId) -> Lowered {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(Issue::new(self.span(id), format!("the expression nests deeper than {DEPTH_MAX} levels")));
+            return Err(Issue::new(
+                self.span(id),
+                format!("the expression nests deeper than {DEPTH_MAX} levels"),
+            ));
         }
         let node = self.lower(id);
         self.depth -= 1;
@@ -70,23 +86,39 @@ impl<'e> Lowering<'e> {
         let span = self.span(id);
         Ok(match &ast.node(id).kind {
             ExprKind::Literal(literal) => Node::Constant(constant(literal)),
-            ExprKind::Ident { .. } | ExprKind::Select { .. } | ExprKind::Has { .. } | ExprKind::Index { .. } => {
-                self.attribute(id)?
+            ExprKind::Ident { .. }
+            | ExprKind::Select { .. }
+            | ExprKind::Has { .. }
+            | ExprKind::Index { .. } => self.attribute(id)?,
+            ExprKind::Call {
+                function,
+                target,
+                arguments,
+            } => self.call(id, function, *target, arguments)?,
+            ExprKind::Unary(UnaryOperator::Not, operand) => {
+                Node::Not(Box::new((self.node(*operand)?, span)))
             }
-            ExprKind::Call { function, target, arguments } => self.call(id, function, *target, arguments)?,
-            ExprKind::Unary(UnaryOperator::Not, operand) => Node::Not(Box::new((self.node(*operand)?, span))),
-            ExprKind::Unary(UnaryOperator::Negate, operand) => Node::Negate(Box::new((self.node(*operand)?, span))),
+            ExprKind::Unary(UnaryOperator::Negate, operand) => {
+                Node::Negate(Box::new((self.node(*operand)?, span)))
+            }
             ExprKind::Binary(operator, left, right) => self.binary(id, *operator, *left, *right)?,
             ExprKind::And(operands) => Node::And(self.nodes(operands)?),
             ExprKind::Or(operands) => Node::Or(self.nodes(operands)?),
-            ExprKind::Conditional { condition, then, otherwise } => Node::Conditional(Box::new(Conditional {
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            } => Node::Conditional(Box::new(Conditional {
                 condition: self.node(*condition)?,
                 then: self.node(*then)?,
                 otherwise: self.node(*otherwise)?,
                 span,
             })),
             ExprKind::List(items) => Node::List(
-                items.iter().map(|item| Ok((self.node(item.value)?, item.optional))).collect::<Result<_, Issue>>()?,
+                items
+                    .iter()
+                    .map(|item| Ok((self.node(item.value)?, item.optional)))
+                    .collect::<Result<_, Issue>>()?,
             ),
             ExprKind::Map(items) => {
                 let entry = |item: &crate::ast::MapItem| {
@@ -101,19 +133,34 @@ impl<'e> Lowering<'e> {
             }
             ExprKind::Struct { name, fields } => self.structure(id, name, fields)?,
             ExprKind::Comprehension(inner) => self.comprehension(inner, span)?,
-            ExprKind::Bind { variable, init, body } => {
+            ExprKind::Bind {
+                variable,
+                init,
+                body,
+            } => {
                 let init = self.node(*init)?;
                 let slot = self.push_local(variable);
                 let body = self.node(*body)?;
                 self.locals.pop();
                 Node::Bind(Box::new(Bind { slot, init, body }))
             }
-            ExprKind::OptionalMap { target, variable, body, flat } => {
+            ExprKind::OptionalMap {
+                target,
+                variable,
+                body,
+                flat,
+            } => {
                 let target = self.node(*target)?;
                 let slot = self.push_local(variable);
                 let body = self.node(*body)?;
                 self.locals.pop();
-                Node::OptionalMap(Box::new(OptionalMap { target, slot, body, flat: *flat, span }))
+                Node::OptionalMap(Box::new(OptionalMap {
+                    target,
+                    slot,
+                    body,
+                    flat: *flat,
+                    span,
+                }))
             }
         })
     }
@@ -135,14 +182,33 @@ impl<'e> Lowering<'e> {
         let body = self.node(inner.body)?;
         self.locals.truncate(outer);
         let two_variables = inner.second.is_some();
-        Ok(Node::Comprehension(Box::new(Loop { kind: inner.kind, range, slot, two_variables, filter, body, span })))
+        Ok(Node::Comprehension(Box::new(Loop {
+            kind: inner.kind,
+            range,
+            slot,
+            two_variables,
+            filter,
+            body,
+            span,
+        })))
     }
 
     /// Comparisons are nodes of their own, sums and products chains of any length.
-    fn binary(&mut self, id: ExprId, operator: BinaryOperator, left: ExprId, right: ExprId) -> Lowered {
+    fn binary(
+        &mut self,
+        id: ExprId,
+        operator: BinaryOperator,
+        left: ExprId,
+        right: ExprId,
+    ) -> Lowered {
         if !is_arithmetic(operator) {
             let (left, right) = (self.node(left)?, self.node(right)?);
-            return Ok(Node::Compare(Box::new(Binary { operator, left, right, span: self.span(id) })));
+            return Ok(Node::Compare(Box::new(Binary {
+                operator,
+                left,
+                right,
+                span: self.span(id),
+            })));
         }
         let mut steps = vec![(operator, right, self.span(id))];
         let mut first = left;
@@ -178,12 +244,25 @@ impl<'e> Lowering<'e> {
             }
             let node = &ast.node(at).kind;
             let (operand, kind, optional) = match node {
-                ExprKind::Select { operand, field, optional } | ExprKind::Has { operand, field, optional } => {
-                    (*operand, QualifierKind::Field(Arc::clone(field)), *optional)
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional,
                 }
-                ExprKind::Index { operand, index, optional } => {
+                | ExprKind::Has {
+                    operand,
+                    field,
+                    optional,
+                } => (*operand, QualifierKind::Field(Arc::clone(field)), *optional),
+                ExprKind::Index {
+                    operand,
+                    index,
+                    optional,
+                } => {
                     let kind = match &ast.node(*index).kind {
-                        ExprKind::Literal(Literal::String(key)) => QualifierKind::Constant(Value::string(Arc::clone(key))),
+                        ExprKind::Literal(Literal::String(key)) => {
+                            QualifierKind::Constant(Value::string(Arc::clone(key)))
+                        }
                         ExprKind::Literal(literal) => QualifierKind::Constant(constant(literal)),
                         _ => QualifierKind::Dynamic(self.node(*index)?),
                     };
@@ -192,17 +271,29 @@ impl<'e> Lowering<'e> {
                 ExprKind::Ident { .. } => break self.unresolved(at, &mut qualifiers),
                 _ => break Base::Value(self.node(at)?),
             };
-            qualifiers.push(Qualifier { kind, optional, span });
+            qualifiers.push(Qualifier {
+                kind,
+                optional,
+                span,
+            });
             at = operand;
         };
         qualifiers.reverse();
         let span = ast.node(at).span;
-        Ok(Node::Attribute(Box::new(Attribute { base, qualifiers: qualifiers.into(), test, span })))
+        Ok(Node::Attribute(Box::new(Attribute {
+            base,
+            qualifiers: qualifiers.into(),
+            test,
+            span,
+        })))
     }
 
     /// What a node names, if it names something: a variable, or a constant as the error.
     fn named(&self, id: ExprId) -> Option<Result<Base, Node>> {
-        if let ExprKind::Ident { name, global: false } = &self.ast.node(id).kind
+        if let ExprKind::Ident {
+            name,
+            global: false,
+        } = &self.ast.node(id).kind
             && let Some(slot) = self.locals.iter().rposition(|local| local == name)
         {
             return Some(Ok(Base::Local(slot as u32)));
@@ -218,8 +309,14 @@ impl<'e> Lowering<'e> {
     /// An unchecked name: which variable it is turns out while evaluating. `qualifiers` are those above it, the
     /// innermost last.
     fn unresolved(&self, id: ExprId, qualifiers: &mut Vec<Qualifier>) -> Base {
-        let ExprKind::Ident { name, global } = &self.ast.node(id).kind else { return Base::Candidates([].into()) };
-        let mut full = if *global { format!(".{name}") } else { name.to_string() };
+        let ExprKind::Ident { name, global } = &self.ast.node(id).kind else {
+            return Base::Candidates([].into());
+        };
+        let mut full = if *global {
+            format!(".{name}")
+        } else {
+            name.to_string()
+        };
         let mut names = vec![(full.clone(), 0)];
         for (taken, qualifier) in qualifiers.iter().rev().enumerate() {
             match &qualifier.kind {
@@ -232,16 +329,30 @@ impl<'e> Lowering<'e> {
         }
         let mut candidates = Vec::new();
         for (name, taken) in names.into_iter().rev() {
-            candidates.extend(self.env.candidates(&name).into_iter().map(|candidate| (candidate, taken)));
+            candidates.extend(
+                self.env
+                    .candidates(&name)
+                    .into_iter()
+                    .map(|candidate| (candidate, taken)),
+            );
         }
         candidates.truncate(CANDIDATES_MAX);
         Base::Candidates(candidates.into())
     }
 
-    fn call(&mut self, id: ExprId, name: &Name, target: Option<ExprId>, arguments: &[ExprId]) -> Lowered {
+    fn call(
+        &mut self,
+        id: ExprId,
+        name: &Name,
+        target: Option<ExprId>,
+        arguments: &[ExprId],
+    ) -> Lowered {
         let span = self.span(id);
         let (overloads, qualified): (Vec<Arc<Overload>>, bool) = match self.resolution(id) {
-            Some(Resolution::Function { overloads, qualified }) => (overloads.clone(), *qualified),
+            Some(Resolution::Function {
+                overloads,
+                qualified,
+            }) => (overloads.clone(), *qualified),
             _ => match self.find_unchecked(name, target, arguments.len()) {
                 Some(found) => found,
                 None => {
@@ -264,30 +375,62 @@ impl<'e> Lowering<'e> {
             && let Some(target) = nodes.drain(..).next()
         {
             if let Err(error) = crate::regex::validate(&pattern) {
-                return Err(Issue::new(span, format!("invalid matches argument: {error}")));
+                return Err(Issue::new(
+                    span,
+                    format!("invalid matches argument: {error}"),
+                ));
             }
-            return Ok(Node::Matches(Box::new(Matches { target, pattern, regex: OnceLock::new(), span })));
+            return Ok(Node::Matches(Box::new(Matches {
+                target,
+                pattern,
+                regex: OnceLock::new(),
+                span,
+            })));
         }
-        let (name, overloads, arguments) = (Arc::clone(name), overloads.into_boxed_slice(), nodes.into_boxed_slice());
-        Ok(Node::Call(Box::new(Call { name, overloads, arguments, span })))
+        let (name, overloads, arguments) = (
+            Arc::clone(name),
+            overloads.into_boxed_slice(),
+            nodes.into_boxed_slice(),
+        );
+        Ok(Node::Call(Box::new(Call {
+            name,
+            overloads,
+            arguments,
+            span,
+        })))
     }
 
     /// The overloads an unchecked call may mean, by name and number of arguments.
-    fn find_unchecked(&self, name: &str, target: Option<ExprId>, count: usize) -> Option<(Vec<Arc<Overload>>, bool)> {
+    fn find_unchecked(
+        &self,
+        name: &str,
+        target: Option<ExprId>,
+        count: usize,
+    ) -> Option<(Vec<Arc<Overload>>, bool)> {
         if let Some(target) = target
             && let Some(prefix) = self.qualifier(target)
         {
             let candidates = self.env.candidates(&format!("{prefix}.{name}"));
-            if let Some(function) = candidates.iter().find_map(|name| self.env.function_arc(name)) {
+            if let Some(function) = candidates
+                .iter()
+                .find_map(|name| self.env.function_arc(name))
+            {
                 return Some((function.overloads.clone(), true));
             }
         }
         let candidates = self.env.candidates(name);
-        let function = candidates.iter().find_map(|name| self.env.function_arc(name))?;
+        let function = candidates
+            .iter()
+            .find_map(|name| self.env.function_arc(name))?;
         let member = target.is_some();
         let parameters = count + usize::from(member);
-        let fits = |overload: &&Arc<Overload>| overload.member == member && overload.parameters.len() == parameters;
-        Some((function.overloads.iter().filter(fits).cloned().collect(), false))
+        let fits = |overload: &&Arc<Overload>| {
+            overload.member == member && overload.parameters.len() == parameters
+        };
+        Some((
+            function.overloads.iter().filter(fits).cloned().collect(),
+            false,
+        ))
     }
 
     fn qualifier(&self, id: ExprId) -> Option<String> {
@@ -295,11 +438,18 @@ impl<'e> Lowering<'e> {
         let mut at = id;
         loop {
             match &self.ast.node(at).kind {
-                ExprKind::Select { operand, field, optional: false } if parts.len() < 8 => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: false,
+                } if parts.len() < 8 => {
                     parts.push(&**field);
                     at = *operand;
                 }
-                ExprKind::Ident { name, global: false } if !self.locals.contains(name) => {
+                ExprKind::Ident {
+                    name,
+                    global: false,
+                } if !self.locals.contains(name) => {
                     parts.push(name);
                     parts.reverse();
                     return Some(parts.join("."));
@@ -312,7 +462,9 @@ impl<'e> Lowering<'e> {
     fn structure(&mut self, id: ExprId, name: &Name, fields: &[FieldItem]) -> Lowered {
         let span = self.span(id);
         let kind = match self.resolution(id) {
-            Some(Resolution::Struct(Type::Object(object))) => StructKind::Object(Arc::clone(object)),
+            Some(Resolution::Struct(Type::Object(object))) => {
+                StructKind::Object(Arc::clone(object))
+            }
             Some(Resolution::Struct(other)) => StructKind::WellKnown(other.name().into()),
             _ => {
                 let candidates = self.env.candidates(name);
@@ -327,13 +479,23 @@ impl<'e> Lowering<'e> {
                 });
                 match found {
                     Some(kind) => kind,
-                    None => return Ok(Node::Fail(Box::new(EvalError::other(format!("unknown type: {name}")).at(span)))),
+                    None => {
+                        return Ok(Node::Fail(Box::new(
+                            EvalError::other(format!("unknown type: {name}")).at(span),
+                        )));
+                    }
                 }
             }
         };
         let fields = fields
             .iter()
-            .map(|field| Ok((Arc::clone(&field.field), self.node(field.value)?, field.optional)))
+            .map(|field| {
+                Ok((
+                    Arc::clone(&field.field),
+                    self.node(field.value)?,
+                    field.optional,
+                ))
+            })
             .collect::<Result<_, Issue>>()?;
         Ok(Node::Struct(Box::new(Struct { kind, fields, span })))
     }

@@ -41,12 +41,24 @@ pub struct ObjectType {
 impl ObjectType {
     /// An object type without fields.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), fields: BTreeMap::new(), open: None }
+        Self {
+            name: name.into(),
+            fields: BTreeMap::new(),
+            open: None,
+        }
     }
 
     /// Declares a field.
     pub fn field(self, name: impl Into<Arc<str>>, ty: Type) -> Self {
-        self.with_field(name, Field { ty, required: false, nullable: true, key: None })
+        self.with_field(
+            name,
+            Field {
+                ty,
+                required: false,
+                nullable: true,
+                key: None,
+            },
+        )
     }
 
     /// Declares a field with all its properties.
@@ -93,7 +105,10 @@ impl ObjectType {
 
     /// The type a field has, declared or not; `None` if there is no such field.
     pub fn field_type(&self, name: &str) -> Option<&Type> {
-        self.fields.get(name).map(|field| &field.ty).or(self.open.as_ref())
+        self.fields
+            .get(name)
+            .map(|field| &field.ty)
+            .or(self.open.as_ref())
     }
 
     /// The declared field that reads the JSON key `key`.

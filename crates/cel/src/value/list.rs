@@ -47,7 +47,9 @@ impl<'a> List<'a> {
     pub fn get(&self, index: usize) -> Option<Result<Value<'a>, EvalError>> {
         match &self.0 {
             Inner::Json(array) => array.get(index).map(|json| Ok(Value::from_json(json))),
-            Inner::Typed(array, ty) => array.get(index).map(|json| Value::from_typed(json, &ty.element)),
+            Inner::Typed(array, ty) => array
+                .get(index)
+                .map(|json| Value::from_typed(json, &ty.element)),
             Inner::Shared(elements) => elements.get(index).cloned().map(Ok),
         }
     }

@@ -19,14 +19,14 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use self::compare::{Work, compare, equal};
-pub(crate) use self::number::{compare_numbers, double_to_int, double_to_uint, format_double};
 pub use self::json::{JsonError, JsonOptions};
 pub use self::list::List;
 pub use self::map::{Map, MapBuilder};
+pub(crate) use self::number::{compare_numbers, double_to_int, double_to_uint, format_double};
 pub use self::object::{Object, Record};
 pub use self::text::{Blob, Str};
-pub use self::time::{Duration, Timestamp};
 pub(crate) use self::time::{Civil, Zone};
+pub use self::time::{Duration, Timestamp};
 
 use crate::types::Type;
 
