@@ -150,7 +150,7 @@ impl World {
         }
         panic!(
             "waited in vain for {resource} {key}, which is {}",
-            last.map(|o| o.into_value()).unwrap_or_default()
+            last.map(Object::into_value).unwrap_or_default()
         );
     }
 
