@@ -22,8 +22,15 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(2);
     }
-    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
-    if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed, counts.failed, counts.skipped
+    );
+    if counts.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Default)]
@@ -42,7 +49,11 @@ fn run_directory(directory: &Path, counts: &mut Counts) -> Result<(), Box<dyn st
             continue;
         }
         let document: Json = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
-        let file_name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let file_name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         for section in items(&document["section"]) {
             for vector in items(&section["test"]) {
                 run_one(&file_name, section, vector, counts);
@@ -70,7 +81,10 @@ fn run_one(file: &str, section: &Json, vector: &Json, counts: &mut Counts) {
                 "FAIL {file}/{}/{}: {} => {}",
                 name(section),
                 name(vector),
-                vector["expr"].as_str().unwrap_or_default().replace('\n', "\\n"),
+                vector["expr"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .replace('\n', "\\n"),
                 reason.replace('\n', "\\n")
             );
         }
@@ -82,7 +96,11 @@ fn run_vector(vector: &Json) -> Result<(), String> {
     let source = vector["expr"].as_str().unwrap_or_default();
     let expects_error = vector.get("evalError").is_some();
     let check = vector["disableCheck"] != true;
-    let program = if check { env.compile(source) } else { env.compile_unchecked(source) };
+    let program = if check {
+        env.compile(source)
+    } else {
+        env.compile_unchecked(source)
+    };
     let program = match program {
         Ok(program) => program,
         // An error the checker finds never gets as far as evaluation.
@@ -93,7 +111,10 @@ fn run_vector(vector: &Json) -> Result<(), String> {
     if let Some(deduced) = typed.get("deducedType") {
         let expected = type_from(deduced)?;
         if *program.result_type() != expected {
-            return Err(format!("deduced {}, expected {expected}", program.result_type()));
+            return Err(format!(
+                "deduced {}, expected {expected}",
+                program.result_type()
+            ));
         }
     }
     if vector["checkOnly"] == true {
@@ -113,7 +134,11 @@ fn run_vector(vector: &Json) -> Result<(), String> {
         (Ok(value), false) => {
             // Without a value the expression is expected to be true.
             let expected = expected.map_or(Ok(Value::Bool(true)), value_from)?;
-            if same(&value, &expected) { Ok(()) } else { Err(format!("got {value:?}, expected {expected:?}")) }
+            if same(&value, &expected) {
+                Ok(())
+            } else {
+                Err(format!("got {value:?}, expected {expected:?}"))
+            }
         }
     }
 }
@@ -141,7 +166,8 @@ fn same(value: &Value<'_>, expected: &Value<'_>) -> bool {
 
 /// The reader of the vectors may be off by a bit or two in the last place of a double.
 fn same_double(a: f64, b: f64) -> bool {
-    (a.is_nan() && b.is_nan()) || (a.is_sign_negative() == b.is_sign_negative() && a.to_bits().abs_diff(b.to_bits()) <= 2)
+    (a.is_nan() && b.is_nan())
+        || (a.is_sign_negative() == b.is_sign_negative() && a.to_bits().abs_diff(b.to_bits()) <= 2)
 }
 
 fn environment(vector: &Json) -> Result<Env, String> {
@@ -157,10 +183,14 @@ fn environment(vector: &Json) -> Result<Env, String> {
         if let Some(function) = declaration.get("function") {
             let mut declared = Function::new(name);
             for overload in items(&function["overloads"]) {
-                let parameters = items(&overload["params"]).iter().map(type_from).collect::<Result<_, _>>()?;
+                let parameters = items(&overload["params"])
+                    .iter()
+                    .map(type_from)
+                    .collect::<Result<_, _>>()?;
                 let member = overload["isInstanceFunction"] == true;
                 let id = overload["overloadId"].as_str().unwrap_or_default();
-                declared = declared.declared(id, member, parameters, type_from(&overload["resultType"])?);
+                declared =
+                    declared.declared(id, member, parameters, type_from(&overload["resultType"])?);
             }
             builder = builder.function(declared);
         }
@@ -169,8 +199,13 @@ fn environment(vector: &Json) -> Result<Env, String> {
 }
 
 fn bindings(vector: &Json) -> Result<Vec<(String, Value<'static>)>, String> {
-    let Some(bindings) = vector["bindings"].as_object() else { return Ok(Vec::new()) };
-    bindings.iter().map(|(name, bound)| Ok((name.clone(), value_from(&bound["value"])?))).collect()
+    let Some(bindings) = vector["bindings"].as_object() else {
+        return Ok(Vec::new());
+    };
+    bindings
+        .iter()
+        .map(|(name, bound)| Ok((name.clone(), value_from(&bound["value"])?)))
+        .collect()
 }
 
 fn type_from(json: &Json) -> Result<Type, String> {
@@ -190,17 +225,28 @@ fn type_from(json: &Json) -> Result<Type, String> {
             other => return Err(format!("unknown well-known type {other}")),
         },
         "listType" => Type::list(type_from(&content["elemType"])?),
-        "mapType" => Type::map(type_from(&content["keyType"])?, type_from(&content["valueType"])?),
+        "mapType" => Type::map(
+            type_from(&content["keyType"])?,
+            type_from(&content["valueType"])?,
+        ),
         "messageType" => message_type(name),
         "typeParam" => Type::Param(name.bytes().next().unwrap_or(b'A') - b'A'),
         "type" => Type::type_of(type_from(content)?),
         "abstractType" => {
             let name = content["name"].as_str().unwrap_or_default();
-            let parameters =
-                items(&content["parameterTypes"]).iter().map(type_from).collect::<Result<Vec<_>, _>>()?;
+            let parameters = items(&content["parameterTypes"])
+                .iter()
+                .map(type_from)
+                .collect::<Result<Vec<_>, _>>()?;
             match (name, &*parameters) {
                 ("optional_type", [inner]) => Type::optional(inner.clone()),
-                _ => Type::Opaque(OpaqueType { name: name.into(), parameters }.into()),
+                _ => Type::Opaque(
+                    OpaqueType {
+                        name: name.into(),
+                        parameters,
+                    }
+                    .into(),
+                ),
             }
         }
         other => return Err(format!("unknown type {other}")),
@@ -237,8 +283,11 @@ fn message_type(name: &str) -> Type {
 }
 
 fn number<T: std::str::FromStr>(json: &Json) -> Result<T, String> {
-    let text = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
-    text.parse().map_err(|_| format!("{text} is no number of the expected type"))
+    let text = json
+        .as_str()
+        .map_or_else(|| json.to_string(), str::to_owned);
+    text.parse()
+        .map_err(|_| format!("{text} is no number of the expected type"))
 }
 
 fn bytes_from(json: &Json) -> Result<Value<'static>, String> {
@@ -269,14 +318,19 @@ fn value_from(json: &Json) -> Result<Value<'static>, String> {
             let found = Env::with_all_libraries().find_type(&name);
             Value::Type(found.ok_or_else(|| format!("unknown type {name}"))?)
         }
-        "listValue" => {
-            Value::list(items(&content["values"]).iter().map(value_from).collect::<Result<_, _>>()?)
-        }
+        "listValue" => Value::list(
+            items(&content["values"])
+                .iter()
+                .map(value_from)
+                .collect::<Result<_, _>>()?,
+        ),
         "mapValue" => {
             let mut builder = MapBuilder::default();
             for entry in items(&content["entries"]) {
                 let (key, value) = (value_from(&entry["key"])?, value_from(&entry["value"])?);
-                builder.insert(key, value).map_err(|error| error.to_string())?;
+                builder
+                    .insert(key, value)
+                    .map_err(|error| error.to_string())?;
             }
             Value::Map(builder.build())
         }
@@ -315,7 +369,9 @@ fn plain(json: &Json) -> Result<Value<'static>, String> {
         Json::Object(object) => {
             let mut builder = MapBuilder::default();
             for (key, value) in object {
-                builder.insert(Value::string(key.as_str()), plain(value)?).map_err(|error| error.to_string())?;
+                builder
+                    .insert(Value::string(key.as_str()), plain(value)?)
+                    .map_err(|error| error.to_string())?;
             }
             Value::Map(builder.build())
         }

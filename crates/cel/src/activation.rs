@@ -42,7 +42,10 @@ impl<'a> Activation<'a> {
 
     /// No variables of its own; what it does not bind is looked up in `parent`.
     pub fn with_parent(parent: &'a Activation<'a>) -> Self {
-        Self { parent: Some(parent), ..Self::default() }
+        Self {
+            parent: Some(parent),
+            ..Self::default()
+        }
     }
 
     /// Binds a variable to a value.
@@ -87,7 +90,8 @@ impl<'a> Activation<'a> {
     pub(crate) fn find(&self, name: &str) -> Option<&Binding<'a>> {
         let mut activation = self;
         loop {
-            if let Some((_, binding)) = activation.bindings.iter().find(|(bound, _)| *bound == name) {
+            if let Some((_, binding)) = activation.bindings.iter().find(|(bound, _)| *bound == name)
+            {
                 return Some(binding);
             }
             activation = activation.parent?;
@@ -100,6 +104,7 @@ impl<'a> Activation<'a> {
     }
 
     pub(crate) fn unknown_patterns(&self) -> impl Iterator<Item = &AttributePattern> {
-        std::iter::successors(Some(self), |activation| activation.parent).flat_map(|activation| &activation.unknowns)
+        std::iter::successors(Some(self), |activation| activation.parent)
+            .flat_map(|activation| &activation.unknowns)
     }
 }

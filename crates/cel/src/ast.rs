@@ -41,7 +41,10 @@ pub struct Expr {
 impl Expr {
     /// The span messages point at.
     pub fn anchor_span(&self) -> Span {
-        Span { start: self.anchor, end: self.anchor.max(self.span.end) }
+        Span {
+            start: self.anchor,
+            end: self.anchor.max(self.span.end),
+        }
     }
 }
 
@@ -170,7 +173,9 @@ impl ExprKind {
     /// tree can become deep without nesting in the source is among them.
     pub fn first_operand(&self) -> Option<ExprId> {
         match self {
-            Self::Select { operand, .. } | Self::Has { operand, .. } | Self::Index { operand, .. } => Some(*operand),
+            Self::Select { operand, .. }
+            | Self::Has { operand, .. }
+            | Self::Index { operand, .. } => Some(*operand),
             Self::Call { target, .. } => *target,
             Self::Binary(_, left, _) => Some(*left),
             Self::Comprehension(inner) => Some(inner.range),
@@ -345,8 +350,19 @@ pub struct Ast {
 }
 
 impl Ast {
-    pub(crate) fn new(source: Arc<str>, nodes: Vec<Expr>, root: ExprId, qualified_functions: Arc<HashSet<Name>>) -> Self {
-        Self { source, nodes: Arc::new(nodes), root, references: Arc::default(), qualified_functions }
+    pub(crate) fn new(
+        source: Arc<str>,
+        nodes: Vec<Expr>,
+        root: ExprId,
+        qualified_functions: Arc<HashSet<Name>>,
+    ) -> Self {
+        Self {
+            source,
+            nodes: Arc::new(nodes),
+            root,
+            references: Arc::default(),
+            qualified_functions,
+        }
     }
 
     /// The text the tree was parsed from.

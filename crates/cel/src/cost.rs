@@ -37,36 +37,58 @@ pub struct Range {
 impl Range {
     /// Exactly `value`.
     pub fn exactly(value: u64) -> Self {
-        Self { min: value, max: value }
+        Self {
+            min: value,
+            max: value,
+        }
     }
 
     /// Anything.
     pub fn unbounded() -> Self {
-        Self { min: 0, max: u64::MAX }
+        Self {
+            min: 0,
+            max: u64::MAX,
+        }
     }
 
     /// The sum of both.
     pub fn plus(self, other: Self) -> Self {
-        Self { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
+        Self {
+            min: self.min.saturating_add(other.min),
+            max: self.max.saturating_add(other.max),
+        }
     }
 
     /// The product of both.
     pub fn times(self, other: Self) -> Self {
-        Self { min: self.min.saturating_mul(other.min), max: self.max.saturating_mul(other.max) }
+        Self {
+            min: self.min.saturating_mul(other.min),
+            max: self.max.saturating_mul(other.max),
+        }
     }
 
     /// Each end times a factor, rounded up.
     pub fn scaled(self, factor: f64) -> Self {
         let scale = |value: u64| {
             let scaled = (value as f64 * factor).ceil();
-            if scaled >= u64::MAX as f64 { u64::MAX } else { scaled as u64 }
+            if scaled >= u64::MAX as f64 {
+                u64::MAX
+            } else {
+                scaled as u64
+            }
         };
-        Self { min: scale(self.min), max: scale(self.max) }
+        Self {
+            min: scale(self.min),
+            max: scale(self.max),
+        }
     }
 
     /// The range that holds both.
     pub fn union(self, other: Self) -> Self {
-        Self { min: self.min.min(other.min), max: self.max.max(other.max) }
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
     }
 }
 
@@ -103,7 +125,11 @@ pub fn size(value: &Value<'_>) -> u64 {
 
 pub(crate) fn text_size(text: &str) -> u64 {
     // Counting characters of ASCII text is counting bytes.
-    if text.is_ascii() { text.len() as u64 } else { text.chars().count() as u64 }
+    if text.is_ascii() {
+        text.len() as u64
+    } else {
+        text.chars().count() as u64
+    }
 }
 
 /// Walking over something of this size once.

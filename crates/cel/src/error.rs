@@ -24,7 +24,11 @@ pub struct Issue {
 impl Issue {
     /// An issue without a hint.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), hint: None }
+        Self {
+            span,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The same issue with a hint.
@@ -57,7 +61,10 @@ pub struct CompileError {
 impl CompileError {
     pub(crate) fn new(source: &Arc<str>, mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.span.start);
-        Self { source_text: Arc::clone(source), issues }
+        Self {
+            source_text: Arc::clone(source),
+            issues,
+        }
     }
 }
 
@@ -66,7 +73,11 @@ impl fmt::Display for CompileError {
         for (index, issue) in self.issues.iter().enumerate() {
             let at = place(&self.source_text, issue.span.start);
             let line_break = if index > 0 { "\n" } else { "" };
-            write!(f, "{line_break}ERROR: <input>:{}:{}: {}", at.line, at.column, issue.message)?;
+            write!(
+                f,
+                "{line_break}ERROR: <input>:{}:{}: {}",
+                at.line, at.column, issue.message
+            )?;
             if let Some(hint) = &issue.hint {
                 write!(f, "; {hint}")?;
             }
@@ -131,7 +142,12 @@ impl EvalError {
     /// An error of the given kind with its message.
     #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), span: None, unknowns: Vec::new() }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            span: None,
+            unknowns: Vec::new(),
+        }))
     }
 
     /// An error a library reports in its own words.
@@ -167,7 +183,10 @@ impl EvalError {
     /// "index out of bounds: `index`".
     #[cold]
     pub fn index_out_of_bounds(index: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::IndexOutOfBounds, format!("index out of bounds: {index}"))
+        Self::new(
+            ErrorKind::IndexOutOfBounds,
+            format!("index out of bounds: {index}"),
+        )
     }
 
     /// "integer overflow" and its relatives.
@@ -179,7 +198,10 @@ impl EvalError {
     /// A value beyond the size limits.
     #[cold]
     pub fn too_large(what: &str, limit: usize) -> Self {
-        Self::new(ErrorKind::TooLarge, format!("{what} exceeds the limit of {limit}"))
+        Self::new(
+            ErrorKind::TooLarge,
+            format!("{what} exceeds the limit of {limit}"),
+        )
     }
 
     /// The result depends on these unknown attributes.
@@ -216,9 +238,14 @@ impl EvalError {
 
     /// The message with the place, the source line and a caret.
     pub fn report(&self, source: &str) -> String {
-        let Some(span) = self.0.span else { return self.0.message.clone() };
+        let Some(span) = self.0.span else {
+            return self.0.message.clone();
+        };
         let at = place(source, span.start);
-        let mut out = format!("ERROR: <input>:{}:{}: {}\n", at.line, at.column, self.0.message);
+        let mut out = format!(
+            "ERROR: <input>:{}:{}: {}\n",
+            at.line, at.column, self.0.message
+        );
         // Writing to a string cannot fail.
         let _ = write_excerpt(&mut out, source, span.start);
         out

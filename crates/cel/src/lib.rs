@@ -72,8 +72,8 @@ mod value;
 
 pub use crate::activation::Activation;
 pub use crate::ast::{
-    Ast, BinaryOperator, Comprehension, ComprehensionKind, Expr, ExprId, ExprKind, FieldItem, ListItem, Literal,
-    MapItem, Name, UnaryOperator,
+    Ast, BinaryOperator, Comprehension, ComprehensionKind, Expr, ExprId, ExprKind, FieldItem,
+    ListItem, Literal, MapItem, Name, UnaryOperator,
 };
 pub use crate::check::Checked;
 pub use crate::env::{Env, EnvBuilder, EnvError, Function, Library, Overload, TypeProvider};
@@ -88,6 +88,6 @@ pub use crate::source::{Place, Span, place};
 pub use crate::types::{Field, ListKind, ListType, MapType, ObjectType, OpaqueType, Type};
 pub use crate::unknown::{Attribute, AttributePattern, PathElement};
 pub use crate::value::{
-    Blob, Duration, JsonError, JsonOptions, List, Map, MapBuilder, Object, Opaque, OpaqueValue, Record, Str,
-    Timestamp, Value,
+    Blob, Duration, JsonError, JsonOptions, List, Map, MapBuilder, Object, Opaque, OpaqueValue,
+    Record, Str, Timestamp, Value,
 };

@@ -58,15 +58,23 @@ pub struct References {
 impl References {
     /// Whether the free name `name` occurs.
     pub fn uses(&self, name: &str) -> bool {
-        self.identifiers.iter().any(|identifier| identifier.name == name)
+        self.identifiers
+            .iter()
+            .any(|identifier| identifier.name == name)
     }
 
     pub(crate) fn of(ast: &Ast) -> Self {
-        let mut walk = Walk { ast, scopes: Vec::new(), found: Self::default() };
+        let mut walk = Walk {
+            ast,
+            scopes: Vec::new(),
+            found: Self::default(),
+        };
         walk.visit(ast.root());
         let mut found = walk.found;
         found.identifiers.sort_by_key(|identifier| identifier.span);
-        found.reads.sort_by_key(|read| (read.span.start, read.span.end));
+        found
+            .reads
+            .sort_by_key(|read| (read.span.start, read.span.end));
         found.functions.sort_by_key(|function| function.span);
         found
     }
@@ -100,7 +108,11 @@ impl Walk<'_> {
                 ExprKind::Index { index, .. } => self.visit(*index),
                 ExprKind::Select { .. } | ExprKind::Has { .. } => {}
                 ExprKind::Binary(_, _, right) => self.visit(*right),
-                ExprKind::Call { function, target, arguments } => {
+                ExprKind::Call {
+                    function,
+                    target,
+                    arguments,
+                } => {
                     let qualified = target.and_then(|target| self.qualified(target, function));
                     let is_qualified = qualified.is_some();
                     self.found.functions.push(FunctionReference {
@@ -119,12 +131,16 @@ impl Walk<'_> {
                     let outer = self.scopes.len();
                     self.scopes.push(Arc::clone(&inner.first));
                     self.scopes.extend(inner.second.clone());
-                    inner.filter.into_iter().for_each(|filter| self.visit(filter));
+                    inner
+                        .filter
+                        .into_iter()
+                        .for_each(|filter| self.visit(filter));
                     self.visit(inner.body);
                     self.scopes.truncate(outer);
                     bottom = None;
                 }
-                ExprKind::Bind { variable, body, .. } | ExprKind::OptionalMap { variable, body, .. } => {
+                ExprKind::Bind { variable, body, .. }
+                | ExprKind::OptionalMap { variable, body, .. } => {
                     self.scopes.push(Arc::clone(variable));
                     self.visit(*body);
                     self.scopes.pop();
@@ -143,16 +159,26 @@ impl Walk<'_> {
         let ast = self.ast;
         match &ast.node(id).kind {
             ExprKind::Unary(_, operand) => self.visit(*operand),
-            ExprKind::And(operands) | ExprKind::Or(operands) => operands.iter().for_each(|operand| self.visit(*operand)),
-            ExprKind::Conditional { condition, then, otherwise } => {
-                [condition, then, otherwise].into_iter().for_each(|part| self.visit(*part));
+            ExprKind::And(operands) | ExprKind::Or(operands) => {
+                operands.iter().for_each(|operand| self.visit(*operand))
+            }
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            } => {
+                [condition, then, otherwise]
+                    .into_iter()
+                    .for_each(|part| self.visit(*part));
             }
             ExprKind::List(items) => items.iter().for_each(|item| self.visit(item.value)),
             ExprKind::Map(items) => items.iter().for_each(|item| {
                 self.visit(item.key);
                 self.visit(item.value);
             }),
-            ExprKind::Struct { fields, .. } => fields.iter().for_each(|field| self.visit(field.value)),
+            ExprKind::Struct { fields, .. } => {
+                fields.iter().for_each(|field| self.visit(field.value))
+            }
             _ => {}
         }
     }
@@ -168,15 +194,26 @@ impl Walk<'_> {
         let mut at = target;
         loop {
             match &self.ast.node(at).kind {
-                ExprKind::Select { operand, field, optional: false } if parts.len() < QUALIFIERS_MAX => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: false,
+                } if parts.len() < QUALIFIERS_MAX => {
                     parts.push(field);
                     at = *operand;
                 }
-                ExprKind::Ident { name, global: false } if !self.is_local(name) => {
+                ExprKind::Ident {
+                    name,
+                    global: false,
+                } if !self.is_local(name) => {
                     parts.push(name);
                     parts.reverse();
                     let name = parts.join(".");
-                    return self.ast.qualified_functions.contains(&*name).then_some(name);
+                    return self
+                        .ast
+                        .qualified_functions
+                        .contains(&*name)
+                        .then_some(name);
                 }
                 _ => return None,
             }
@@ -192,7 +229,11 @@ impl Walk<'_> {
             let node = ast.node(at);
             match &node.kind {
                 ExprKind::Ident { name, global } => break (name, *global, node.span),
-                ExprKind::Select { operand, field, optional: opt } => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: opt,
+                } => {
                     optional |= opt;
                     path.push(PathElement::Field(field.to_string()));
                     at = *operand;
@@ -202,10 +243,16 @@ impl Walk<'_> {
                     path.push(PathElement::Field(field.to_string()));
                     at = *operand;
                 }
-                ExprKind::Index { operand, index, optional: opt } => {
+                ExprKind::Index {
+                    operand,
+                    index,
+                    optional: opt,
+                } => {
                     optional |= opt;
                     path.push(match &ast.node(*index).kind {
-                        ExprKind::Literal(Literal::String(key)) => PathElement::Field(key.to_string()),
+                        ExprKind::Literal(Literal::String(key)) => {
+                            PathElement::Field(key.to_string())
+                        }
                         ExprKind::Literal(Literal::Int(position)) => PathElement::Index(*position),
                         _ => PathElement::Any,
                     });
@@ -218,10 +265,23 @@ impl Walk<'_> {
         indexes.into_iter().for_each(|index| self.visit(index));
         if global || !self.is_local(name) {
             path.reverse();
-            if !self.found.identifiers.iter().any(|known| known.name == **name) {
-                self.found.identifiers.push(Identifier { name: name.to_string(), span: name_span });
+            if !self
+                .found
+                .identifiers
+                .iter()
+                .any(|known| known.name == **name)
+            {
+                self.found.identifiers.push(Identifier {
+                    name: name.to_string(),
+                    span: name_span,
+                });
             }
-            self.found.reads.push(Read { root: name.to_string(), path, optional, span: ast.node(id).span });
+            self.found.reads.push(Read {
+                root: name.to_string(),
+                path,
+                optional,
+                span: ast.node(id).span,
+            });
         }
         Ok(())
     }

@@ -34,12 +34,19 @@ pub fn compile(pattern: &str) -> Result<Regex, RegexError> {
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => RegexError::TooLarge,
-            other => RegexError::Invalid { what: "expression".to_owned(), pattern: first_line(&other.to_string()) },
+            other => RegexError::Invalid {
+                what: "expression".to_owned(),
+                pattern: first_line(&other.to_string()),
+            },
         })
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next_back().unwrap_or_default().trim().to_owned()
+    text.lines()
+        .next_back()
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Patterns that are only known while evaluating, compiled once.

@@ -17,17 +17,25 @@ pub struct Span {
 impl Span {
     /// The span from `start` to `end`.
     pub fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
     }
 
     /// The smallest span that holds both.
     pub fn to(self, other: Self) -> Self {
-        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
     }
 
     /// The text of the span in `source`, empty if the span does not belong to it.
     pub fn text(self, source: &str) -> &str {
-        source.get(self.start as usize..self.end as usize).unwrap_or("")
+        source
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or("")
     }
 }
 
@@ -45,9 +53,16 @@ pub fn place(source: &str, offset: u32) -> Place {
     let offset = (offset as usize).min(source.len());
     let before = &source.as_bytes()[..offset];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line_start = before
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
     // Counting bytes that start a character needs no valid boundary at `offset`.
-    let column = before[line_start..].iter().filter(|byte| (**byte & 0xC0) != 0x80).count() + 1;
+    let column = before[line_start..]
+        .iter()
+        .filter(|byte| (**byte & 0xC0) != 0x80)
+        .count()
+        + 1;
     Place { line, column }
 }
 
@@ -69,7 +84,11 @@ pub fn write_excerpt(out: &mut impl fmt::Write, source: &str, offset: u32) -> fm
     let mut dots = String::new();
     for character in line.chars().skip(skip).take(caret - skip) {
         // Wide characters take two cells in a terminal: keep the caret below its character.
-        dots.push_str(if character as u32 >= 0x1100 { ".." } else { "." });
+        dots.push_str(if character as u32 >= 0x1100 {
+            ".."
+        } else {
+            "."
+        });
     }
     let _ = dots.write_char('^');
     out.write_str(&dots)

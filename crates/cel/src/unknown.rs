@@ -31,7 +31,9 @@ impl fmt::Display for PathElement {
 
 fn is_plain(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
@@ -77,7 +79,10 @@ pub struct AttributePattern {
 impl AttributePattern {
     /// Everything of a variable.
     pub fn new(variable: impl Into<String>) -> Self {
-        Self { variable: variable.into(), path: Vec::new() }
+        Self {
+            variable: variable.into(),
+            path: Vec::new(),
+        }
     }
 
     /// Only what is below this field or string key.
@@ -103,7 +108,9 @@ impl AttributePattern {
     pub fn matches(&self, variable: &str, path: &[PathElement]) -> bool {
         self.variable == variable
             && self.path.iter().zip(path).all(|(mine, theirs)| {
-                mine == theirs || matches!(mine, PathElement::Any) || matches!(theirs, PathElement::Any)
+                mine == theirs
+                    || matches!(mine, PathElement::Any)
+                    || matches!(theirs, PathElement::Any)
             })
     }
 

@@ -8,7 +8,10 @@ use crate::library::strings::quote;
 
 /// The text of a tree.
 pub fn unparse(ast: &Ast) -> String {
-    let mut writer = Writer { ast, out: String::with_capacity(ast.source().len()) };
+    let mut writer = Writer {
+        ast,
+        out: String::with_capacity(ast.source().len()),
+    };
     writer.write(ast.root(), 0);
     writer.out
 }
@@ -54,13 +57,21 @@ impl Writer<'_> {
                 if !variable.starts_with("@__sortBy") {
                     self.out.push_str(&format!("cel.bind({variable}, "));
                 }
-                let minimum = if variable.starts_with("@__sortBy") { 7 } else { 0 };
+                let minimum = if variable.starts_with("@__sortBy") {
+                    7
+                } else {
+                    0
+                };
                 spine.extend(kind.first_operand().map(|operand| (operand, minimum)));
                 continue;
             }
             match kind.first_operand() {
                 Some(operand) => {
-                    let minimum = if matches!(kind, ExprKind::Binary(..)) { precedence(kind) } else { 7 };
+                    let minimum = if matches!(kind, ExprKind::Binary(..)) {
+                        precedence(kind)
+                    } else {
+                        7
+                    };
                     spine.push((operand, minimum));
                 }
                 None => break,
@@ -83,17 +94,27 @@ impl Writer<'_> {
                 self.out.push_str(if *global { "." } else { "" });
                 self.identifier(name);
             }
-            ExprKind::Select { field, optional, .. } => self.field(field, *optional),
-            ExprKind::Has { field, optional, .. } => {
+            ExprKind::Select {
+                field, optional, ..
+            } => self.field(field, *optional),
+            ExprKind::Has {
+                field, optional, ..
+            } => {
                 self.field(field, *optional);
                 self.out.push(')');
             }
-            ExprKind::Index { index, optional, .. } => {
+            ExprKind::Index {
+                index, optional, ..
+            } => {
                 self.out.push_str(if *optional { "[?" } else { "[" });
                 self.write(*index, 0);
                 self.out.push(']');
             }
-            ExprKind::Call { function, target, arguments } => {
+            ExprKind::Call {
+                function,
+                target,
+                arguments,
+            } => {
                 self.out.push_str(if target.is_some() { "." } else { "" });
                 self.out.push_str(function);
                 self.arguments(arguments);
@@ -108,7 +129,11 @@ impl Writer<'_> {
             }
             ExprKind::And(operands) => self.joined(operands, " && ", 3),
             ExprKind::Or(operands) => self.joined(operands, " || ", 2),
-            ExprKind::Conditional { condition, then, otherwise } => {
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            } => {
                 self.write(*condition, 1);
                 self.out.push_str(" ? ");
                 self.write(*then, 1);
@@ -146,7 +171,9 @@ impl Writer<'_> {
                 }
                 self.out.push('}');
             }
-            ExprKind::Comprehension(_) | ExprKind::Bind { .. } | ExprKind::OptionalMap { .. } => self.finish_macro(id),
+            ExprKind::Comprehension(_) | ExprKind::Bind { .. } | ExprKind::OptionalMap { .. } => {
+                self.finish_macro(id)
+            }
         }
     }
 
@@ -179,7 +206,9 @@ impl Writer<'_> {
             }
             ExprKind::Bind { variable, body, .. } if variable.starts_with("@__sortBy") => {
                 let key = match &ast.node(*body).kind {
-                    ExprKind::Call { arguments, .. } => arguments.first().map(|keys| &ast.node(*keys).kind),
+                    ExprKind::Call { arguments, .. } => {
+                        arguments.first().map(|keys| &ast.node(*keys).kind)
+                    }
                     _ => None,
                 };
                 if let Some(ExprKind::Comprehension(keys)) = key {
@@ -193,7 +222,12 @@ impl Writer<'_> {
                 self.write(*body, 0);
                 self.out.push(')');
             }
-            ExprKind::OptionalMap { variable, body, flat, .. } => {
+            ExprKind::OptionalMap {
+                variable,
+                body,
+                flat,
+                ..
+            } => {
                 let name = if *flat { "optFlatMap" } else { "optMap" };
                 self.out.push_str(&format!(".{name}({variable}, "));
                 self.write(*body, 0);
@@ -227,15 +261,25 @@ impl Writer<'_> {
     /// A field name, in backquotes if it is no identifier.
     fn name(&mut self, name: &str) {
         let mut bytes = name.bytes();
-        let plain = bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        let plain = bytes
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && name != "in";
-        self.out.push_str(&if plain { name.to_owned() } else { format!("`{name}`") });
+        self.out.push_str(&if plain {
+            name.to_owned()
+        } else {
+            format!("`{name}`")
+        });
     }
 
     /// A variable; those of `cel.block` are written as the calls they came from.
     fn identifier(&mut self, name: &str) {
-        let written = match (name.strip_prefix("@index"), name.strip_prefix("@it:"), name.strip_prefix("@ac:")) {
+        let written = match (
+            name.strip_prefix("@index"),
+            name.strip_prefix("@it:"),
+            name.strip_prefix("@ac:"),
+        ) {
             (Some(index), ..) => format!("cel.index({index})"),
             (_, Some(numbers), _) => format!("cel.iterVar({})", numbers.replace(':', ", ")),
             (_, _, Some(numbers)) => format!("cel.accuVar({})", numbers.replace(':', ", ")),
@@ -252,7 +296,11 @@ impl Writer<'_> {
             Literal::Uint(value) => format!("{value}u"),
             Literal::Double(value) => format!("{value:?}"),
             Literal::String(text) => quote(text),
-            Literal::Bytes(bytes) => bytes.iter().fold("b\"".to_owned(), |text, byte| text + &format!("\\x{byte:02x}")) + "\"",
+            Literal::Bytes(bytes) => {
+                bytes.iter().fold("b\"".to_owned(), |text, byte| {
+                    text + &format!("\\x{byte:02x}")
+                }) + "\""
+            }
         };
         self.out.push_str(&written);
     }

@@ -8,8 +8,20 @@ use crate::env::{Function, Overload};
 use crate::types::{ListType, MapType, OpaqueType, Type};
 
 impl Checker<'_> {
-    pub(super) fn check_call(&mut self, id: ExprId, name: &Name, target: Option<ExprId>, arguments: &[ExprId]) -> Type {
-        let qualified = matches!(&self.resolutions[id.index()], Resolution::Function { qualified: true, .. });
+    pub(super) fn check_call(
+        &mut self,
+        id: ExprId,
+        name: &Name,
+        target: Option<ExprId>,
+        arguments: &[ExprId],
+    ) -> Type {
+        let qualified = matches!(
+            &self.resolutions[id.index()],
+            Resolution::Function {
+                qualified: true,
+                ..
+            }
+        );
         let receiver = target.filter(|_| !qualified);
         let mut types = Vec::with_capacity(arguments.len() + 1);
         if let Some(receiver) = receiver {
@@ -32,7 +44,10 @@ impl Checker<'_> {
         let Some(result) = result else {
             return self.no_matching_overload(id, &function, &types, receiver.is_some());
         };
-        self.resolutions[id.index()] = Resolution::Function { overloads, qualified };
+        self.resolutions[id.index()] = Resolution::Function {
+            overloads,
+            qualified,
+        };
         result
     }
 
@@ -40,7 +55,10 @@ impl Checker<'_> {
         if self.env.container().is_empty() && !name.starts_with('.') {
             return self.env.function_arc(name).cloned();
         }
-        self.env.candidates(name).iter().find_map(|name| self.env.function_arc(name).cloned())
+        self.env
+            .candidates(name)
+            .iter()
+            .find_map(|name| self.env.function_arc(name).cloned())
     }
 
     /// The overloads that take arguments of these types, and the type of their results: the common one, or `dyn`.
@@ -56,15 +74,20 @@ impl Checker<'_> {
             if overload.member != member || overload.parameters.len() != types.len() {
                 continue;
             }
-            let variables: Vec<Type> = (0..overload.type_parameters).map(|_| self.substitution.fresh()).collect();
+            let variables: Vec<Type> = (0..overload.type_parameters)
+                .map(|_| self.substitution.fresh())
+                .collect();
             let fits = self.substitution.attempt(|substitution| {
-                types.iter().zip(&overload.parameters).all(|(ty, parameter)| {
-                    if variables.is_empty() {
-                        substitution.is_assignable(ty, parameter)
-                    } else {
-                        substitution.is_assignable(ty, &instantiate(parameter, &variables))
-                    }
-                })
+                types
+                    .iter()
+                    .zip(&overload.parameters)
+                    .all(|(ty, parameter)| {
+                        if variables.is_empty() {
+                            substitution.is_assignable(ty, parameter)
+                        } else {
+                            substitution.is_assignable(ty, &instantiate(parameter, &variables))
+                        }
+                    })
             });
             if !fits {
                 continue;
@@ -72,7 +95,8 @@ impl Checker<'_> {
             let ty = if variables.is_empty() {
                 overload.result.clone()
             } else {
-                self.substitution.resolve(&instantiate(&overload.result, &variables), false)
+                self.substitution
+                    .resolve(&instantiate(&overload.result, &variables), false)
             };
             fitting.push(Arc::clone(overload));
             result = Some(match result {
@@ -84,13 +108,26 @@ impl Checker<'_> {
         (fitting, result)
     }
 
-    fn no_matching_overload(&mut self, id: ExprId, function: &Function, types: &[Type], member: bool) -> Type {
+    fn no_matching_overload(
+        &mut self,
+        id: ExprId,
+        function: &Function,
+        types: &[Type],
+        member: bool,
+    ) -> Type {
         if types.iter().any(|ty| matches!(ty, Type::Error)) {
             return Type::Error;
         }
         let signature = self.signature(types, member);
-        let message = format!("found no matching overload for '{}' applied to '{signature}'", function.name);
-        let known: Vec<String> = function.overloads().take(4).map(ToString::to_string).collect();
+        let message = format!(
+            "found no matching overload for '{}' applied to '{signature}'",
+            function.name
+        );
+        let known: Vec<String> = function
+            .overloads()
+            .take(4)
+            .map(ToString::to_string)
+            .collect();
         self.issue(id, message, Some(format!("it takes {}", known.join(", "))))
     }
 
@@ -106,7 +143,10 @@ impl Checker<'_> {
 /// The type with its parameters replaced by variables.
 pub(super) fn instantiate(ty: &Type, variables: &[Type]) -> Type {
     match ty {
-        Type::Param(index) => variables.get(usize::from(*index)).cloned().unwrap_or_default(),
+        Type::Param(index) => variables
+            .get(usize::from(*index))
+            .cloned()
+            .unwrap_or_default(),
         Type::List(list) => Type::List(Arc::new(ListType {
             element: instantiate(&list.element, variables),
             kind: list.kind.clone(),
@@ -118,10 +158,16 @@ pub(super) fn instantiate(ty: &Type, variables: &[Type]) -> Type {
         Type::Optional(inner) => Type::optional(instantiate(inner, variables)),
         Type::Wrapper(inner) => Type::wrapper(instantiate(inner, variables)),
         Type::Type(Some(inner)) => Type::type_of(instantiate(inner, variables)),
-        Type::Opaque(opaque) if !opaque.parameters.is_empty() => Type::Opaque(Arc::new(OpaqueType {
-            name: Arc::clone(&opaque.name),
-            parameters: opaque.parameters.iter().map(|parameter| instantiate(parameter, variables)).collect(),
-        })),
+        Type::Opaque(opaque) if !opaque.parameters.is_empty() => {
+            Type::Opaque(Arc::new(OpaqueType {
+                name: Arc::clone(&opaque.name),
+                parameters: opaque
+                    .parameters
+                    .iter()
+                    .map(|parameter| instantiate(parameter, variables))
+                    .collect(),
+            }))
+        }
         other => other.clone(),
     }
 }

@@ -12,7 +12,11 @@ impl Checker<'_> {
         let mut element = None;
         for item in items {
             let ty = self.check(item.value);
-            let ty = if item.optional { self.optional_content(item.value, &ty) } else { ty };
+            let ty = if item.optional {
+                self.optional_content(item.value, &ty)
+            } else {
+                ty
+            };
             element = Some(self.join(element, ty));
         }
         Type::list(element.unwrap_or_else(|| self.substitution.fresh()))
@@ -24,7 +28,11 @@ impl Checker<'_> {
             let key_type = self.check(item.key);
             key = Some(self.join(key, key_type));
             let ty = self.check(item.value);
-            let ty = if item.optional { self.optional_content(item.value, &ty) } else { ty };
+            let ty = if item.optional {
+                self.optional_content(item.value, &ty)
+            } else {
+                ty
+            };
             value = Some(self.join(value, ty));
         }
         let key = key.unwrap_or_else(|| self.substitution.fresh());
@@ -37,35 +45,56 @@ impl Checker<'_> {
         let found = candidates.iter().find_map(|candidate| {
             well_known::message_type(candidate)
                 .map(|ty| (ty, true, Name::clone(candidate)))
-                .or_else(|| self.env.find_type(candidate).map(|ty| (ty, false, Name::clone(candidate))))
+                .or_else(|| {
+                    self.env
+                        .find_type(candidate)
+                        .map(|ty| (ty, false, Name::clone(candidate)))
+                })
         });
         let Some((ty, is_well_known, full_name)) = found else {
-            fields.iter().for_each(|field| drop(self.check(field.value)));
+            fields
+                .iter()
+                .for_each(|field| drop(self.check(field.value)));
             return self.undeclared(id, name, false);
         };
         for field in fields {
             let value = self.check(field.value);
-            let value = if field.optional { self.optional_content(field.value, &value) } else { value };
+            let value = if field.optional {
+                self.optional_content(field.value, &value)
+            } else {
+                value
+            };
             let expected = if is_well_known {
                 well_known::field_type(&full_name, &field.field)
             } else {
                 match &ty {
                     Type::Object(object) => object.field_type(&field.field).cloned(),
-                    other => return self.issue(id, format!("'{other}' is not a message type"), None),
+                    other => {
+                        return self.issue(id, format!("'{other}' is not a message type"), None);
+                    }
                 }
             };
             self.check_field(&ty, field, expected, &value);
         }
-        let resolved = if is_well_known { Type::opaque(&full_name) } else { ty.clone() };
+        let resolved = if is_well_known {
+            Type::opaque(&full_name)
+        } else {
+            ty.clone()
+        };
         self.resolutions[id.index()] = Resolution::Struct(resolved);
         ty
     }
 
     fn check_field(&mut self, ty: &Type, field: &FieldItem, expected: Option<Type>, value: &Type) {
         let Some(expected) = expected else {
-            let near = ty.as_object().and_then(|object| nearest(&field.field, object.fields().keys().map(|n| &**n)));
+            let near = ty
+                .as_object()
+                .and_then(|object| nearest(&field.field, object.fields().keys().map(|n| &**n)));
             let hint = near.map(|near| format!("did you mean '{near}'?"));
-            self.issues.push(Issue::new(field.span, format!("undefined field '{}'", field.field)).with_hint(hint));
+            self.report(
+                Issue::new(field.span, format!("undefined field '{}'", field.field))
+                    .with_hint(hint),
+            );
             return;
         };
         if !self.substitution.is_assignable(value, &expected) {
@@ -74,7 +103,7 @@ impl Checker<'_> {
                 field.field,
                 self.shown(value)
             );
-            self.issues.push(Issue::new(field.span, message));
+            self.report(Issue::new(field.span, message));
         }
     }
 
@@ -85,7 +114,11 @@ impl Checker<'_> {
             Type::Dyn | Type::Any | Type::Error | Type::Variable(_) => Type::Dyn,
             other => {
                 let message = format!("expected type 'optional_type({other})' but found '{other}'");
-                self.issue(id, message, Some("'?' in front of an entry takes an optional".to_owned()))
+                self.issue(
+                    id,
+                    message,
+                    Some("'?' in front of an entry takes an optional".to_owned()),
+                )
             }
         }
     }

@@ -83,18 +83,26 @@ pub(crate) fn check(env: &Env, ast: &Ast) -> Result<Checked, CompileError> {
     };
     checker.check(ast.root());
     if !checker.issues.is_empty() {
-        checker.issues.truncate(ISSUES_MAX);
         return Err(CompileError::new(&ast.source, checker.issues));
     }
-    let Checker { mut types, resolutions, substitution, .. } = checker;
+    let Checker {
+        mut types,
+        resolutions,
+        substitution,
+        ..
+    } = checker;
     for ty in &mut types {
         *ty = substitution.resolve(ty, true);
     }
-    Ok(Checked { ast: ast.clone(), types, resolutions })
+    Ok(Checked {
+        ast: ast.clone(),
+        types,
+        resolutions,
+    })
 }
 
 /// More issues than this help nobody.
-const ISSUES_MAX: usize = 100;
+const ISSUES_MAX: usize = 20;
 
 struct Checker<'e> {
     env: &'e Env,
@@ -136,7 +144,11 @@ impl<'e> Checker<'e> {
         match &ast.node(id).kind {
             ExprKind::Literal(literal) => literal_type(literal),
             ExprKind::Ident { .. } => self.resolved_type(id),
-            ExprKind::Select { operand, field, optional } => match &self.resolutions[id.index()] {
+            ExprKind::Select {
+                operand,
+                field,
+                optional,
+            } => match &self.resolutions[id.index()] {
                 Resolution::None => self.check_select(id, *operand, field, *optional),
                 _ => self.resolved_type(id),
             },
@@ -144,11 +156,19 @@ impl<'e> Checker<'e> {
                 self.check_select(id, *operand, field, false);
                 Type::Bool
             }
-            ExprKind::Index { operand, index, optional } => {
+            ExprKind::Index {
+                operand,
+                index,
+                optional,
+            } => {
                 let index_type = self.check(*index);
                 self.check_index(id, *operand, &index_type, *optional)
             }
-            ExprKind::Call { function, target, arguments } => self.check_call(id, function, *target, arguments),
+            ExprKind::Call {
+                function,
+                target,
+                arguments,
+            } => self.check_call(id, function, *target, arguments),
             ExprKind::Unary(operator, operand) => {
                 let ty = self.check(*operand);
                 self.check_unary(id, *operator, &ty)
@@ -160,21 +180,36 @@ impl<'e> Checker<'e> {
             }
             ExprKind::And(operands) => self.check_logical(id, "_&&_", operands),
             ExprKind::Or(operands) => self.check_logical(id, "_||_", operands),
-            ExprKind::Conditional { condition, then, otherwise } => {
-                let types = [self.check(*condition), self.check(*then), self.check(*otherwise)];
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            } => {
+                let types = [
+                    self.check(*condition),
+                    self.check(*then),
+                    self.check(*otherwise),
+                ];
                 self.check_conditional(id, &types)
             }
             ExprKind::List(items) => self.check_list(items),
             ExprKind::Map(items) => self.check_map(items),
             ExprKind::Struct { name, fields } => self.check_struct(id, name, fields),
             ExprKind::Comprehension(inner) => self.check_comprehension(id, inner),
-            ExprKind::Bind { variable, init, body } => {
+            ExprKind::Bind {
+                variable,
+                init,
+                body,
+            } => {
                 let ty = self.types[init.index()].clone();
                 self.with_variable(variable, ty, |checker| checker.check(*body))
             }
-            ExprKind::OptionalMap { target, variable, body, flat } => {
-                self.check_optional_map(id, *target, variable, *body, *flat)
-            }
+            ExprKind::OptionalMap {
+                target,
+                variable,
+                body,
+                flat,
+            } => self.check_optional_map(id, *target, variable, *body, *flat),
         }
     }
 
@@ -187,8 +222,14 @@ impl<'e> Checker<'e> {
 
     fn issue(&mut self, id: ExprId, message: impl Into<String>, hint: Option<String>) -> Type {
         let span = self.ast.node(id).anchor_span();
-        self.issues.push(Issue::new(span, message).with_hint(hint));
+        self.report(Issue::new(span, message).with_hint(hint));
         Type::Error
+    }
+
+    fn report(&mut self, issue: Issue) {
+        if self.issues.len() < ISSUES_MAX {
+            self.issues.push(issue);
+        }
     }
 
     fn type_of(&self, id: ExprId) -> Type {
@@ -203,7 +244,9 @@ impl<'e> Checker<'e> {
     fn join(&mut self, previous: Option<Type>, current: Type) -> Type {
         match previous {
             None => current,
-            Some(previous) if self.substitution.is_assignable(&previous, &current) => most_general(&previous, &current),
+            Some(previous) if self.substitution.is_assignable(&previous, &current) => {
+                most_general(&previous, &current)
+            }
             Some(_) => Type::Dyn,
         }
     }
@@ -213,7 +256,7 @@ impl<'e> Checker<'e> {
         if !self.substitution.is_assignable(&ty, &Type::Bool) {
             let message = format!("expected type 'bool' but found '{}'", self.shown(&ty));
             let span = self.ast.node(id).span;
-            self.issues.push(Issue::new(span, message));
+            self.report(Issue::new(span, message));
         }
     }
 
@@ -243,7 +286,9 @@ impl<'e> Checker<'e> {
                 self.scopes.push((Arc::clone(&inner.first), key.clone()));
                 self.scopes.push((Arc::clone(second), value));
             }
-            None => self.scopes.push((Arc::clone(&inner.first), element.clone())),
+            None => self
+                .scopes
+                .push((Arc::clone(&inner.first), element.clone())),
         }
         if let Some(filter) = inner.filter {
             self.expect_bool(filter);
@@ -263,10 +308,14 @@ impl<'e> Checker<'e> {
                 let body = self.check(inner.body);
                 match self.substitution.resolve(&body, false) {
                     ty @ Type::Map(_) => ty,
-                    Type::Dyn | Type::Any | Type::Error | Type::Variable(_) => Type::map(Type::Dyn, Type::Dyn),
-                    other => {
-                        self.issue(id, format!("expected a map with one entry but found '{other}'"), None)
+                    Type::Dyn | Type::Any | Type::Error | Type::Variable(_) => {
+                        Type::map(Type::Dyn, Type::Dyn)
                     }
+                    other => self.issue(
+                        id,
+                        format!("expected a map with one entry but found '{other}'"),
+                        None,
+                    ),
                 }
             }
         };
@@ -274,14 +323,26 @@ impl<'e> Checker<'e> {
         result
     }
 
-    fn check_optional_map(&mut self, id: ExprId, target: ExprId, variable: &Name, body: ExprId, flat: bool) -> Type {
+    fn check_optional_map(
+        &mut self,
+        id: ExprId,
+        target: ExprId,
+        variable: &Name,
+        body: ExprId,
+        flat: bool,
+    ) -> Type {
         let target_type = self.type_of(target);
         let inner = match &target_type {
             Type::Optional(inner) => (**inner).clone(),
             Type::Dyn | Type::Any | Type::Error | Type::Variable(_) => Type::Dyn,
             other => {
-                let message = format!("found no matching overload for 'optMap' applied to '{other}.()'");
-                return self.issue(id, message, Some("the receiver must be an optional".to_owned()));
+                let message =
+                    format!("found no matching overload for 'optMap' applied to '{other}.()'");
+                return self.issue(
+                    id,
+                    message,
+                    Some("the receiver must be an optional".to_owned()),
+                );
             }
         };
         let result = self.with_variable(variable, inner, |checker| checker.check(body));
@@ -292,8 +353,13 @@ impl<'e> Checker<'e> {
             ty @ Type::Optional(_) => ty,
             Type::Dyn | Type::Any | Type::Error | Type::Variable(_) => Type::optional(Type::Dyn),
             other => {
-                let message = format!("found no matching overload for 'optFlatMap' applied to '{other}'");
-                self.issue(id, message, Some("the expression must make an optional".to_owned()))
+                let message =
+                    format!("found no matching overload for 'optFlatMap' applied to '{other}'");
+                self.issue(
+                    id,
+                    message,
+                    Some("the expression must make an optional".to_owned()),
+                )
             }
         }
     }

@@ -21,26 +21,46 @@ impl Checker<'_> {
                 self.resolutions[id.index()] = if !global && self.local(name).is_some() {
                     Resolution::Local
                 } else {
-                    let qualified = if *global { format!(".{name}").into() } else { Name::clone(name) };
+                    let qualified = if *global {
+                        format!(".{name}").into()
+                    } else {
+                        Name::clone(name)
+                    };
                     self.resolve_global(&qualified)
                 };
                 true
             }
-            ExprKind::Select { optional: false, .. } => {
+            ExprKind::Select {
+                optional: false, ..
+            } => {
                 let parts_max = self.env.variable_parts_max().max(TYPE_PARTS_MAX);
-                let Some(name) = self.qualified_name(id, parts_max) else { return false };
+                let Some(name) = self.qualified_name(id, parts_max) else {
+                    return false;
+                };
                 let resolution = self.resolve_global(&name);
                 let found = !matches!(resolution, Resolution::None);
                 self.resolutions[id.index()] = resolution;
                 found
             }
-            ExprKind::Call { function, target: Some(target), .. } => {
-                let Some(prefix) = self.qualified_name(*target, TYPE_PARTS_MAX) else { return false };
+            ExprKind::Call {
+                function,
+                target: Some(target),
+                ..
+            } => {
+                let Some(prefix) = self.qualified_name(*target, TYPE_PARTS_MAX) else {
+                    return false;
+                };
                 let name = format!("{prefix}.{function}");
-                let found = self.env.candidates(&name).iter().any(|name| self.env.function(name).is_some());
+                let found = self
+                    .env
+                    .candidates(&name)
+                    .iter()
+                    .any(|name| self.env.function(name).is_some());
                 if found {
-                    self.resolutions[id.index()] =
-                        Resolution::Function { overloads: Vec::new(), qualified: true };
+                    self.resolutions[id.index()] = Resolution::Function {
+                        overloads: Vec::new(),
+                        qualified: true,
+                    };
                 }
                 found
             }
@@ -49,7 +69,11 @@ impl Checker<'_> {
     }
 
     pub(super) fn local(&self, name: &str) -> Option<&Type> {
-        self.scopes.iter().rev().find(|(scope, _)| **scope == *name).map(|(_, ty)| ty)
+        self.scopes
+            .iter()
+            .rev()
+            .find(|(scope, _)| **scope == *name)
+            .map(|(_, ty)| ty)
     }
 
     /// `a.b.c` as a name, unless `a` is a local variable or there are too many parts.
@@ -62,7 +86,11 @@ impl Checker<'_> {
                 return None;
             }
             match &self.ast.node(at).kind {
-                ExprKind::Select { operand, field, optional: false } => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: false,
+                } => {
                     parts[count] = field;
                     at = *operand;
                 }
@@ -76,7 +104,11 @@ impl Checker<'_> {
                     parts[count] = name;
                     parts[..=count].reverse();
                     let joined = parts[..=count].join(".");
-                    return Some(if *global { format!(".{joined}").into() } else { joined.into() });
+                    return Some(if *global {
+                        format!(".{joined}").into()
+                    } else {
+                        joined.into()
+                    });
                 }
                 _ => return None,
             }
@@ -90,8 +122,12 @@ impl Checker<'_> {
             return self.resolve_candidate(name);
         }
         let candidates = self.env.candidates(name);
-        let mut found = candidates.iter().map(|candidate| self.resolve_candidate(candidate));
-        found.find(|resolution| !matches!(resolution, Resolution::None)).unwrap_or_default()
+        let mut found = candidates
+            .iter()
+            .map(|candidate| self.resolve_candidate(candidate));
+        found
+            .find(|resolution| !matches!(resolution, Resolution::None))
+            .unwrap_or_default()
     }
 
     fn resolve_candidate(&self, name: &Name) -> Resolution {
@@ -101,7 +137,11 @@ impl Checker<'_> {
         if let Some(ty) = self.env.find_type(name) {
             return Resolution::Type(ty);
         }
-        if **name == *NULL_VALUE { Resolution::Null } else { Resolution::None }
+        if **name == *NULL_VALUE {
+            Resolution::Null
+        } else {
+            Resolution::None
+        }
     }
 
     /// The type of a node that was resolved by name.
@@ -111,11 +151,15 @@ impl Checker<'_> {
             Resolution::Type(ty) => Type::type_of(ty.clone()),
             Resolution::Null => Type::Null,
             Resolution::Local => {
-                let ExprKind::Ident { name, .. } = &self.ast.node(id).kind else { return Type::Dyn };
+                let ExprKind::Ident { name, .. } = &self.ast.node(id).kind else {
+                    return Type::Dyn;
+                };
                 self.local(name).cloned().unwrap_or_default()
             }
             _ => {
-                let ExprKind::Ident { name, .. } = &self.ast.node(id).kind else { return Type::Dyn };
+                let ExprKind::Ident { name, .. } = &self.ast.node(id).kind else {
+                    return Type::Dyn;
+                };
                 let name = Name::clone(name);
                 self.undeclared(id, &name, false)
             }
@@ -124,12 +168,21 @@ impl Checker<'_> {
 
     /// Reports a name that nothing has.
     pub(super) fn undeclared(&mut self, id: ExprId, name: &str, function: bool) -> Type {
-        let message = format!("undeclared reference to '{name}' (in container '{}')", self.env.container());
+        let message = format!(
+            "undeclared reference to '{name}' (in container '{}')",
+            self.env.container()
+        );
         let near = if function {
-            nearest(name, self.env.function_names().chain(self.env.macro_names()))
+            nearest(
+                name,
+                self.env.function_names().chain(self.env.macro_names()),
+            )
         } else {
             let locals = self.scopes.iter().map(|(name, _)| &**name);
-            nearest(name, locals.chain(self.env.variables().map(|(name, _)| &**name)))
+            nearest(
+                name,
+                locals.chain(self.env.variables().map(|(name, _)| &**name)),
+            )
         };
         let hint = near.map(|near| format!("did you mean '{near}'?"));
         self.issue(id, message, hint)

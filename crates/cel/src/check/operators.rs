@@ -29,8 +29,10 @@ const MULTIPLY: &[(Type, Type, Type)] = &[
     (Type::Int, Type::Int, Type::Int),
     (Type::Uint, Type::Uint, Type::Uint),
 ];
-const MODULO: &[(Type, Type, Type)] =
-    &[(Type::Int, Type::Int, Type::Int), (Type::Uint, Type::Uint, Type::Uint)];
+const MODULO: &[(Type, Type, Type)] = &[
+    (Type::Int, Type::Int, Type::Int),
+    (Type::Uint, Type::Uint, Type::Uint),
+];
 
 /// Types that have an order. Numbers are ordered across types too.
 const ORDERED: &[Type] = &[
@@ -45,7 +47,12 @@ const ORDERED: &[Type] = &[
 ];
 
 impl Checker<'_> {
-    pub(super) fn check_unary(&mut self, id: ExprId, operator: UnaryOperator, operand: &Type) -> Type {
+    pub(super) fn check_unary(
+        &mut self,
+        id: ExprId,
+        operator: UnaryOperator,
+        operand: &Type,
+    ) -> Type {
         let allowed: &[Type] = match operator {
             UnaryOperator::Not => &[Type::Bool],
             UnaryOperator::Negate => &[Type::Double, Type::Int],
@@ -53,22 +60,37 @@ impl Checker<'_> {
         let mut result = None;
         for ty in allowed {
             if self.substitution.is_assignable(operand, ty) {
-                result = Some(if result.is_some() { Type::Dyn } else { ty.clone() });
+                result = Some(if result.is_some() {
+                    Type::Dyn
+                } else {
+                    ty.clone()
+                });
             }
         }
         result.unwrap_or_else(|| self.no_operator(id, operator.function(), &[operand]))
     }
 
-    pub(super) fn check_binary(&mut self, id: ExprId, operator: BinaryOperator, left: &Type, right: &Type) -> Type {
+    pub(super) fn check_binary(
+        &mut self,
+        id: ExprId,
+        operator: BinaryOperator,
+        left: &Type,
+        right: &Type,
+    ) -> Type {
         let result = match operator {
-            BinaryOperator::Equal | BinaryOperator::NotEqual => self.unify(left, right).map(|_| Type::Bool),
-            BinaryOperator::Less | BinaryOperator::LessEqual | BinaryOperator::Greater | BinaryOperator::GreaterEqual => {
-                self.comparable(left, right).then_some(Type::Bool)
+            BinaryOperator::Equal | BinaryOperator::NotEqual => {
+                self.unify(left, right).map(|_| Type::Bool)
             }
+            BinaryOperator::Less
+            | BinaryOperator::LessEqual
+            | BinaryOperator::Greater
+            | BinaryOperator::GreaterEqual => self.comparable(left, right).then_some(Type::Bool),
             BinaryOperator::In => self.contains(left, right).then_some(Type::Bool),
             BinaryOperator::Add => self.add(left, right),
             BinaryOperator::Subtract => self.arithmetic(SUBTRACT, left, right),
-            BinaryOperator::Multiply | BinaryOperator::Divide => self.arithmetic(MULTIPLY, left, right),
+            BinaryOperator::Multiply | BinaryOperator::Divide => {
+                self.arithmetic(MULTIPLY, left, right)
+            }
             BinaryOperator::Modulo => self.arithmetic(MODULO, left, right),
         };
         result.unwrap_or_else(|| self.no_operator(id, operator.function(), &[left, right]))
@@ -97,7 +119,8 @@ impl Checker<'_> {
             })
         };
         let numbers = [Type::Int, Type::Uint, Type::Double];
-        ORDERED.iter().any(|ty| fits(ty, ty)) || numbers.iter().any(|a| numbers.iter().any(|b| fits(a, b)))
+        ORDERED.iter().any(|ty| fits(ty, ty))
+            || numbers.iter().any(|a| numbers.iter().any(|b| fits(a, b)))
     }
 
     fn contains(&mut self, element: &Type, container: &Type) -> bool {
@@ -107,7 +130,8 @@ impl Checker<'_> {
         let map = Type::map(variable.clone(), value);
         [list, map].iter().any(|wanted| {
             self.substitution.attempt(|substitution| {
-                substitution.is_assignable(element, &variable) && substitution.is_assignable(container, wanted)
+                substitution.is_assignable(element, &variable)
+                    && substitution.is_assignable(container, wanted)
             })
         })
     }
@@ -133,12 +157,20 @@ impl Checker<'_> {
             _ => Default::default(),
         };
         match self.substitution.resolve(&list, false) {
-            Type::List(list) => Some(Type::List(Arc::new(ListType { element: list.element.clone(), kind }))),
+            Type::List(list) => Some(Type::List(Arc::new(ListType {
+                element: list.element.clone(),
+                kind,
+            }))),
             other => Some(other),
         }
     }
 
-    fn arithmetic(&mut self, table: &[(Type, Type, Type)], left: &Type, right: &Type) -> Option<Type> {
+    fn arithmetic(
+        &mut self,
+        table: &[(Type, Type, Type)],
+        left: &Type,
+        right: &Type,
+    ) -> Option<Type> {
         let mut result: Option<Type> = None;
         for (first, second, ty) in table {
             let fits = self.substitution.attempt(|substitution| {
@@ -154,12 +186,30 @@ impl Checker<'_> {
         result
     }
 
-    pub(super) fn check_logical(&mut self, id: ExprId, function: &str, operands: &[ExprId]) -> Type {
-        let types: Vec<Type> = operands.iter().map(|operand| self.check(*operand)).collect();
+    pub(super) fn check_logical(
+        &mut self,
+        id: ExprId,
+        function: &str,
+        operands: &[ExprId],
+    ) -> Type {
+        let types: Vec<Type> = operands
+            .iter()
+            .map(|operand| self.check(*operand))
+            .collect();
         for (index, ty) in types.iter().enumerate() {
             if !self.substitution.is_assignable(ty, &Type::Bool) {
-                let other = if index == 0 { types.get(1) } else { types.first() }.cloned().unwrap_or_default();
-                let pair = if index == 0 { [ty, &other] } else { [&other, ty] };
+                let other = if index == 0 {
+                    types.get(1)
+                } else {
+                    types.first()
+                }
+                .cloned()
+                .unwrap_or_default();
+                let pair = if index == 0 {
+                    [ty, &other]
+                } else {
+                    [&other, ty]
+                };
                 return self.no_operator(id, function, &pair);
             }
         }
@@ -183,8 +233,10 @@ impl Checker<'_> {
             return Type::Error;
         }
         let owned: Vec<Type> = types.iter().map(|ty| self.shown(ty)).collect();
-        let message =
-            format!("found no matching overload for '{function}' applied to '{}'", self.signature(&owned, false));
+        let message = format!(
+            "found no matching overload for '{function}' applied to '{}'",
+            self.signature(&owned, false)
+        );
         let hint = operator_hint(function, &owned);
         self.issue(id, message, hint)
     }
@@ -210,7 +262,9 @@ fn operator_hint(function: &str, types: &[Type]) -> Option<String> {
         ("_+_", [Type::String, other] | [other, Type::String]) if is_scalar(other) => {
             Some(format!("convert the {other} with string()"))
         }
-        (_, [a, b]) if is_scalar(a) && is_scalar(b) => Some(format!("convert one side: {a} and {b} do not mix")),
+        (_, [a, b]) if is_scalar(a) && is_scalar(b) => {
+            Some(format!("convert one side: {a} and {b} do not mix"))
+        }
         (_, [Type::Optional(_), _] | [_, Type::Optional(_)]) => {
             Some("take the value of the optional with orValue()".to_owned())
         }

@@ -7,14 +7,24 @@ use crate::types::Type;
 
 impl Checker<'_> {
     /// The type of `operand.field`.
-    pub(super) fn check_select(&mut self, id: ExprId, operand: ExprId, field: &str, optional: bool) -> Type {
+    pub(super) fn check_select(
+        &mut self,
+        id: ExprId,
+        operand: ExprId,
+        field: &str,
+        optional: bool,
+    ) -> Type {
         let operand_type = self.type_of(operand);
         let (inner, was_optional) = match &operand_type {
             Type::Optional(inner) => (self.substitution.resolve(inner, false), true),
             _ => (operand_type, false),
         };
         let ty = self.field_type(id, &inner, field);
-        if (optional || was_optional) && !matches!(ty, Type::Optional(_) | Type::Error) { Type::optional(ty) } else { ty }
+        if (optional || was_optional) && !matches!(ty, Type::Optional(_) | Type::Error) {
+            Type::optional(ty)
+        } else {
+            ty
+        }
     }
 
     fn field_type(&mut self, id: ExprId, ty: &Type, field: &str) -> Type {
@@ -39,18 +49,29 @@ impl Checker<'_> {
             },
             other => {
                 let hint = match other {
-                    Type::List(_) => {
-                        Some("lists are read by position, or element by element with map() and filter()".to_owned())
-                    }
+                    Type::List(_) => Some(
+                        "lists are read by position, or element by element with map() and filter()"
+                            .to_owned(),
+                    ),
                     _ => None,
                 };
-                self.issue(id, format!("type '{other}' does not support field selection"), hint)
+                self.issue(
+                    id,
+                    format!("type '{other}' does not support field selection"),
+                    hint,
+                )
             }
         }
     }
 
     /// The type of `operand[index]`.
-    pub(super) fn check_index(&mut self, id: ExprId, operand: ExprId, index: &Type, optional: bool) -> Type {
+    pub(super) fn check_index(
+        &mut self,
+        id: ExprId,
+        operand: ExprId,
+        index: &Type,
+        optional: bool,
+    ) -> Type {
         let operand_type = self.type_of(operand);
         let (inner, was_optional) = match &operand_type {
             Type::Optional(inner) => (self.substitution.resolve(inner, false), true),
@@ -62,10 +83,14 @@ impl Checker<'_> {
                 self.substitution.is_assignable(&Type::Dyn, &inner);
                 Some(Type::Dyn)
             }
-            Type::List(list) => {
-                self.substitution.is_assignable(index, &Type::Int).then(|| list.element.clone())
-            }
-            Type::Map(map) => self.substitution.is_assignable(index, &map.key).then(|| map.value.clone()),
+            Type::List(list) => self
+                .substitution
+                .is_assignable(index, &Type::Int)
+                .then(|| list.element.clone()),
+            Type::Map(map) => self
+                .substitution
+                .is_assignable(index, &map.key)
+                .then(|| map.value.clone()),
             _ => None,
         };
         match element {
@@ -86,8 +111,17 @@ impl Checker<'_> {
 /// Names some fields of a type, for a field that is near none of them.
 fn fields_hint(object: &crate::types::ObjectType) -> String {
     const NAMES_MAX: usize = 8;
-    let names: Vec<&str> = object.fields().keys().take(NAMES_MAX).map(|name| &**name).collect();
-    let more = if object.fields().len() > NAMES_MAX { ", ..." } else { "" };
+    let names: Vec<&str> = object
+        .fields()
+        .keys()
+        .take(NAMES_MAX)
+        .map(|name| &**name)
+        .collect();
+    let more = if object.fields().len() > NAMES_MAX {
+        ", ..."
+    } else {
+        ""
+    };
     if names.is_empty() {
         return format!("'{}' has no fields", object.name());
     }

@@ -71,7 +71,10 @@ pub struct Function {
 impl Function {
     /// A function without overloads.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), overloads: Vec::new() }
+        Self {
+            name: name.into(),
+            overloads: Vec::new(),
+        }
     }
 
     /// Adds an overload called as `name(...)`.
@@ -80,7 +83,10 @@ impl Function {
         id: &str,
         parameters: [Type; N],
         result: Type,
-        run: impl for<'a> Fn(&mut Context<'_>, &[Value<'a>]) -> Result<Value<'a>, EvalError> + Send + Sync + 'static,
+        run: impl for<'a> Fn(&mut Context<'_>, &[Value<'a>]) -> Result<Value<'a>, EvalError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         self.overload(id, false, parameters.into(), result, Some(Arc::new(run)))
     }
@@ -91,7 +97,10 @@ impl Function {
         id: &str,
         parameters: [Type; N],
         result: Type,
-        run: impl for<'a> Fn(&mut Context<'_>, &[Value<'a>]) -> Result<Value<'a>, EvalError> + Send + Sync + 'static,
+        run: impl for<'a> Fn(&mut Context<'_>, &[Value<'a>]) -> Result<Value<'a>, EvalError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         self.overload(id, true, parameters.into(), result, Some(Arc::new(run)))
     }
@@ -103,9 +112,18 @@ impl Function {
         count: usize,
         parameter: Type,
         result: Type,
-        run: impl for<'a> Fn(&mut Context<'_>, &[Value<'a>]) -> Result<Value<'a>, EvalError> + Send + Sync + 'static,
+        run: impl for<'a> Fn(&mut Context<'_>, &[Value<'a>]) -> Result<Value<'a>, EvalError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
-        self.overload(id, false, vec![parameter; count], result, Some(Arc::new(run)))
+        self.overload(
+            id,
+            false,
+            vec![parameter; count],
+            result,
+            Some(Arc::new(run)),
+        )
     }
 
     /// Adds an overload that is only checked: calling it is an error.
@@ -145,8 +163,20 @@ impl Function {
         self.overloads.iter().map(|overload| &**overload)
     }
 
-    fn overload(mut self, id: &str, member: bool, parameters: Vec<Type>, result: Type, run: Option<Arc<Run>>) -> Self {
-        let used = parameters.iter().chain([&result]).map(type_parameters).max().unwrap_or(0);
+    fn overload(
+        mut self,
+        id: &str,
+        member: bool,
+        parameters: Vec<Type>,
+        result: Type,
+        run: Option<Arc<Run>>,
+    ) -> Self {
+        let used = parameters
+            .iter()
+            .chain([&result])
+            .map(type_parameters)
+            .max()
+            .unwrap_or(0);
         self.overloads.push(Arc::new(Overload {
             id: id.into(),
             member,
@@ -167,8 +197,15 @@ fn type_parameters(ty: &Type) -> u8 {
         Type::Param(index) => index + 1,
         Type::List(list) => type_parameters(&list.element),
         Type::Map(map) => type_parameters(&map.key).max(type_parameters(&map.value)),
-        Type::Optional(inner) | Type::Wrapper(inner) | Type::Type(Some(inner)) => type_parameters(inner),
-        Type::Opaque(opaque) => opaque.parameters.iter().map(type_parameters).max().unwrap_or(0),
+        Type::Optional(inner) | Type::Wrapper(inner) | Type::Type(Some(inner)) => {
+            type_parameters(inner)
+        }
+        Type::Opaque(opaque) => opaque
+            .parameters
+            .iter()
+            .map(type_parameters)
+            .max()
+            .unwrap_or(0),
         _ => 0,
     }
 }
@@ -185,7 +222,10 @@ pub struct Library {
 impl Library {
     /// An empty library.
     pub fn new(name: &'static str) -> Self {
-        Self { name, ..Self::default() }
+        Self {
+            name,
+            ..Self::default()
+        }
     }
 
     /// Its name.

@@ -69,7 +69,9 @@ pub(crate) struct Inner {
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variables: Vec<&Name> = self.variables().map(|(name, _)| name).collect();
-        f.debug_struct("Env").field("variables", &variables).finish_non_exhaustive()
+        f.debug_struct("Env")
+            .field("variables", &variables)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,9 +110,12 @@ impl Env {
         static ALL: std::sync::LazyLock<Env> = std::sync::LazyLock::new(|| {
             let mut builder = Env::standard().extend();
             for name in library::NAMES {
-                builder = builder.library(library::find(name).expect("every listed library exists"));
+                builder =
+                    builder.library(library::find(name).expect("every listed library exists"));
             }
-            builder.build().expect("the libraries' overloads do not collide")
+            builder
+                .build()
+                .expect("the libraries' overloads do not collide")
         });
         ALL.clone()
     }
@@ -137,7 +142,12 @@ impl Env {
 
     /// Parses without checking.
     pub fn parse(&self, source: &str) -> Result<Ast, CompileError> {
-        parse::parse(source, &self.0.macros, &self.0.qualified_functions, self.0.limits)
+        parse::parse(
+            source,
+            &self.0.macros,
+            &self.0.qualified_functions,
+            self.0.limits,
+        )
     }
 
     /// Checks the types of a parsed expression.
@@ -176,7 +186,8 @@ impl Env {
 
     /// All variables, the innermost environment's first.
     pub fn variables(&self) -> impl Iterator<Item = (&Name, &Type)> {
-        std::iter::successors(Some(self), |env| env.0.parent.as_ref()).flat_map(|env| env.0.variables.iter())
+        std::iter::successors(Some(self), |env| env.0.parent.as_ref())
+            .flat_map(|env| env.0.variables.iter())
     }
 
     /// The function with this name.
@@ -194,7 +205,10 @@ impl Env {
         if let Some(ty) = self.0.types.get(name) {
             return Some(ty.clone());
         }
-        self.0.providers.iter().find_map(|provider| provider.find_type(name))
+        self.0
+            .providers
+            .iter()
+            .find_map(|provider| provider.find_type(name))
     }
 
     /// The names a name may stand for in the container of the environment, the most specific first.
@@ -217,7 +231,10 @@ impl Env {
     pub fn unknown_functions(&self, ast: &Ast) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
         for function in &ast.references().functions {
-            let found = self.candidates(&function.name).iter().any(|name| self.0.functions.contains_key(name));
+            let found = self
+                .candidates(&function.name)
+                .iter()
+                .any(|name| self.0.functions.contains_key(name));
             if !found && !unknown.contains(&function.name) {
                 unknown.push(function.name.clone());
             }
@@ -232,12 +249,18 @@ impl Env {
                 let prefix = format!("{name}.");
                 self.variable(name).is_some()
                     || self.find_type(name).is_some()
-                    || self.variables().any(|(variable, _)| variable.starts_with(&prefix))
+                    || self
+                        .variables()
+                        .any(|(variable, _)| variable.starts_with(&prefix))
                     || self.0.types.keys().any(|ty| ty.starts_with(&prefix))
             })
         };
         let identifiers = ast.references().identifiers.iter();
-        identifiers.map(|identifier| &identifier.name).filter(|name| !known(name)).cloned().collect()
+        identifiers
+            .map(|identifier| &identifier.name)
+            .filter(|name| !known(name))
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn container(&self) -> &str {
@@ -272,14 +295,18 @@ impl EnvBuilder {
     pub fn variable(mut self, name: &str, ty: Type) -> Self {
         let valid = |part: &str| {
             let mut bytes = part.bytes();
-            bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_' || first == b'@')
+            bytes
+                .next()
+                .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_' || first == b'@')
                 && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
         if name.split('.').all(valid) {
-            self.inner.variable_parts_max = self.inner.variable_parts_max.max(name.split('.').count());
+            self.inner.variable_parts_max =
+                self.inner.variable_parts_max.max(name.split('.').count());
             self.inner.variables.insert(name.into(), ty);
         } else {
-            self.error.get_or_insert(EnvError::InvalidName(name.to_owned()));
+            self.error
+                .get_or_insert(EnvError::InvalidName(name.to_owned()));
         }
         self
     }
@@ -296,7 +323,11 @@ impl EnvBuilder {
             .or_insert_with(|| Arc::new(Function::new(&function.name)));
         let merged = Arc::make_mut(entry);
         for overload in function.overloads {
-            if let Some(old) = merged.overloads.iter_mut().find(|old| old.id == overload.id) {
+            if let Some(old) = merged
+                .overloads
+                .iter_mut()
+                .find(|old| old.id == overload.id)
+            {
                 *old = overload;
                 continue;
             }
@@ -381,5 +412,8 @@ impl EnvBuilder {
 fn collides(a: &Overload, b: &Overload) -> bool {
     a.member == b.member
         && a.parameters.len() == b.parameters.len()
-        && a.parameters.iter().zip(&b.parameters).all(|(a, b)| a.is_exactly(b))
+        && a.parameters
+            .iter()
+            .zip(&b.parameters)
+            .all(|(a, b)| a.is_exactly(b))
 }

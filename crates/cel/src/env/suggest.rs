@@ -7,9 +7,13 @@ pub fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Opt
         return None;
     }
     let allowed = (name.len() / 3).clamp(1, 4);
-    let abbreviates = |candidate: &str| name.len() >= 3 && candidate.to_lowercase().starts_with(&name.to_lowercase());
+    let abbreviates = |candidate: &str| {
+        name.len() >= 3 && candidate.to_lowercase().starts_with(&name.to_lowercase())
+    };
     candidates
-        .filter(|candidate| candidate.len() <= NAME_BYTES_MAX && *candidate != name && !candidate.starts_with('@'))
+        .filter(|candidate| {
+            candidate.len() <= NAME_BYTES_MAX && *candidate != name && !candidate.starts_with('@')
+        })
         .filter_map(|candidate| {
             let distance = distance(name.as_bytes(), candidate.as_bytes());
             if distance <= allowed {
@@ -30,8 +34,14 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         let mut current = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
             let same = x.eq_ignore_ascii_case(y);
-            let mut best = (previous[j] + usize::from(!same)).min(previous[j + 1] + 1).min(current[j] + 1);
-            if i > 0 && j > 0 && x.eq_ignore_ascii_case(&b[j - 1]) && a[i - 1].eq_ignore_ascii_case(y) {
+            let mut best = (previous[j] + usize::from(!same))
+                .min(previous[j + 1] + 1)
+                .min(current[j] + 1);
+            if i > 0
+                && j > 0
+                && x.eq_ignore_ascii_case(&b[j - 1])
+                && a[i - 1].eq_ignore_ascii_case(y)
+            {
                 best = best.min(before[j - 1] + 1);
             }
             current.push(best);

@@ -53,7 +53,14 @@ impl<'a> Evaluator<'a, '_> {
         let mut place = place;
         // The common case first: fields in JSON data, none of them optional.
         while let Place::Json(Json::Object(object)) = place
-            && let [Qualifier { kind: QualifierKind::Field(field), optional: false, span }, rest @ ..] = qualifiers
+            && let [
+                Qualifier {
+                    kind: QualifierKind::Field(field),
+                    optional: false,
+                    span,
+                },
+                rest @ ..,
+            ] = qualifiers
         {
             match object.get(&**field) {
                 Some(json) => place = Place::Json(json),
@@ -74,7 +81,11 @@ impl<'a> Evaluator<'a, '_> {
             match self.read(&place, qualifier)? {
                 Some(next) => place = next,
                 None if is_optional => return Ok(Value::Optional(None)),
-                None => return Err(missing(&place, qualifier, &self.key_text(qualifier)).at(qualifier.span)),
+                None => {
+                    return Err(
+                        missing(&place, qualifier, &self.key_text(qualifier)).at(qualifier.span)
+                    );
+                }
             }
         }
         let value = place.into_value();
@@ -85,7 +96,12 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     /// `has(...)`: everything but the last field must be there, unless it is optional.
-    fn test(&mut self, mut place: Place<'a>, qualifiers: &'a [Qualifier], attribute: &'a Attribute) -> Evaluated<'a> {
+    fn test(
+        &mut self,
+        mut place: Place<'a>,
+        qualifiers: &'a [Qualifier],
+        attribute: &'a Attribute,
+    ) -> Evaluated<'a> {
         let Some((last, before)) = qualifiers.split_last() else {
             return Err(EvalError::no_such_overload().at(attribute.span));
         };
@@ -99,14 +115,20 @@ impl<'a> Evaluator<'a, '_> {
             match self.read(&place, qualifier)? {
                 Some(next) => place = next,
                 None if is_optional => return Ok(Value::Bool(false)),
-                None => return Err(missing(&place, qualifier, &self.key_text(qualifier)).at(qualifier.span)),
+                None => {
+                    return Err(
+                        missing(&place, qualifier, &self.key_text(qualifier)).at(qualifier.span)
+                    );
+                }
             }
         }
         place = match self.unwrap_optional(place, &mut is_optional) {
             Some(inner) => inner,
             None => return Ok(Value::Bool(false)),
         };
-        if let (Place::Value(Value::Object(object)), QualifierKind::Field(field)) = (&place, &last.kind) {
+        if let (Place::Value(Value::Object(object)), QualifierKind::Field(field)) =
+            (&place, &last.kind)
+        {
             return Ok(Value::Bool(object.has(field)));
         }
         Ok(Value::Bool(self.read(&place, last)?.is_some()))
@@ -123,11 +145,17 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     /// Where the chain starts, and the qualifiers that are left to follow.
-    fn base(&mut self, attribute: &'a Attribute) -> Result<(Place<'a>, &'a [Qualifier]), EvalError> {
+    fn base(
+        &mut self,
+        attribute: &'a Attribute,
+    ) -> Result<(Place<'a>, &'a [Qualifier]), EvalError> {
         let qualifiers = &*attribute.qualifiers;
         Ok(match &attribute.base {
             Base::Variable(name) => match self.activation.find(name) {
-                Some(binding) => (place_of(binding).map_err(|error| error.at(attribute.span))?, qualifiers),
+                Some(binding) => (
+                    place_of(binding).map_err(|error| error.at(attribute.span))?,
+                    qualifiers,
+                ),
                 None => return Err(no_such_attribute(name).at(attribute.span)),
             },
             Base::Local(slot) => (Place::Value(self.local(*slot)?), qualifiers),
@@ -139,10 +167,16 @@ impl<'a> Evaluator<'a, '_> {
                         return Ok((place, qualifiers.get(*taken..).unwrap_or_default()));
                     }
                     if let Some(ty) = self.program.env().find_type(name) {
-                        return Ok((Place::Value(Value::Type(ty)), qualifiers.get(*taken..).unwrap_or_default()));
+                        return Ok((
+                            Place::Value(Value::Type(ty)),
+                            qualifiers.get(*taken..).unwrap_or_default(),
+                        ));
                     }
                     if &**name == "google.protobuf.NullValue.NULL_VALUE" {
-                        return Ok((Place::Value(Value::Null), qualifiers.get(*taken..).unwrap_or_default()));
+                        return Ok((
+                            Place::Value(Value::Null),
+                            qualifiers.get(*taken..).unwrap_or_default(),
+                        ));
                     }
                 }
                 let name = candidates.last().map_or("", |(name, _)| name);
@@ -152,14 +186,22 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     /// One step. `None` if the key, index or field is missing.
-    fn read(&mut self, place: &Place<'a>, qualifier: &'a Qualifier) -> Result<Option<Place<'a>>, EvalError> {
+    fn read(
+        &mut self,
+        place: &Place<'a>,
+        qualifier: &'a Qualifier,
+    ) -> Result<Option<Place<'a>>, EvalError> {
         let dynamic;
         let key = match &qualifier.kind {
-            QualifierKind::Field(field) => return read_field(place, field).map_err(|error| error.at(qualifier.span)),
+            QualifierKind::Field(field) => {
+                return read_field(place, field).map_err(|error| error.at(qualifier.span));
+            }
             QualifierKind::Constant(value) => value,
             QualifierKind::Dynamic(node) => {
                 dynamic = match node {
-                    crate::program::node::Node::Attribute(attribute) if !attribute.is_relative() => {
+                    crate::program::node::Node::Attribute(attribute)
+                        if !attribute.is_relative() =>
+                    {
                         self.attribute(attribute, 0)?
                     }
                     other => self.eval(other)?,
@@ -175,15 +217,23 @@ impl<'a> Evaluator<'a, '_> {
         match &qualifier.kind {
             QualifierKind::Field(field) => field.to_string(),
             QualifierKind::Constant(value) => value.to_display(),
-            QualifierKind::Dynamic(node) => self.eval(node).map(|value| value.to_display()).unwrap_or_default(),
+            QualifierKind::Dynamic(node) => self
+                .eval(node)
+                .map(|value| value.to_display())
+                .unwrap_or_default(),
         }
     }
 
     #[cold]
     fn check_unknown(&mut self, attribute: &'a Attribute) -> Result<(), EvalError> {
-        let Base::Variable(variable) = &attribute.base else { return Ok(()) };
+        let Base::Variable(variable) = &attribute.base else {
+            return Ok(());
+        };
         let activation = self.activation;
-        if !activation.unknown_patterns().any(|pattern| pattern.variable() == &**variable) {
+        if !activation
+            .unknown_patterns()
+            .any(|pattern| pattern.variable() == &**variable)
+        {
             return Ok(());
         }
         let mut path = Vec::with_capacity(attribute.qualifiers.len());
@@ -194,8 +244,14 @@ impl<'a> Evaluator<'a, '_> {
                 QualifierKind::Dynamic(node) => path_element(&self.eval(node)?),
             });
         }
-        if activation.unknown_patterns().any(|pattern| pattern.matches(variable, &path)) {
-            let attribute = unknown::Attribute { variable: variable.to_string(), path };
+        if activation
+            .unknown_patterns()
+            .any(|pattern| pattern.matches(variable, &path))
+        {
+            let attribute = unknown::Attribute {
+                variable: variable.to_string(),
+                path,
+            };
             return Err(EvalError::unknown(vec![attribute]));
         }
         Ok(())
@@ -221,7 +277,10 @@ fn place_of<'a>(binding: &'a Binding<'a>) -> Result<Place<'a>, EvalError> {
 
 #[cold]
 fn no_such_attribute(name: &str) -> EvalError {
-    EvalError::new(ErrorKind::NoSuchAttribute, format!("no such attribute(s): {name}"))
+    EvalError::new(
+        ErrorKind::NoSuchAttribute,
+        format!("no such attribute(s): {name}"),
+    )
 }
 
 fn read_field<'a>(place: &Place<'a>, field: &str) -> Result<Option<Place<'a>>, EvalError> {
@@ -263,10 +322,15 @@ fn unsupported(value: &Value<'_>, field: &str) -> EvalError {
 
 fn read_key<'a>(place: &Place<'a>, key: &Value<'a>) -> Result<Option<Place<'a>>, EvalError> {
     match (place, key) {
-        (Place::Json(Json::Object(object)), Value::String(text)) => Ok(object.get(&**text).map(Place::Json)),
+        (Place::Json(Json::Object(object)), Value::String(text)) => {
+            Ok(object.get(&**text).map(Place::Json))
+        }
         (Place::Json(Json::Array(array)), _) => {
             let index = list_index(key)?;
-            Ok(usize::try_from(index).ok().and_then(|index| array.get(index)).map(Place::Json))
+            Ok(usize::try_from(index)
+                .ok()
+                .and_then(|index| array.get(index))
+                .map(Place::Json))
         }
         (Place::Json(json), _) => read_value(&Value::from_json(json), key),
         (Place::Value(value), _) => read_value(value, key),
@@ -297,16 +361,23 @@ fn list_index(key: &Value<'_>) -> Result<i64, EvalError> {
     match key {
         Value::Int(index) => Ok(*index),
         Value::Uint(index) => Ok(i64::try_from(*index).unwrap_or(i64::MAX)),
-        Value::Double(index) if index.fract() == 0.0 => double_to_int(*index)
-            .ok_or_else(|| EvalError::index_out_of_bounds(index)),
-        other => Err(EvalError::invalid(format!("unsupported index type '{}' in list", other.type_name()))),
+        Value::Double(index) if index.fract() == 0.0 => {
+            double_to_int(*index).ok_or_else(|| EvalError::index_out_of_bounds(index))
+        }
+        other => Err(EvalError::invalid(format!(
+            "unsupported index type '{}' in list",
+            other.type_name()
+        ))),
     }
 }
 
 /// The error for what is not there.
 #[cold]
 fn missing(place: &Place<'_>, qualifier: &Qualifier, key: &str) -> EvalError {
-    let is_list = matches!(place, Place::Json(Json::Array(_)) | Place::Value(Value::List(_)));
+    let is_list = matches!(
+        place,
+        Place::Json(Json::Array(_)) | Place::Value(Value::List(_))
+    );
     match &qualifier.kind {
         QualifierKind::Field(_) => EvalError::no_such_key(key),
         _ if is_list => EvalError::index_out_of_bounds(key),

@@ -32,9 +32,15 @@ impl<'a> Evaluator<'a, '_> {
     fn over_list(&mut self, inner: &'a Loop, list: &List<'a>) -> Evaluated<'a> {
         let mut fold = Fold::new(inner, list.len(), self)?;
         for index in 0..list.len() {
-            let Some(element) = list.get(index) else { break };
+            let Some(element) = list.get(index) else {
+                break;
+            };
             let element = element?;
-            let key = if inner.two_variables { Some(Value::Int(index as i64)) } else { None };
+            let key = if inner.two_variables {
+                Some(Value::Int(index as i64))
+            } else {
+                None
+            };
             if fold.turn(self, key, element)?.is_break() {
                 break;
             }
@@ -77,10 +83,16 @@ const CONTINUE: Turn = Ok(std::ops::ControlFlow::Continue(()));
 const BREAK: Turn = Ok(std::ops::ControlFlow::Break(()));
 
 impl<'a> Fold<'a> {
-    fn new(inner: &'a Loop, size: usize, evaluator: &mut Evaluator<'a, '_>) -> Result<Self, EvalError> {
+    fn new(
+        inner: &'a Loop,
+        size: usize,
+        evaluator: &mut Evaluator<'a, '_>,
+    ) -> Result<Self, EvalError> {
         evaluator.charge(match inner.kind {
             ComprehensionKind::Map | ComprehensionKind::Filter => cost::LIST_CREATE,
-            ComprehensionKind::TransformMap | ComprehensionKind::TransformMapEntry => cost::MAP_CREATE,
+            ComprehensionKind::TransformMap | ComprehensionKind::TransformMapEntry => {
+                cost::MAP_CREATE
+            }
             _ => 0,
         })?;
         // A filter may drop most elements: make room for all only if they are few.
@@ -100,7 +112,12 @@ impl<'a> Fold<'a> {
         })
     }
 
-    fn turn(&mut self, evaluator: &mut Evaluator<'a, '_>, key: Option<Value<'a>>, element: Value<'a>) -> Turn {
+    fn turn(
+        &mut self,
+        evaluator: &mut Evaluator<'a, '_>,
+        key: Option<Value<'a>>,
+        element: Value<'a>,
+    ) -> Turn {
         self.turns += 1;
         if self.turns.is_multiple_of(INTERRUPT_CHECK_FREQUENCY) {
             evaluator.context.check_interrupt()?;
@@ -160,7 +177,9 @@ impl<'a> Fold<'a> {
             ComprehensionKind::TransformMapEntry => {
                 let value = evaluator.eval(&inner.body)?;
                 evaluator.charge(SELECT_AND_IDENT + 1)?;
-                let Value::Map(map) = value else { return Err(EvalError::no_such_overload()) };
+                let Value::Map(map) = value else {
+                    return Err(EvalError::no_such_overload());
+                };
                 for (key, value) in map.entries() {
                     let _ = self.insert(evaluator, key, value?)?;
                 }
@@ -191,15 +210,26 @@ impl<'a> Fold<'a> {
 
     fn push(&mut self, evaluator: &mut Evaluator<'a, '_>, value: Value<'a>) -> Turn {
         if self.elements.len() >= evaluator.context.limits.elements_max {
-            return Err(EvalError::too_large("the size of a list", evaluator.context.limits.elements_max));
+            return Err(EvalError::too_large(
+                "the size of a list",
+                evaluator.context.limits.elements_max,
+            ));
         }
         self.elements.push(value);
         CONTINUE
     }
 
-    fn insert(&mut self, evaluator: &mut Evaluator<'a, '_>, key: Value<'a>, value: Value<'a>) -> Turn {
+    fn insert(
+        &mut self,
+        evaluator: &mut Evaluator<'a, '_>,
+        key: Value<'a>,
+        value: Value<'a>,
+    ) -> Turn {
         if self.entries.len() >= evaluator.context.limits.elements_max {
-            return Err(EvalError::too_large("the size of a map", evaluator.context.limits.elements_max));
+            return Err(EvalError::too_large(
+                "the size of a map",
+                evaluator.context.limits.elements_max,
+            ));
         }
         self.entries.insert(key, value)?;
         CONTINUE
@@ -210,7 +240,9 @@ impl<'a> Fold<'a> {
         match self.inner.kind {
             ComprehensionKind::All | ComprehensionKind::Exists => match self.failed {
                 Some(error) if !self.decided => Err(error),
-                _ => Ok(Value::Bool(self.decided == (self.inner.kind == ComprehensionKind::Exists))),
+                _ => Ok(Value::Bool(
+                    self.decided == (self.inner.kind == ComprehensionKind::Exists),
+                )),
             },
             ComprehensionKind::ExistsOne => {
                 evaluator.charge(1)?;

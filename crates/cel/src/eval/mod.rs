@@ -17,7 +17,9 @@ use crate::env::Overload;
 use crate::error::{ErrorKind, EvalError};
 use crate::library::well_known;
 use crate::program;
-use crate::program::node::{Bind, Call, Conditional, MapEntry, Matches, Node, OptionalMap, Struct, StructKind};
+use crate::program::node::{
+    Bind, Call, Conditional, MapEntry, Matches, Node, OptionalMap, Struct, StructKind,
+};
 use crate::regex::{Regex, RegexCache};
 use crate::types::Type;
 use crate::value::{List, MapBuilder, Object, Record, Value, Work};
@@ -80,7 +82,10 @@ impl Context<'_> {
     /// Fails if a string or bytes value of this length may not be made.
     pub fn check_bytes(&self, length: usize) -> Result<(), EvalError> {
         if length > self.limits.bytes_max {
-            return Err(EvalError::too_large("the length of a string", self.limits.bytes_max));
+            return Err(EvalError::too_large(
+                "the length of a string",
+                self.limits.bytes_max,
+            ));
         }
         Ok(())
     }
@@ -88,7 +93,10 @@ impl Context<'_> {
     /// Fails if a list or map of this size may not be made.
     pub fn check_elements(&mut self, count: usize) -> Result<(), EvalError> {
         if count > self.limits.elements_max {
-            return Err(EvalError::too_large("the size of a list", self.limits.elements_max));
+            return Err(EvalError::too_large(
+                "the size of a list",
+                self.limits.elements_max,
+            ));
         }
         self.work.take(count as u64)
     }
@@ -105,7 +113,10 @@ impl Context<'_> {
 
     fn check_interrupt(&self) -> Result<(), EvalError> {
         if self.interrupted.is_some_and(|interrupted| interrupted()) {
-            return Err(EvalError::new(ErrorKind::Interrupted, "operation interrupted"));
+            return Err(EvalError::new(
+                ErrorKind::Interrupted,
+                "operation interrupted",
+            ));
         }
         Ok(())
     }
@@ -140,8 +151,12 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     where
         'a: 'c,
     {
-        let context =
-            Context { limits, work: Work::new(limits.work), regexes: program.env().regexes(), interrupted };
+        let context = Context {
+            limits,
+            work: Work::new(limits.work),
+            regexes: program.env().regexes(),
+            interrupted,
+        };
         Self {
             program,
             activation,
@@ -155,7 +170,10 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     pub fn run(mut self) -> Outcome<'a> {
         let program = self.program;
         let result = self.eval(&program.root);
-        Outcome { result, cost: self.cost }
+        Outcome {
+            result,
+            cost: self.cost,
+        }
     }
 
     #[inline]
@@ -266,7 +284,9 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                     other => return Err(not_optional(&other).at(entry.span)),
                 };
             }
-            builder.insert(key, value).map_err(|error| error.at(entry.span))?;
+            builder
+                .insert(key, value)
+                .map_err(|error| error.at(entry.span))?;
         }
         self.charge(cost::MAP_CREATE)?;
         Ok(Value::Map(builder.build()))
@@ -296,7 +316,10 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                         return Err(EvalError::no_such_field(name).at(literal.span));
                     }
                 }
-                Ok(Value::Object(Object::record(Record { ty: Arc::clone(ty), fields })))
+                Ok(Value::Object(Object::record(Record {
+                    ty: Arc::clone(ty),
+                    fields,
+                })))
             }
         }
     }
@@ -318,7 +341,10 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 self.dispatch(call, &values)
             }
             all => {
-                let values = all.iter().map(|node| self.eval(node)).collect::<Result<Vec<_>, _>>()?;
+                let values = all
+                    .iter()
+                    .map(|node| self.eval(node))
+                    .collect::<Result<Vec<_>, _>>()?;
                 self.dispatch(call, &values)
             }
         }
@@ -338,12 +364,18 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     }
 
     fn dispatch(&mut self, call: &'a Call, values: &[Value<'a>]) -> Evaluated<'a> {
-        let overload = call.overloads.iter().find(|overload| accepts_all(overload, values));
+        let overload = call
+            .overloads
+            .iter()
+            .find(|overload| accepts_all(overload, values));
         let Some(overload) = overload else {
             return Err(no_such_overload(call, values).at(call.span));
         };
         let Some(run) = &overload.run else {
-            let message = format!("no such overload: '{}' is declared but not implemented", call.name);
+            let message = format!(
+                "no such overload: '{}' is declared but not implemented",
+                call.name
+            );
             return Err(EvalError::new(ErrorKind::NoSuchOverload, message).at(call.span));
         };
         let result = run(&mut self.context, values).map_err(|error| error.at(call.span))?;
@@ -357,9 +389,13 @@ impl<'a, 'c> Evaluator<'a, 'c> {
 
     fn matches(&mut self, inner: &'a Matches) -> Evaluated<'a> {
         let target = self.eval(&inner.target)?;
-        let Value::String(text) = &target else { return Err(EvalError::no_such_overload().at(inner.span)) };
+        let Value::String(text) = &target else {
+            return Err(EvalError::no_such_overload().at(inner.span));
+        };
         self.charge(cost::matches(text, &inner.pattern))?;
-        let regex = inner.regex.get_or_init(|| self.context.regexes.get(&inner.pattern));
+        let regex = inner
+            .regex
+            .get_or_init(|| self.context.regexes.get(&inner.pattern));
         match regex {
             Ok(regex) => Ok(Value::Bool(regex.is_match(text))),
             Err(error) => Err(error.clone().at(inner.span)),
@@ -417,31 +453,46 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 self.locals.extend(above);
                 result
             }
-            None => Err(EvalError::other("a local variable is read outside of its scope")),
+            None => Err(EvalError::other(
+                "a local variable is read outside of its scope",
+            )),
         }
     }
 }
 
 #[cold]
 fn cost_exceeded() -> EvalError {
-    EvalError::new(ErrorKind::CostLimit, "operation cancelled: actual cost limit exceeded")
+    EvalError::new(
+        ErrorKind::CostLimit,
+        "operation cancelled: actual cost limit exceeded",
+    )
 }
 
 #[cold]
 fn not_optional(value: &Value<'_>) -> EvalError {
-    EvalError::invalid(format!("cannot initialize optional entry from non-optional value of type {}", value.type_name()))
+    EvalError::invalid(format!(
+        "cannot initialize optional entry from non-optional value of type {}",
+        value.type_name()
+    ))
 }
 
 #[cold]
 fn no_such_overload(call: &Call, values: &[Value<'_>]) -> EvalError {
     let types: Vec<String> = values.iter().map(Value::type_name).collect();
-    EvalError::new(ErrorKind::NoSuchOverload, format!("no such overload: {}({})", call.name, types.join(", ")))
+    EvalError::new(
+        ErrorKind::NoSuchOverload,
+        format!("no such overload: {}({})", call.name, types.join(", ")),
+    )
 }
 
 /// Whether the overload takes these arguments, by their run-time types.
 fn accepts_all(overload: &Overload, values: &[Value<'_>]) -> bool {
     overload.parameters.len() == values.len()
-        && overload.parameters.iter().zip(values).all(|(ty, value)| accepts(ty, value))
+        && overload
+            .parameters
+            .iter()
+            .zip(values)
+            .all(|(ty, value)| accepts(ty, value))
 }
 
 pub(crate) fn accepts(ty: &Type, value: &Value<'_>) -> bool {

@@ -16,9 +16,10 @@ impl<'a> Evaluator<'a, '_> {
         let value = self.eval(operand)?;
         self.charge(1)?;
         match value {
-            Value::Int(value) => {
-                value.checked_neg().map(Value::Int).ok_or_else(|| overflow("integer overflow").at(span))
-            }
+            Value::Int(value) => value
+                .checked_neg()
+                .map(Value::Int)
+                .ok_or_else(|| overflow("integer overflow").at(span)),
             Value::Double(value) => Ok(Value::Double(-value)),
             _ => Err(EvalError::no_such_overload().at(span)),
         }
@@ -32,7 +33,9 @@ impl<'a> Evaluator<'a, '_> {
             BinaryOperator::In => self.contains(&left, &right),
             operator => self.order(operator, &left, &right),
         };
-        result.map(Value::Bool).map_err(|error| error.at(binary.span))
+        result
+            .map(Value::Bool)
+            .map_err(|error| error.at(binary.span))
     }
 
     fn equal(&mut self, left: &Value<'a>, right: &Value<'a>) -> Result<bool, EvalError> {
@@ -40,15 +43,26 @@ impl<'a> Evaluator<'a, '_> {
         equal(left, right, &mut self.context.work)
     }
 
-    fn order(&mut self, operator: BinaryOperator, left: &Value<'a>, right: &Value<'a>) -> Result<bool, EvalError> {
+    fn order(
+        &mut self,
+        operator: BinaryOperator,
+        left: &Value<'a>,
+        right: &Value<'a>,
+    ) -> Result<bool, EvalError> {
         self.charge(match left {
             Value::String(_) | Value::Bytes(_) => cost::traverse_smaller(left, right),
             _ => 1,
         })?;
         let Some(ordering) = compare(left, right) else {
             // NaN compares false with every number; everything else has no order with it.
-            let number = |value: &Value<'_>| matches!(value, Value::Int(_) | Value::Uint(_) | Value::Double(_));
-            return if number(left) && number(right) { Ok(false) } else { Err(EvalError::no_such_overload()) };
+            let number = |value: &Value<'_>| {
+                matches!(value, Value::Int(_) | Value::Uint(_) | Value::Double(_))
+            };
+            return if number(left) && number(right) {
+                Ok(false)
+            } else {
+                Err(EvalError::no_such_overload())
+            };
         };
         Ok(match operator {
             BinaryOperator::Less => ordering == Ordering::Less,
@@ -89,12 +103,14 @@ impl<'a> Evaluator<'a, '_> {
             let right = self.eval(node);
             rest = tail;
             result = match (result, right) {
-                (Ok(Value::String(left)), Ok(Value::String(right))) if *operator == BinaryOperator::Add => {
+                (Ok(Value::String(left)), Ok(Value::String(right)))
+                    if *operator == BinaryOperator::Add =>
+                {
                     self.concatenate(&left, &right, &mut rest, *span)
                 }
-                (Ok(left), Ok(right)) => {
-                    self.arithmetic(*operator, &left, &right).map_err(|error| error.at(*span))
-                }
+                (Ok(left), Ok(right)) => self
+                    .arithmetic(*operator, &left, &right)
+                    .map_err(|error| error.at(*span)),
                 (Err(left), Err(right)) => Err(left.merge(right)),
                 (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
             };
@@ -115,7 +131,8 @@ impl<'a> Evaluator<'a, '_> {
         rest: &mut &'a [(BinaryOperator, Node, Span)],
         span: Span,
     ) -> Evaluated<'a> {
-        let mut text = String::with_capacity((left.len() + right.len()) * if rest.is_empty() { 1 } else { 2 });
+        let mut text =
+            String::with_capacity((left.len() + right.len()) * if rest.is_empty() { 1 } else { 2 });
         text.push_str(left);
         self.append(&mut text, right, span)?;
         while let [(BinaryOperator::Add, node, span), tail @ ..] = *rest {
@@ -129,13 +146,22 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     fn append(&mut self, text: &mut String, right: &str, span: Span) -> Result<(), EvalError> {
-        self.charge(cost::traverse(cost::text_size(text) + cost::text_size(right)))?;
-        self.context.check_bytes(text.len() + right.len()).map_err(|error| error.at(span))?;
+        self.charge(cost::traverse(
+            cost::text_size(text) + cost::text_size(right),
+        ))?;
+        self.context
+            .check_bytes(text.len() + right.len())
+            .map_err(|error| error.at(span))?;
         text.push_str(right);
         Ok(())
     }
 
-    fn arithmetic(&mut self, operator: BinaryOperator, left: &Value<'a>, right: &Value<'a>) -> Evaluated<'a> {
+    fn arithmetic(
+        &mut self,
+        operator: BinaryOperator,
+        left: &Value<'a>,
+        right: &Value<'a>,
+    ) -> Evaluated<'a> {
         match (operator, left, right) {
             (BinaryOperator::Add, Value::Bytes(a), Value::Bytes(b)) => {
                 self.charge(cost::traverse((a.len() + b.len()) as u64))?;
@@ -168,7 +194,10 @@ impl<'a> Evaluator<'a, '_> {
             ListKind::Set => {
                 for element in b.iter() {
                     let element = element?;
-                    if !self.find(&elements, |known, work| equal(known, &element, work))?.is_some() {
+                    if !self
+                        .find(&elements, |known, work| equal(known, &element, work))?
+                        .is_some()
+                    {
                         elements.push(element);
                     }
                 }
@@ -226,11 +255,19 @@ fn overflow(message: &str) -> EvalError {
 
 #[cold]
 fn divide_by_zero(operator: BinaryOperator) -> EvalError {
-    let message = if operator == BinaryOperator::Modulo { "modulus by zero" } else { "division by zero" };
+    let message = if operator == BinaryOperator::Modulo {
+        "modulus by zero"
+    } else {
+        "division by zero"
+    };
     EvalError::new(ErrorKind::DivideByZero, message)
 }
 
-fn scalar_arithmetic<'a>(operator: BinaryOperator, left: &Value<'a>, right: &Value<'a>) -> Evaluated<'a> {
+fn scalar_arithmetic<'a>(
+    operator: BinaryOperator,
+    left: &Value<'a>,
+    right: &Value<'a>,
+) -> Evaluated<'a> {
     use BinaryOperator::{Add, Divide, Modulo, Multiply, Subtract};
     match (left, right) {
         (Value::Int(a), Value::Int(b)) => {
@@ -245,7 +282,9 @@ fn scalar_arithmetic<'a>(operator: BinaryOperator, left: &Value<'a>, right: &Val
                 Divide => a.checked_div(b),
                 _ => a.checked_rem(b),
             };
-            result.map(Value::Int).ok_or_else(|| overflow("integer overflow"))
+            result
+                .map(Value::Int)
+                .ok_or_else(|| overflow("integer overflow"))
         }
         (Value::Uint(a), Value::Uint(b)) => {
             let (a, b) = (*a, *b);
@@ -259,7 +298,9 @@ fn scalar_arithmetic<'a>(operator: BinaryOperator, left: &Value<'a>, right: &Val
                 Divide => a.checked_div(b),
                 _ => a.checked_rem(b),
             };
-            result.map(Value::Uint).ok_or_else(|| overflow("unsigned integer overflow"))
+            result
+                .map(Value::Uint)
+                .ok_or_else(|| overflow("unsigned integer overflow"))
         }
         (Value::Double(a), Value::Double(b)) => match operator {
             Add => Ok(Value::Double(a + b)),
@@ -274,7 +315,9 @@ fn scalar_arithmetic<'a>(operator: BinaryOperator, left: &Value<'a>, right: &Val
                 Subtract => a.checked_sub(*b),
                 _ => return Err(EvalError::no_such_overload()),
             };
-            result.map(Value::Duration).ok_or_else(|| overflow("integer overflow: duration out of range"))
+            result
+                .map(Value::Duration)
+                .ok_or_else(|| overflow("integer overflow: duration out of range"))
         }
         (Value::Timestamp(a), Value::Duration(b)) => {
             let result = match operator {
@@ -282,7 +325,9 @@ fn scalar_arithmetic<'a>(operator: BinaryOperator, left: &Value<'a>, right: &Val
                 Subtract => a.checked_sub(*b),
                 _ => return Err(EvalError::no_such_overload()),
             };
-            result.map(Value::Timestamp).ok_or_else(|| overflow("timestamp overflow: out of range"))
+            result
+                .map(Value::Timestamp)
+                .ok_or_else(|| overflow("timestamp overflow: out of range"))
         }
         (Value::Duration(a), Value::Timestamp(b)) if operator == Add => b
             .checked_add(*a)

@@ -11,7 +11,11 @@ const PRECISION_MAX: usize = 100;
 /// How deep lists and maps are written.
 const DEPTH_MAX: usize = 300;
 
-pub fn format(context: &mut Context<'_>, template: &str, arguments: &List<'_>) -> Result<String, EvalError> {
+pub fn format(
+    context: &mut Context<'_>,
+    template: &str,
+    arguments: &List<'_>,
+) -> Result<String, EvalError> {
     let mut out = String::with_capacity(template.len());
     let mut used = 0;
     let mut rest = template;
@@ -25,10 +29,14 @@ pub fn format(context: &mut Context<'_>, template: &str, arguments: &List<'_>) -
         }
         let (precision, tail) = precision(rest)?;
         let Some(clause) = tail.chars().next() else {
-            return Err(EvalError::invalid("could not parse formatting clause: unexpected end of string"));
+            return Err(EvalError::invalid(
+                "could not parse formatting clause: unexpected end of string",
+            ));
         };
         rest = &tail[clause.len_utf8()..];
-        let value = arguments.get(used).ok_or_else(|| EvalError::invalid(format!("index {used} out of range")))??;
+        let value = arguments
+            .get(used)
+            .ok_or_else(|| EvalError::invalid(format!("index {used} out of range")))??;
         used += 1;
         write_clause(context, &mut out, clause, precision, &value)?;
         context.check_bytes(out.len())?;
@@ -39,11 +47,15 @@ pub fn format(context: &mut Context<'_>, template: &str, arguments: &List<'_>) -
 }
 
 fn precision(rest: &str) -> Result<(Option<usize>, &str), EvalError> {
-    let Some(tail) = rest.strip_prefix('.') else { return Ok((None, rest)) };
+    let Some(tail) = rest.strip_prefix('.') else {
+        return Ok((None, rest));
+    };
     let digits = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     match tail[..digits].parse::<usize>() {
         Ok(precision) if precision <= PRECISION_MAX => Ok((Some(precision), &tail[digits..])),
-        _ => Err(EvalError::invalid("could not parse formatting clause: error while parsing precision")),
+        _ => Err(EvalError::invalid(
+            "could not parse formatting clause: error while parsing precision",
+        )),
     }
 }
 
@@ -55,7 +67,10 @@ fn write_clause(
     value: &Value<'_>,
 ) -> Result<(), EvalError> {
     let wrong = |what: &str| {
-        EvalError::invalid(format!("error during formatting: {what}, was given {}", value.type_name()))
+        EvalError::invalid(format!(
+            "error during formatting: {what}, was given {}",
+            value.type_name()
+        ))
     };
     match clause {
         's' => return write_text(context, out, value, 0),
@@ -66,7 +81,11 @@ fn write_clause(
             _ => return Err(wrong("decimal clause can only be used on integers")),
         },
         'f' | 'e' => {
-            let what = if clause == 'f' { "fixed-point clause can only be used on doubles" } else { "scientific clause can only be used on doubles" };
+            let what = if clause == 'f' {
+                "fixed-point clause can only be used on doubles"
+            } else {
+                "scientific clause can only be used on doubles"
+            };
             let number = match value {
                 Value::Double(value) => *value,
                 Value::Int(value) => *value as f64,
@@ -96,13 +115,23 @@ fn write_clause(
         'x' | 'X' => {
             let mut digits = String::new();
             match value {
-                Value::Int(value) => signed(&mut digits, *value, |magnitude| format!("{magnitude:x}")),
+                Value::Int(value) => {
+                    signed(&mut digits, *value, |magnitude| format!("{magnitude:x}"))
+                }
                 Value::Uint(value) => drop(write!(digits, "{value:x}")),
                 Value::String(text) => hexadecimal(&mut digits, text.as_bytes()),
                 Value::Bytes(bytes) => hexadecimal(&mut digits, bytes),
-                _ => return Err(wrong("only integers, byte buffers, and strings can be formatted as hex")),
+                _ => {
+                    return Err(wrong(
+                        "only integers, byte buffers, and strings can be formatted as hex",
+                    ));
+                }
             }
-            out.push_str(&if clause == 'X' { digits.to_uppercase() } else { digits });
+            out.push_str(&if clause == 'X' {
+                digits.to_uppercase()
+            } else {
+                digits
+            });
         }
         other => {
             return Err(EvalError::invalid(format!(
@@ -160,7 +189,10 @@ fn write_text(
     context.visit(1)?;
     context.check_bytes(out.len())?;
     if depth > DEPTH_MAX {
-        return Err(EvalError::too_large("the nesting of a formatted value", DEPTH_MAX));
+        return Err(EvalError::too_large(
+            "the nesting of a formatted value",
+            DEPTH_MAX,
+        ));
     }
     match value {
         Value::Null => out.push_str("null"),
@@ -187,7 +219,10 @@ fn write_text(
                 entries.push((key_text, value_text));
             }
             entries.sort();
-            let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+            let entries: Vec<String> = entries
+                .into_iter()
+                .map(|(key, value)| format!("{key}: {value}"))
+                .collect();
             out.push('{');
             out.push_str(&entries.join(", "));
             out.push('}');

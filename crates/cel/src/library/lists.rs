@@ -24,19 +24,34 @@ pub fn library() -> Library {
         .macro_rule(macros::sort_by())
         .function(
             Function::new("slice")
-                .member("list_slice", [elements(), Type::Int, Type::Int], elements(), |context, arguments| {
-                    slice(context, list(arguments, 0)?, int(arguments, 1)?, int(arguments, 2)?)
-                })
+                .member(
+                    "list_slice",
+                    [elements(), Type::Int, Type::Int],
+                    elements(),
+                    |context, arguments| {
+                        slice(
+                            context,
+                            list(arguments, 0)?,
+                            int(arguments, 1)?,
+                            int(arguments, 2)?,
+                        )
+                    },
+                )
                 .cost(over_list),
         )
         .function(flatten())
         .function(
             Function::new("sort")
-                .member("list_sort", [elements()], elements(), |context, arguments| {
-                    let values = take(context, list(arguments, 0)?)?;
-                    let keys = values.clone();
-                    sort(values, &keys)
-                })
+                .member(
+                    "list_sort",
+                    [elements()],
+                    elements(),
+                    |context, arguments| {
+                        let values = take(context, list(arguments, 0)?)?;
+                        let keys = values.clone();
+                        sort(values, &keys)
+                    },
+                )
                 .cost(over_list),
         )
         .function(
@@ -55,27 +70,40 @@ pub fn library() -> Library {
         )
         .function(
             Function::new("distinct")
-                .member("list_distinct", [elements()], elements(), |context, arguments| {
-                    distinct(context, list(arguments, 0)?)
-                })
+                .member(
+                    "list_distinct",
+                    [elements()],
+                    elements(),
+                    |context, arguments| distinct(context, list(arguments, 0)?),
+                )
                 .cost(over_list),
         )
         .function(
             Function::new("reverse")
-                .member("list_reverse", [elements()], elements(), |context, arguments| {
-                    let mut values = take(context, list(arguments, 0)?)?;
-                    values.reverse();
-                    Ok(Value::list(values))
-                })
+                .member(
+                    "list_reverse",
+                    [elements()],
+                    elements(),
+                    |context, arguments| {
+                        let mut values = take(context, list(arguments, 0)?)?;
+                        values.reverse();
+                        Ok(Value::list(values))
+                    },
+                )
                 .cost(over_list),
         )
         .function(
             Function::new("lists.range")
-                .global("lists_range", [Type::Int], Type::list(Type::Int), |context, arguments| {
-                    let count = int(arguments, 0)?.max(0);
-                    context.check_elements(usize::try_from(count).unwrap_or(usize::MAX))?;
-                    Ok(Value::list((0..count).map(Value::Int).collect()))
-                })
+                .global(
+                    "lists_range",
+                    [Type::Int],
+                    Type::list(Type::Int),
+                    |context, arguments| {
+                        let count = int(arguments, 0)?.max(0);
+                        context.check_elements(usize::try_from(count).unwrap_or(usize::MAX))?;
+                        Ok(Value::list((0..count).map(Value::Int).collect()))
+                    },
+                )
                 .cost(|_, result| cost::size(result).max(1)),
         )
 }
@@ -85,35 +113,61 @@ fn take<'a>(context: &mut Context<'_>, list: &List<'a>) -> Result<Vec<Value<'a>>
     list.to_vec()
 }
 
-fn slice<'a>(context: &mut Context<'_>, list: &List<'a>, start: i64, end: i64) -> Result<Value<'a>, EvalError> {
+fn slice<'a>(
+    context: &mut Context<'_>,
+    list: &List<'a>,
+    start: i64,
+    end: i64,
+) -> Result<Value<'a>, EvalError> {
     if start < 0 || end < 0 {
-        return Err(EvalError::invalid(format!("cannot slice({start}, {end}), negative indexes not supported")));
+        return Err(EvalError::invalid(format!(
+            "cannot slice({start}, {end}), negative indexes not supported"
+        )));
     }
     if start > end {
-        let message = format!("cannot slice({start}, {end}), start index must be less than or equal to end index");
+        let message = format!(
+            "cannot slice({start}, {end}), start index must be less than or equal to end index"
+        );
         return Err(EvalError::invalid(message));
     }
     if end as usize > list.len() {
-        return Err(EvalError::invalid(format!("cannot slice({start}, {end}), list is length {}", list.len())));
+        return Err(EvalError::invalid(format!(
+            "cannot slice({start}, {end}), list is length {}",
+            list.len()
+        )));
     }
     context.check_elements((end - start) as usize)?;
-    let elements = list.iter().skip(start as usize).take((end - start) as usize).collect::<Result<_, _>>()?;
+    let elements = list
+        .iter()
+        .skip(start as usize)
+        .take((end - start) as usize)
+        .collect::<Result<_, _>>()?;
     Ok(Value::list(elements))
 }
 
 fn flatten() -> Function {
     Function::new("flatten")
-        .member("list_flatten", [Type::list(elements())], elements(), |context, arguments| {
-            let mut out = Vec::new();
-            flatten_into(context, list(arguments, 0)?, 1, &mut out)?;
-            Ok(Value::list(out))
-        })
+        .member(
+            "list_flatten",
+            [Type::list(elements())],
+            elements(),
+            |context, arguments| {
+                let mut out = Vec::new();
+                flatten_into(context, list(arguments, 0)?, 1, &mut out)?;
+                Ok(Value::list(out))
+            },
+        )
         .cost(|_, result| cost::size(result).max(1))
-        .member("list_flatten_dyn", [Type::list(Type::Dyn)], Type::list(Type::Dyn), |context, arguments| {
-            let mut out = Vec::new();
-            flatten_into(context, list(arguments, 0)?, 1, &mut out)?;
-            Ok(Value::list(out))
-        })
+        .member(
+            "list_flatten_dyn",
+            [Type::list(Type::Dyn)],
+            Type::list(Type::Dyn),
+            |context, arguments| {
+                let mut out = Vec::new();
+                flatten_into(context, list(arguments, 0)?, 1, &mut out)?;
+                Ok(Value::list(out))
+            },
+        )
         .cost(|_, result| cost::size(result).max(1))
         .member(
             "list_flatten_int",
@@ -125,7 +179,12 @@ fn flatten() -> Function {
                     return Err(EvalError::invalid("level must be non-negative"));
                 }
                 let mut out = Vec::new();
-                flatten_into(context, list(arguments, 0)?, depth.min(FLATTEN_DEPTH_MAX), &mut out)?;
+                flatten_into(
+                    context,
+                    list(arguments, 0)?,
+                    depth.min(FLATTEN_DEPTH_MAX),
+                    &mut out,
+                )?;
                 Ok(Value::list(out))
             },
         )
@@ -150,7 +209,10 @@ fn flatten_into<'a>(
             }
         }
         if out.len() > context.limits.elements_max {
-            return Err(EvalError::too_large("the size of a list", context.limits.elements_max));
+            return Err(EvalError::too_large(
+                "the size of a list",
+                context.limits.elements_max,
+            ));
         }
     }
     Ok(())
@@ -159,8 +221,11 @@ fn flatten_into<'a>(
 /// Sorts values by their keys, keeping the order of equal ones.
 fn sort<'a>(values: Vec<Value<'a>>, keys: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
     if values.len() != keys.len() {
-        let message =
-            format!("sortByAssociatedKeys() expected a list of the same size as the list of keys, got {} and {}", values.len(), keys.len());
+        let message = format!(
+            "sortByAssociatedKeys() expected a list of the same size as the list of keys, got {} and {}",
+            values.len(),
+            keys.len()
+        );
         return Err(EvalError::invalid(message));
     }
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -175,7 +240,9 @@ fn sort<'a>(values: Vec<Value<'a>>, keys: &[Value<'a>]) -> Result<Value<'a>, Eva
         }
         order.sort_by(|a, b| compare(&keys[*a], &keys[*b]).unwrap_or(Ordering::Equal));
     }
-    Ok(Value::list(order.into_iter().map(|at| values[at].clone()).collect()))
+    Ok(Value::list(
+        order.into_iter().map(|at| values[at].clone()).collect(),
+    ))
 }
 
 fn distinct<'a>(context: &mut Context<'_>, list: &List<'a>) -> Result<Value<'a>, EvalError> {
@@ -186,12 +253,16 @@ fn distinct<'a>(context: &mut Context<'_>, list: &List<'a>) -> Result<Value<'a>,
     for element in list.iter() {
         let element = element?;
         context.check_elements(1)?;
-        let as_key = !matches!(element, Value::Double(_)) && keys.insert(element.clone(), Value::Null).is_ok();
+        let as_key = !matches!(element, Value::Double(_))
+            && keys.insert(element.clone(), Value::Null).is_ok();
         if as_key {
             kept.push(element);
             continue;
         }
-        if matches!(element, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::String(_)) {
+        if matches!(
+            element,
+            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::String(_)
+        ) {
             continue;
         }
         let mut known = false;

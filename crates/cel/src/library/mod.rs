@@ -53,16 +53,25 @@ pub fn find(name: &str) -> Option<Library> {
 
 /// The argument as text. Arguments fit the declared parameters, so the error is never seen.
 pub(crate) fn text<'v>(arguments: &'v [Value<'_>], index: usize) -> Result<&'v str, EvalError> {
-    arguments.get(index).and_then(Value::as_str).ok_or_else(EvalError::no_such_overload)
+    arguments
+        .get(index)
+        .and_then(Value::as_str)
+        .ok_or_else(EvalError::no_such_overload)
 }
 
 /// The argument as an integer.
 pub(crate) fn int(arguments: &[Value<'_>], index: usize) -> Result<i64, EvalError> {
-    arguments.get(index).and_then(Value::as_int).ok_or_else(EvalError::no_such_overload)
+    arguments
+        .get(index)
+        .and_then(Value::as_int)
+        .ok_or_else(EvalError::no_such_overload)
 }
 
 /// The argument as a list.
-pub(crate) fn list<'v, 'a>(arguments: &'v [Value<'a>], index: usize) -> Result<&'v List<'a>, EvalError> {
+pub(crate) fn list<'v, 'a>(
+    arguments: &'v [Value<'a>],
+    index: usize,
+) -> Result<&'v List<'a>, EvalError> {
     match arguments.get(index) {
         Some(Value::List(list)) => Ok(list),
         _ => Err(EvalError::no_such_overload()),
@@ -72,7 +81,9 @@ pub(crate) fn list<'v, 'a>(arguments: &'v [Value<'a>], index: usize) -> Result<&
 /// A string that borrows when the original does, and shares otherwise.
 pub(crate) fn sub_text<'a>(original: &Value<'a>, range: std::ops::Range<usize>) -> Value<'a> {
     match original {
-        Value::String(Str::Borrowed(text)) => Value::String(Str::Borrowed(text.get(range).unwrap_or_default())),
+        Value::String(Str::Borrowed(text)) => {
+            Value::String(Str::Borrowed(text.get(range).unwrap_or_default()))
+        }
         Value::String(Str::Shared(text)) => Value::string(text.get(range).unwrap_or_default()),
         _ => Value::Null,
     }

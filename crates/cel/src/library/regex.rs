@@ -21,14 +21,22 @@ pub fn library() -> Library {
     Library::new("regex")
         .function(
             Function::new("regex.replace")
-                .global("regex_replaceAll_string_string_string", three(), Type::String, |context, arguments| {
-                    replace(context, arguments, -1)
-                })
+                .global(
+                    "regex_replaceAll_string_string_string",
+                    three(),
+                    Type::String,
+                    |context, arguments| replace(context, arguments, -1),
+                )
                 .cost(pattern_cost)
-                .global("regex_replaceCount_string_string_string_int", four(), Type::String, |context, arguments| {
-                    let count = int(arguments, 3)?;
-                    replace(context, arguments, count)
-                })
+                .global(
+                    "regex_replaceCount_string_string_string_int",
+                    four(),
+                    Type::String,
+                    |context, arguments| {
+                        let count = int(arguments, 3)?;
+                        replace(context, arguments, count)
+                    },
+                )
                 .cost(pattern_cost),
         )
         .function(
@@ -41,7 +49,9 @@ pub fn library() -> Library {
                         let regex = single_group(context, text(arguments, 1)?)?;
                         let found = regex.captures(text(arguments, 0)?);
                         let group = found.and_then(|found| found.get(regex.captures_len() - 1));
-                        Ok(group.map_or(Value::Optional(None), |group| Value::some(Value::string(group.as_str()))))
+                        Ok(group.map_or(Value::Optional(None), |group| {
+                            Value::some(Value::string(group.as_str()))
+                        }))
                     },
                 )
                 .cost(pattern_cost),
@@ -67,17 +77,25 @@ pub fn library() -> Library {
         )
 }
 
-fn single_group(context: &mut Context<'_>, pattern: &str) -> Result<crate::regex::Regex, EvalError> {
+fn single_group(
+    context: &mut Context<'_>,
+    pattern: &str,
+) -> Result<crate::regex::Regex, EvalError> {
     let regex = context.regex(pattern)?;
     if regex.captures_len() > 2 {
-        let message = format!("regular expression has more than one capturing group: \"{pattern}\"");
+        let message =
+            format!("regular expression has more than one capturing group: \"{pattern}\"");
         return Err(EvalError::invalid(message));
     }
     Ok(regex)
 }
 
 /// Replaces up to `count` matches, all if negative. `\1` in the replacement stands for the first group.
-fn replace<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], count: i64) -> Result<Value<'a>, EvalError> {
+fn replace<'a>(
+    context: &mut Context<'_>,
+    arguments: &[Value<'a>],
+    count: i64,
+) -> Result<Value<'a>, EvalError> {
     let (target, replacement) = (text(arguments, 0)?, text(arguments, 2)?);
     let regex = context.regex(text(arguments, 1)?)?;
     let template = template(replacement, regex.captures_len())?;
@@ -85,12 +103,16 @@ fn replace<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], count: i64) -
     let mut out = String::new();
     let mut end = 0;
     for captures in regex.captures_iter(target).take(limit) {
-        let Some(whole) = captures.get(0) else { continue };
+        let Some(whole) = captures.get(0) else {
+            continue;
+        };
         out.push_str(&target[end..whole.start()]);
         for part in &template {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Group(group) => out.push_str(captures.get(*group).map_or("", |group| group.as_str())),
+                Part::Group(group) => {
+                    out.push_str(captures.get(*group).map_or("", |group| group.as_str()))
+                }
             }
         }
         context.check_bytes(out.len())?;

@@ -29,10 +29,28 @@ fn searched(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
 pub fn library() -> Library {
     Library::new("strings")
         .function(char_at())
-        .function(index_of("indexOf", "string_index_of_string", find_forward, |_| 0))
-        .function(index_of("lastIndexOf", "string_last_index_of_string", find_backward, |length| length))
-        .function(ascii_case("lowerAscii", "string_lower_ascii", str::to_ascii_lowercase))
-        .function(ascii_case("upperAscii", "string_upper_ascii", str::to_ascii_uppercase))
+        .function(index_of(
+            "indexOf",
+            "string_index_of_string",
+            find_forward,
+            |_| 0,
+        ))
+        .function(index_of(
+            "lastIndexOf",
+            "string_last_index_of_string",
+            find_backward,
+            |length| length,
+        ))
+        .function(ascii_case(
+            "lowerAscii",
+            "string_lower_ascii",
+            str::to_ascii_lowercase,
+        ))
+        .function(ascii_case(
+            "upperAscii",
+            "string_upper_ascii",
+            str::to_ascii_uppercase,
+        ))
         .function(replace())
         .function(split())
         .function(substring())
@@ -49,7 +67,9 @@ pub fn library() -> Library {
         .function(
             Function::new("reverse")
                 .member("string_reverse", [S], S, |_, arguments| {
-                    Ok(Value::string(text(arguments, 0)?.chars().rev().collect::<String>()))
+                    Ok(Value::string(
+                        text(arguments, 0)?.chars().rev().collect::<String>(),
+                    ))
                 })
                 .cost(walked_and_made),
         )
@@ -65,10 +85,16 @@ pub fn library() -> Library {
         )
         .function(
             Function::new("format")
-                .member("string_format", [S, Type::list(Type::Dyn)], S, |context, arguments| {
-                    let formatted = format::format(context, text(arguments, 0)?, list(arguments, 1)?)?;
-                    Ok(Value::string(formatted))
-                })
+                .member(
+                    "string_format",
+                    [S, Type::list(Type::Dyn)],
+                    S,
+                    |context, arguments| {
+                        let formatted =
+                            format::format(context, text(arguments, 0)?, list(arguments, 1)?)?;
+                        Ok(Value::string(formatted))
+                    },
+                )
                 .cost(walked),
         )
 }
@@ -87,7 +113,10 @@ fn byte_offset(text: &str, position: usize) -> Option<usize> {
     if text.is_ascii() {
         return (position <= text.len()).then_some(position);
     }
-    text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(position)
+    text.char_indices()
+        .map(|(at, _)| at)
+        .chain([text.len()])
+        .nth(position)
 }
 
 /// The character position of a byte offset.
@@ -97,7 +126,10 @@ fn position(text: &str, offset: usize) -> i64 {
 
 /// The byte offset of an argument that is a position.
 fn offset_of(text: &str, index: i64) -> Result<usize, EvalError> {
-    usize::try_from(index).ok().and_then(|index| byte_offset(text, index)).ok_or_else(|| out_of_range(index))
+    usize::try_from(index)
+        .ok()
+        .and_then(|index| byte_offset(text, index))
+        .ok_or_else(|| out_of_range(index))
 }
 
 fn char_at() -> Function {
@@ -121,7 +153,10 @@ fn find_forward(text: &str, part: &str, from: usize) -> Option<usize> {
 fn find_backward(text: &str, part: &str, from: usize) -> Option<usize> {
     let end = (from + part.len()).min(text.len());
     // No match ends inside of a character.
-    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=end)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     text[..end].rfind(part)
 }
 
@@ -137,32 +172,58 @@ fn index_of(name: &str, id: &str, find: Find, start: fn(usize) -> usize) -> Func
         .cost(searched)
         .member(&format!("{id}_int"), [S, S, I], I, move |_, arguments| {
             let whole = text(arguments, 0)?;
-            Ok(found(whole, text(arguments, 1)?, offset_of(whole, int(arguments, 2)?)?))
+            Ok(found(
+                whole,
+                text(arguments, 1)?,
+                offset_of(whole, int(arguments, 2)?)?,
+            ))
         })
         .cost(searched)
 }
 
 fn ascii_case(name: &str, id: &str, change: fn(&str) -> String) -> Function {
     Function::new(name)
-        .member(id, [S], S, move |_, arguments| Ok(Value::string(change(text(arguments, 0)?))))
+        .member(id, [S], S, move |_, arguments| {
+            Ok(Value::string(change(text(arguments, 0)?)))
+        })
         .cost(walked_and_made)
 }
 
 fn replace() -> Function {
     Function::new("replace")
-        .member("string_replace_string_string", [S, S, S], S, |context, arguments| {
-            replaced(context, arguments, usize::MAX)
-        })
+        .member(
+            "string_replace_string_string",
+            [S, S, S],
+            S,
+            |context, arguments| replaced(context, arguments, usize::MAX),
+        )
         .cost(walked_and_made)
-        .member("string_replace_string_string_int", [S, S, S, I], S, |context, arguments| {
-            let count = int(arguments, 3)?;
-            replaced(context, arguments, usize::try_from(count).unwrap_or(usize::MAX))
-        })
+        .member(
+            "string_replace_string_string_int",
+            [S, S, S, I],
+            S,
+            |context, arguments| {
+                let count = int(arguments, 3)?;
+                replaced(
+                    context,
+                    arguments,
+                    usize::try_from(count).unwrap_or(usize::MAX),
+                )
+            },
+        )
         .cost(walked_and_made)
 }
 
-fn replaced<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], count: usize) -> Result<Value<'a>, EvalError> {
-    let (whole, from, to) = (text(arguments, 0)?, text(arguments, 1)?, text(arguments, 2)?);
+fn replaced<'a>(
+    context: &mut Context<'_>,
+    arguments: &[Value<'a>],
+    count: usize,
+) -> Result<Value<'a>, EvalError> {
+    let (whole, from, to) = (
+        text(arguments, 0)?,
+        text(arguments, 1)?,
+        text(arguments, 2)?,
+    );
     let mut out = String::new();
     let mut end = 0;
     // An empty pattern matches before every character and at the end.
@@ -179,18 +240,30 @@ fn replaced<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], count: usize
 
 fn split() -> Function {
     Function::new("split")
-        .member("string_split_string", [S, S], Type::list(S), |context, arguments| {
-            split_at(context, arguments, -1)
-        })
+        .member(
+            "string_split_string",
+            [S, S],
+            Type::list(S),
+            |context, arguments| split_at(context, arguments, -1),
+        )
         .cost(walked)
-        .member("string_split_string_int", [S, S, I], Type::list(S), |context, arguments| {
-            let count = int(arguments, 2)?;
-            split_at(context, arguments, count)
-        })
+        .member(
+            "string_split_string_int",
+            [S, S, I],
+            Type::list(S),
+            |context, arguments| {
+                let count = int(arguments, 2)?;
+                split_at(context, arguments, count)
+            },
+        )
         .cost(walked)
 }
 
-fn split_at<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], count: i64) -> Result<Value<'a>, EvalError> {
+fn split_at<'a>(
+    context: &mut Context<'_>,
+    arguments: &[Value<'a>],
+    count: i64,
+) -> Result<Value<'a>, EvalError> {
     let (whole, separator) = (text(arguments, 0)?, text(arguments, 1)?);
     let limit = usize::try_from(count).unwrap_or(usize::MAX);
     let mut parts = Vec::new();
@@ -200,7 +273,10 @@ fn split_at<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], count: i64) 
     let mut push = |context: &mut Context<'_>, start: usize, end: usize| {
         parts.push(sub_text(&arguments[0], start..end));
         if parts.len() > context.limits.elements_max {
-            return Err(EvalError::too_large("the size of a list", context.limits.elements_max));
+            return Err(EvalError::too_large(
+                "the size of a list",
+                context.limits.elements_max,
+            ));
         }
         context.visit(1)
     };
@@ -237,31 +313,48 @@ fn substring() -> Function {
     Function::new("substring")
         .member("string_substring_int", [S, I], S, |_, arguments| {
             let whole = text(arguments, 0)?;
-            Ok(sub_text(&arguments[0], offset_of(whole, int(arguments, 1)?)?..whole.len()))
+            Ok(sub_text(
+                &arguments[0],
+                offset_of(whole, int(arguments, 1)?)?..whole.len(),
+            ))
         })
         .cost(walked)
         .member("string_substring_int_int", [S, I, I], S, |_, arguments| {
             let whole = text(arguments, 0)?;
             let (start, end) = (int(arguments, 1)?, int(arguments, 2)?);
             if start > end {
-                return Err(EvalError::invalid(format!("invalid substring range. start: {start}, end: {end}")));
+                return Err(EvalError::invalid(format!(
+                    "invalid substring range. start: {start}, end: {end}"
+                )));
             }
-            Ok(sub_text(&arguments[0], offset_of(whole, start)?..offset_of(whole, end)?))
+            Ok(sub_text(
+                &arguments[0],
+                offset_of(whole, start)?..offset_of(whole, end)?,
+            ))
         })
         .cost(walked)
 }
 
 fn join() -> Function {
     Function::new("join")
-        .member("list_join", [Type::list(S)], S, |context, arguments| joined(context, arguments, ""))
-        .cost(|_, result| cost::traverse(cost::size(result)).max(1))
-        .member("list_join_string", [Type::list(S), S], S, |context, arguments| {
-            joined(context, arguments, text(arguments, 1)?)
+        .member("list_join", [Type::list(S)], S, |context, arguments| {
+            joined(context, arguments, "")
         })
+        .cost(|_, result| cost::traverse(cost::size(result)).max(1))
+        .member(
+            "list_join_string",
+            [Type::list(S), S],
+            S,
+            |context, arguments| joined(context, arguments, text(arguments, 1)?),
+        )
         .cost(|_, result| cost::traverse(cost::size(result)).max(1))
 }
 
-fn joined<'a>(context: &mut Context<'_>, arguments: &[Value<'a>], separator: &str) -> Result<Value<'a>, EvalError> {
+fn joined<'a>(
+    context: &mut Context<'_>,
+    arguments: &[Value<'a>],
+    separator: &str,
+) -> Result<Value<'a>, EvalError> {
     let mut out = String::new();
     for (index, element) in list(arguments, 0)?.iter().enumerate() {
         if index > 0 {

@@ -48,7 +48,10 @@ pub fn field_type(message: &str, field: &str) -> Option<Type> {
 /// The value a literal stands for.
 pub fn construct<'a>(message: &str, fields: &[(Name, Value<'a>)]) -> Result<Value<'a>, EvalError> {
     let name = message.strip_prefix(PREFIX).unwrap_or(message);
-    if let Some((unknown, _)) = fields.iter().find(|(field, _)| field_type(message, field).is_none()) {
+    if let Some((unknown, _)) = fields
+        .iter()
+        .find(|(field, _)| field_type(message, field).is_none())
+    {
         return Err(EvalError::no_such_field(unknown));
     }
     let Some((field, value)) = fields.first() else {
@@ -64,7 +67,12 @@ pub fn construct<'a>(message: &str, fields: &[(Name, Value<'a>)]) -> Result<Valu
             _ => Value::Null,
         });
     };
-    let range = || EvalError::overflow(format!("range error: {} does not fit a {name}", value.to_display()));
+    let range = || {
+        EvalError::overflow(format!(
+            "range error: {} does not fit a {name}",
+            value.to_display()
+        ))
+    };
     let expected = field_type(message, field).unwrap_or_default();
     if !crate::eval::accepts(&expected, value) {
         return Err(EvalError::no_such_overload());

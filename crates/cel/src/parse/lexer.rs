@@ -65,7 +65,11 @@ pub struct Lexer<'s> {
 
 impl<'s> Lexer<'s> {
     pub fn new(source: &'s str) -> Self {
-        Self { source, bytes: source.as_bytes(), at: 0 }
+        Self {
+            source,
+            bytes: source.as_bytes(),
+            at: 0,
+        }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -77,7 +81,10 @@ impl<'s> Lexer<'s> {
         self.skip_blanks();
         let start = self.at;
         if start >= self.bytes.len() {
-            return Ok(Token { kind: TokenKind::End, span: Span::new(start, start) });
+            return Ok(Token {
+                kind: TokenKind::End,
+                span: Span::new(start, start),
+            });
         }
         let first = self.peek(0);
         let kind = match first {
@@ -88,7 +95,10 @@ impl<'s> Lexer<'s> {
             b'`' => self.quoted(start)?,
             _ => self.symbol(start)?,
         };
-        Ok(Token { kind, span: Span::new(start, self.at) })
+        Ok(Token {
+            kind,
+            span: Span::new(start, self.at),
+        })
     }
 
     fn skip_blanks(&mut self) {
@@ -119,7 +129,11 @@ impl<'s> Lexer<'s> {
             prefix += 1;
             if matches!(self.peek(prefix), b'"' | b'\'') {
                 self.at += prefix;
-                let kind = if bytes { TokenKind::Bytes } else { TokenKind::String };
+                let kind = if bytes {
+                    TokenKind::Bytes
+                } else {
+                    TokenKind::String
+                };
                 return self.string(start, raw, kind);
             }
         }
@@ -176,7 +190,10 @@ impl<'s> Lexer<'s> {
         self.at += if triple { 3 } else { 1 };
         loop {
             if self.at >= self.bytes.len() {
-                return Err(self.issue(start, "Syntax error: token recognition error: the string is not closed"));
+                return Err(self.issue(
+                    start,
+                    "Syntax error: token recognition error: the string is not closed",
+                ));
             }
             let byte = self.peek(0);
             if byte == quote && (!triple || (self.peek(1) == quote && self.peek(2) == quote)) {
@@ -188,14 +205,20 @@ impl<'s> Lexer<'s> {
             }
             // In raw strings too a backslash keeps the quote behind it from closing the string only
             // when the grammar says so: CEL's raw strings end at the first quote.
-            self.at += if byte == b'\\' && !raw && self.at + 1 < self.bytes.len() { 2 } else { 1 };
+            self.at += if byte == b'\\' && !raw && self.at + 1 < self.bytes.len() {
+                2
+            } else {
+                1
+            };
         }
     }
 
     fn quoted(&mut self, start: usize) -> Result<TokenKind, Issue> {
         self.at += 1;
         let content = self.at;
-        self.skip_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/' | b' '));
+        self.skip_while(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/' | b' ')
+        });
         if self.peek(0) != b'`' || self.at == content {
             self.at = (self.at + 1).min(self.bytes.len());
             return Err(self.issue(start, "Syntax error: a name in backquotes holds letters, digits, '_', '.', '-', '/' and blanks"));
@@ -233,7 +256,10 @@ impl<'s> Lexer<'s> {
             _ => {
                 let character = self.source[start..].chars().next().unwrap_or(' ');
                 self.at += character.len_utf8();
-                let text = format!("Syntax error: token recognition error at: '{}'", character.escape_debug());
+                let text = format!(
+                    "Syntax error: token recognition error at: '{}'",
+                    character.escape_debug()
+                );
                 let hint = match character {
                     '=' => Some("comparison is written '=='".to_owned()),
                     '&' => Some("conjunction is written '&&'".to_owned()),

@@ -4,7 +4,11 @@
 pub fn int(text: &str, negative: bool) -> Result<i64, String> {
     let magnitude = magnitude(text);
     let value = magnitude.and_then(|magnitude| {
-        let signed = if negative { -i128::from(magnitude) } else { i128::from(magnitude) };
+        let signed = if negative {
+            -i128::from(magnitude)
+        } else {
+            i128::from(magnitude)
+        };
         i64::try_from(signed).ok()
     });
     value.ok_or_else(|| "invalid int literal: value out of range".to_owned())
@@ -64,8 +68,12 @@ pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
         rest = &rest[at + 1..];
         let (code, length) = escape(rest)?;
         match code {
-            Code::Byte(byte) => out.push(u8::try_from(byte).map_err(|_| "invalid octal escape sequence in bytes literal")?),
-            Code::Point(_) => return Err("unicode escapes are not allowed in bytes literals".to_owned()),
+            Code::Byte(byte) => out.push(
+                u8::try_from(byte).map_err(|_| "invalid octal escape sequence in bytes literal")?,
+            ),
+            Code::Point(_) => {
+                return Err("unicode escapes are not allowed in bytes literals".to_owned());
+            }
         }
         rest = &rest[length..];
     }
@@ -78,7 +86,12 @@ fn content(text: &str) -> (&str, bool) {
     let quote_at = text.find(['"', '\'']).unwrap_or(0);
     let raw = text[..quote_at].contains(['r', 'R']);
     let quoted = &text[quote_at..];
-    let quotes = if quoted.len() >= 6 && (quoted.starts_with("\"\"\"") || quoted.starts_with("'''")) { 3 } else { 1 };
+    let quotes = if quoted.len() >= 6 && (quoted.starts_with("\"\"\"") || quoted.starts_with("'''"))
+    {
+        3
+    } else {
+        1
+    };
     (&quoted[quotes..quoted.len() - quotes], raw)
 }
 
@@ -99,7 +112,10 @@ impl Code {
 
 /// One escape sequence without its backslash, and how many bytes it takes.
 fn escape(rest: &str) -> Result<(Code, usize), String> {
-    let first = rest.bytes().next().ok_or("unable to unescape string: it ends with a backslash")?;
+    let first = rest
+        .bytes()
+        .next()
+        .ok_or("unable to unescape string: it ends with a backslash")?;
     let simple = |byte: u8| Ok((Code::Byte(u32::from(byte)), 1));
     match first {
         b'a' => simple(7),
@@ -132,7 +148,11 @@ mod tests {
     #[test]
     fn escapes() {
         let check = |text: &str, expect: Result<&str, ()>| {
-            assert_eq!(string(text).map_err(|_| ()), expect.map(str::to_owned), "{text}");
+            assert_eq!(
+                string(text).map_err(|_| ()),
+                expect.map(str::to_owned),
+                "{text}"
+            );
         };
         check(r"'a\x41\u00e9\U0001F431\101\n'", Ok("aAé🐱A\n"));
         check(r"r'\n'", Ok(r"\n"));

@@ -1,4 +1,4 @@
-//! Text to syntax tree: a Pratt parser with limits.
+//! Text to syntax tree: an operator-precedence parser with limits.
 //!
 //! Nesting is counted wherever the parser calls itself and ends in an error at
 //! [`ParseLimits::depth_max`], so no input can exhaust the stack. Chains of operators, selections and calls
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use self::lexer::{Lexer, Symbol, Token, TokenKind};
 use self::macros::{Expander, MacroTable};
 use crate::ast::{
-    Ast, BinaryOperator, Expr, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem, Name, UnaryOperator,
+    Ast, BinaryOperator, Expr, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem, Name,
+    UnaryOperator,
 };
 use crate::error::{CompileError, Issue};
 use crate::source::Span;
@@ -30,13 +31,31 @@ pub struct ParseLimits {
 
 impl ParseLimits {
     /// The limits cel-go and Kubernetes use.
-    pub const DEFAULT: Self = Self { source_chars_max: 100_000, depth_max: 250 };
+    pub const DEFAULT: Self = Self {
+        source_chars_max: 100_000,
+        depth_max: 250,
+    };
 }
 
 /// Words that cannot be identifiers.
 const RESERVED: [&str; 17] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
-    "namespace", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Parses `source`, expanding the macros of `macros`.
@@ -53,15 +72,25 @@ pub(crate) fn parse(
                 "expression code point size exceeds limit: size: {chars}, limit {}",
                 limits.source_chars_max
             );
-            return Err(CompileError::new(&Arc::from(""), vec![Issue::new(Span::default(), message)]));
+            return Err(CompileError::new(
+                &Arc::from(""),
+                vec![Issue::new(Span::default(), message)],
+            ));
         }
     }
     let text: Arc<str> = Arc::from(source);
-    let fail = |issue| CompileError::new(&text, vec![issue]);
+    let fail = |issue: Box<Issue>| CompileError::new(&text, vec![*issue]);
     let mut parser = Parser::new(source, macros, limits).map_err(fail)?;
-    let root = parser.expression().and_then(|root| parser.expect_end().map(|()| root));
+    let root = parser
+        .expression()
+        .and_then(|root| parser.expect_end().map(|()| root));
     match root {
-        Ok(root) => Ok(Ast::new(text, parser.nodes, root, Arc::clone(qualified_functions))),
+        Ok(root) => Ok(Ast::new(
+            text,
+            parser.nodes,
+            root,
+            Arc::clone(qualified_functions),
+        )),
         Err(issue) => Err(fail(issue)),
     }
 }
@@ -72,19 +101,49 @@ struct Parser<'s> {
     token: Token,
     previous_end: u32,
     nodes: Vec<Expr>,
+    operands: Vec<ExprId>,
+    pending: Vec<Pending>,
     macros: &'s MacroTable,
     limits: ParseLimits,
     depth: usize,
 }
 
-type Parsed<T> = Result<T, Issue>;
+/// Boxed, because every level of nesting keeps a few of these on the stack.
+type Parsed<T> = Result<T, Box<Issue>>;
+
+/// An infix operator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Infix {
+    Binary(BinaryOperator),
+    And,
+    Or,
+}
+
+/// An infix operator that waits for its right operand.
+struct Pending {
+    operator: Infix,
+    precedence: u8,
+    anchor: u32,
+}
 
 impl<'s> Parser<'s> {
     fn new(source: &'s str, macros: &'s MacroTable, limits: ParseLimits) -> Parsed<Self> {
         let mut lexer = Lexer::new(source);
-        let token = lexer.next_token()?;
+        let token = lexer.next_token().map_err(Box::new)?;
         let nodes = Vec::with_capacity(source.len() / 4 + 4);
-        Ok(Self { source, lexer, token, previous_end: 0, nodes, macros, limits, depth: 0 })
+        let (operands, pending) = (Vec::with_capacity(8), Vec::with_capacity(8));
+        Ok(Self {
+            source,
+            lexer,
+            token,
+            previous_end: 0,
+            nodes,
+            operands,
+            pending,
+            macros,
+            limits,
+            depth: 0,
+        })
     }
 
     fn text(&self, span: Span) -> &'s str {
@@ -94,7 +153,7 @@ impl<'s> Parser<'s> {
     fn advance(&mut self) -> Parsed<Token> {
         let token = self.token;
         self.previous_end = token.span.end;
-        self.token = self.lexer.next_token()?;
+        self.token = self.lexer.next_token().map_err(Box::new)?;
         Ok(token)
     }
 
@@ -111,23 +170,42 @@ impl<'s> Parser<'s> {
     }
 
     fn expect(&mut self, symbol: Symbol, what: &str) -> Parsed<Token> {
-        if self.at(symbol) { self.advance() } else { Err(self.unexpected(what)) }
+        if self.at(symbol) {
+            self.advance()
+        } else {
+            Err(self.unexpected(what))
+        }
     }
 
     fn expect_end(&mut self) -> Parsed<()> {
-        if self.token.kind == TokenKind::End { Ok(()) } else { Err(self.unexpected("an operator or the end")) }
+        if self.token.kind == TokenKind::End {
+            Ok(())
+        } else {
+            Err(self.unexpected("an operator or the end"))
+        }
     }
 
-    fn unexpected(&self, expected: &str) -> Issue {
+    #[cold]
+    fn unexpected(&self, expected: &str) -> Box<Issue> {
         let found = match self.token.kind {
             TokenKind::End => "the end of the expression".to_owned(),
-            _ => format!("'{}'", self.text(self.token.span).chars().take(40).collect::<String>()),
+            _ => format!(
+                "'{}'",
+                self.text(self.token.span)
+                    .chars()
+                    .take(40)
+                    .collect::<String>()
+            ),
         };
-        Issue::new(self.token.span, format!("Syntax error: mismatched input: found {found}, expected {expected}"))
+        let message = format!("Syntax error: mismatched input: found {found}, expected {expected}");
+        Box::new(Issue::new(self.token.span, message))
     }
 
     fn push(&mut self, start: u32, anchor: u32, kind: ExprKind) -> ExprId {
-        let span = Span { start, end: self.previous_end };
+        let span = Span {
+            start,
+            end: self.previous_end,
+        };
         self.nodes.push(Expr { span, anchor, kind });
         ExprId(self.nodes.len() as u32 - 1)
     }
@@ -136,21 +214,12 @@ impl<'s> Parser<'s> {
         self.nodes[id.index()].span.start
     }
 
-    /// `or ('?' or ':' expression)?`
+    /// `operators ('?' operators ':' expression)?`
     fn expression(&mut self) -> Parsed<ExprId> {
-        self.depth += 1;
-        if self.depth > self.limits.depth_max {
-            let message = format!("expression recursion limit exceeded: {}", self.limits.depth_max);
-            return Err(Issue::new(self.token.span, message));
-        }
-        let condition = self.logical(Symbol::Or)?;
+        self.descend()?;
+        let condition = self.operators()?;
         let result = if self.at(Symbol::Question) {
-            let anchor = self.advance()?.span.start;
-            let then = self.logical(Symbol::Or)?;
-            self.expect(Symbol::Colon, "':' of the conditional")?;
-            let otherwise = self.expression()?;
-            let start = self.start_of(condition);
-            self.push(start, anchor, ExprKind::Conditional { condition, then, otherwise })
+            self.conditional(condition)?
         } else {
             condition
         };
@@ -158,60 +227,134 @@ impl<'s> Parser<'s> {
         Ok(result)
     }
 
-    /// `a || b || c` and, one level below, `a && b && c`.
-    fn logical(&mut self, operator: Symbol) -> Parsed<ExprId> {
-        let first = self.logical_operand(operator)?;
-        if !self.at(operator) {
-            return Ok(first);
+    fn descend(&mut self) -> Parsed<()> {
+        self.depth += 1;
+        if self.depth <= self.limits.depth_max {
+            return Ok(());
         }
-        let anchor = self.token.span.start;
-        let mut operands = vec![first];
-        while self.accept(operator)? {
-            operands.push(self.logical_operand(operator)?);
-        }
-        let operands = operands.into_boxed_slice();
-        let kind = if operator == Symbol::Or { ExprKind::Or(operands) } else { ExprKind::And(operands) };
-        Ok(self.push(self.start_of(first), anchor, kind))
+        let message = format!(
+            "expression recursion limit exceeded: {}",
+            self.limits.depth_max
+        );
+        Err(Box::new(Issue::new(self.token.span, message)))
     }
 
-    fn logical_operand(&mut self, operator: Symbol) -> Parsed<ExprId> {
-        if operator == Symbol::Or { self.logical(Symbol::And) } else { self.binary(0) }
+    fn conditional(&mut self, condition: ExprId) -> Parsed<ExprId> {
+        let anchor = self.advance()?.span.start;
+        let then = self.operators()?;
+        self.expect(Symbol::Colon, "':' of the conditional")?;
+        let otherwise = self.expression()?;
+        let start = self.start_of(condition);
+        Ok(self.push(
+            start,
+            anchor,
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            },
+        ))
     }
 
-    /// Relations, sums and products by precedence climbing, left-associative.
-    fn binary(&mut self, minimum: u8) -> Parsed<ExprId> {
-        let mut left = self.unary()?;
-        while let Some((operator, precedence)) = self.binary_operator() {
-            if precedence < minimum {
+    /// Operands and infix operators, by precedence. Operators wait on a stack until one that binds less tightly
+    /// comes, so that neither their number nor their precedence nests calls.
+    fn operators(&mut self) -> Parsed<ExprId> {
+        let base = self.pending.len();
+        loop {
+            let operand = self.unary()?;
+            self.operands.push(operand);
+            let Some((operator, precedence)) = self.infix() else {
                 break;
+            };
+            while self.pending.len() > base && self.must_reduce(precedence) {
+                self.reduce(base);
             }
             let anchor = self.advance()?.span.start;
-            let right = self.binary(precedence + 1)?;
-            left = self.push(self.start_of(left), anchor, ExprKind::Binary(operator, left, right));
+            self.pending.push(Pending {
+                operator,
+                precedence,
+                anchor,
+            });
         }
-        Ok(left)
+        while self.pending.len() > base {
+            self.reduce(base);
+        }
+        // Invariant: every operator took its operands, so the one pushed last is left.
+        Ok(self.operands.pop().unwrap_or(ExprId(0)))
     }
 
-    fn binary_operator(&self) -> Option<(BinaryOperator, u8)> {
+    /// Whether the operator on top of the stack goes before one of this precedence. Runs of `&&` and of `||` are
+    /// kept, to become one node.
+    fn must_reduce(&self, precedence: u8) -> bool {
+        self.pending.last().is_some_and(|top| {
+            top.precedence > precedence
+                || (top.precedence == precedence && matches!(top.operator, Infix::Binary(_)))
+        })
+    }
+
+    /// Makes a node of the operator on top of the stack, or of the whole run of it.
+    fn reduce(&mut self, base: usize) {
+        let Some(top) = self.pending.pop() else {
+            return;
+        };
+        let mut count = 2;
+        let mut anchor = top.anchor;
+        if let Infix::And | Infix::Or = top.operator {
+            while self.pending.len() > base
+                && self
+                    .pending
+                    .last()
+                    .is_some_and(|next| next.operator == top.operator)
+            {
+                anchor = self.pending.pop().map_or(anchor, |next| next.anchor);
+                count += 1;
+            }
+        }
+        let operands = self
+            .operands
+            .split_off(self.operands.len().saturating_sub(count));
+        let (Some(first), Some(last)) = (operands.first().copied(), operands.last().copied())
+        else {
+            return;
+        };
+        let kind = match top.operator {
+            Infix::Binary(operator) => ExprKind::Binary(operator, first, last),
+            Infix::And => ExprKind::And(operands.into_boxed_slice()),
+            Infix::Or => ExprKind::Or(operands.into_boxed_slice()),
+        };
+        let span = Span {
+            start: self.start_of(first),
+            end: self.nodes[last.index()].span.end,
+        };
+        self.nodes.push(Expr { span, anchor, kind });
+        self.operands.push(ExprId(self.nodes.len() as u32 - 1));
+    }
+
+    fn infix(&self) -> Option<(Infix, u8)> {
         let symbol = match self.token.kind {
             TokenKind::Symbol(symbol) => symbol,
-            TokenKind::Identifier if self.text(self.token.span) == "in" => return Some((BinaryOperator::In, 0)),
+            TokenKind::Identifier if self.text(self.token.span) == "in" => {
+                return Some((Infix::Binary(BinaryOperator::In), 2));
+            }
             _ => return None,
         };
-        Some(match symbol {
-            Symbol::Equal => (BinaryOperator::Equal, 0),
-            Symbol::NotEqual => (BinaryOperator::NotEqual, 0),
-            Symbol::Less => (BinaryOperator::Less, 0),
-            Symbol::LessEqual => (BinaryOperator::LessEqual, 0),
-            Symbol::Greater => (BinaryOperator::Greater, 0),
-            Symbol::GreaterEqual => (BinaryOperator::GreaterEqual, 0),
-            Symbol::Plus => (BinaryOperator::Add, 1),
-            Symbol::Minus => (BinaryOperator::Subtract, 1),
-            Symbol::Star => (BinaryOperator::Multiply, 2),
-            Symbol::Slash => (BinaryOperator::Divide, 2),
-            Symbol::Percent => (BinaryOperator::Modulo, 2),
+        let (operator, precedence) = match symbol {
+            Symbol::Or => return Some((Infix::Or, 0)),
+            Symbol::And => return Some((Infix::And, 1)),
+            Symbol::Equal => (BinaryOperator::Equal, 2),
+            Symbol::NotEqual => (BinaryOperator::NotEqual, 2),
+            Symbol::Less => (BinaryOperator::Less, 2),
+            Symbol::LessEqual => (BinaryOperator::LessEqual, 2),
+            Symbol::Greater => (BinaryOperator::Greater, 2),
+            Symbol::GreaterEqual => (BinaryOperator::GreaterEqual, 2),
+            Symbol::Plus => (BinaryOperator::Add, 3),
+            Symbol::Minus => (BinaryOperator::Subtract, 3),
+            Symbol::Star => (BinaryOperator::Multiply, 4),
+            Symbol::Slash => (BinaryOperator::Divide, 4),
+            Symbol::Percent => (BinaryOperator::Modulo, 4),
             _ => return None,
-        })
+        };
+        Some((Infix::Binary(operator), precedence))
     }
 
     /// `!!x`, `--x`: an even number of signs cancels out, as in cel-go.
@@ -226,7 +369,10 @@ impl<'s> Parser<'s> {
         while self.accept(symbol)? {
             count += 1;
         }
-        if count == 1 && symbol == Symbol::Minus && matches!(self.token.kind, TokenKind::Int | TokenKind::Double) {
+        if count == 1
+            && symbol == Symbol::Minus
+            && matches!(self.token.kind, TokenKind::Int | TokenKind::Double)
+        {
             let literal = self.number(true)?;
             let literal = self.push(start, start, literal);
             return self.member_of(literal);
@@ -244,9 +390,12 @@ impl<'s> Parser<'s> {
         let literal = match token.kind {
             TokenKind::Int => literal::int(text, negative).map(Literal::Int),
             TokenKind::Uint => literal::uint(text).map(Literal::Uint),
-            _ => literal::double(text).map(|value| Literal::Double(if negative { -value } else { value })),
+            _ => literal::double(text)
+                .map(|value| Literal::Double(if negative { -value } else { value })),
         };
-        literal.map(ExprKind::Literal).map_err(|message| Issue::new(token.span, message))
+        literal
+            .map(ExprKind::Literal)
+            .map_err(|message| Box::new(Issue::new(token.span, message)))
     }
 
     fn member(&mut self) -> Parsed<ExprId> {
@@ -265,14 +414,18 @@ impl<'s> Parser<'s> {
                 operand = if !optional && self.at(Symbol::LeftParen) {
                     self.call(start, field, Some(operand))?
                 } else {
-                    self.push(start, dot, ExprKind::Select { operand, field, optional })
+                    self.push(
+                        start,
+                        dot,
+                        ExprKind::Select {
+                            operand,
+                            field,
+                            optional,
+                        },
+                    )
                 };
             } else if self.at(Symbol::LeftBracket) {
-                let bracket = self.advance()?.span.start;
-                let optional = self.accept(Symbol::Question)?;
-                let index = self.expression()?;
-                self.expect(Symbol::RightBracket, "']'")?;
-                operand = self.push(start, bracket, ExprKind::Index { operand, index, optional });
+                operand = self.index(start, operand)?;
             } else if self.at(Symbol::LeftBrace)
                 && let Some(name) = self.qualified_name(operand)
             {
@@ -281,6 +434,22 @@ impl<'s> Parser<'s> {
                 return Ok(operand);
             }
         }
+    }
+
+    fn index(&mut self, start: u32, operand: ExprId) -> Parsed<ExprId> {
+        let bracket = self.advance()?.span.start;
+        let optional = self.accept(Symbol::Question)?;
+        let index = self.expression()?;
+        self.expect(Symbol::RightBracket, "']'")?;
+        Ok(self.push(
+            start,
+            bracket,
+            ExprKind::Index {
+                operand,
+                index,
+                optional,
+            },
+        ))
     }
 
     /// A field or method name: identifiers, reserved words and names in backquotes.
@@ -303,7 +472,11 @@ impl<'s> Parser<'s> {
         let mut parts: Vec<&str> = Vec::new();
         loop {
             match &self.nodes[id.index()].kind {
-                ExprKind::Select { operand, field, optional: false } => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: false,
+                } => {
                     parts.push(field);
                     id = *operand;
                 }
@@ -311,7 +484,11 @@ impl<'s> Parser<'s> {
                     parts.push(name);
                     parts.reverse();
                     let joined = parts.join(".");
-                    return Some(if *global { format!(".{joined}").into() } else { joined.into() });
+                    return Some(if *global {
+                        format!(".{joined}").into()
+                    } else {
+                        joined.into()
+                    });
                 }
                 _ => return None,
             }
@@ -334,16 +511,18 @@ impl<'s> Parser<'s> {
                 }
                 self.identifier(start, true)
             }
-            TokenKind::Symbol(Symbol::LeftParen) => {
-                self.advance()?;
-                let inner = self.expression()?;
-                self.expect(Symbol::RightParen, "')'")?;
-                Ok(inner)
-            }
+            TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
             _ => Err(self.unexpected("an expression")),
         }
+    }
+
+    fn parenthesized(&mut self) -> Parsed<ExprId> {
+        self.advance()?;
+        let inner = self.expression()?;
+        self.expect(Symbol::RightParen, "')'")?;
+        Ok(inner)
     }
 
     fn text_literal(&mut self) -> Parsed<ExprId> {
@@ -354,8 +533,12 @@ impl<'s> Parser<'s> {
         } else {
             literal::string(text).map(|string| Literal::String(string.into()))
         };
-        let literal = literal.map_err(|message| Issue::new(token.span, message))?;
-        Ok(self.push(token.span.start, token.span.start, ExprKind::Literal(literal)))
+        let literal = literal.map_err(|message| Box::new(Issue::new(token.span, message)))?;
+        Ok(self.push(
+            token.span.start,
+            token.span.start,
+            ExprKind::Literal(literal),
+        ))
     }
 
     fn identifier(&mut self, start: u32, global: bool) -> Parsed<ExprId> {
@@ -371,13 +554,27 @@ impl<'s> Parser<'s> {
             return Ok(self.push(start, start, ExprKind::Literal(literal)));
         }
         if text == "in" || RESERVED.contains(&text) {
-            return Err(Issue::new(token.span, format!("reserved identifier: {text}")));
+            return Err(Box::new(Issue::new(
+                token.span,
+                format!("reserved identifier: {text}"),
+            )));
         }
         if self.at(Symbol::LeftParen) {
-            let function = if global { format!(".{text}").into() } else { Name::from(text) };
+            let function = if global {
+                format!(".{text}").into()
+            } else {
+                Name::from(text)
+            };
             return self.call(start, function, None);
         }
-        Ok(self.push(start, start, ExprKind::Ident { name: text.into(), global }))
+        Ok(self.push(
+            start,
+            start,
+            ExprKind::Ident {
+                name: text.into(),
+                global,
+            },
+        ))
     }
 
     fn call(&mut self, start: u32, function: Name, target: Option<ExprId>) -> Parsed<ExprId> {
@@ -392,15 +589,47 @@ impl<'s> Parser<'s> {
             }
             self.expect(Symbol::RightParen, "',' or ')'")?;
         }
-        if let Some(entry) = self.macros.find(&function, arguments.len(), target.is_some()) {
-            let span = Span { start, end: self.previous_end };
-            let mut expander = Expander { nodes: &mut self.nodes, span, anchor };
-            if let Some(expanded) = (entry.expand)(&mut expander, target, &arguments)? {
+        self.expand(start, anchor, function, target, arguments)
+    }
+
+    /// A call, or what a macro makes of it.
+    fn expand(
+        &mut self,
+        start: u32,
+        anchor: u32,
+        function: Name,
+        target: Option<ExprId>,
+        arguments: Vec<ExprId>,
+    ) -> Parsed<ExprId> {
+        if let Some(entry) = self
+            .macros
+            .find(&function, arguments.len(), target.is_some())
+        {
+            let span = Span {
+                start,
+                end: self.previous_end,
+            };
+            let mut expander = Expander {
+                nodes: &mut self.nodes,
+                span,
+                anchor,
+            };
+            if let Some(expanded) =
+                (entry.expand)(&mut expander, target, &arguments).map_err(Box::new)?
+            {
                 return Ok(expanded);
             }
         }
         let arguments = arguments.into_boxed_slice();
-        Ok(self.push(start, anchor, ExprKind::Call { function, target, arguments }))
+        Ok(self.push(
+            start,
+            anchor,
+            ExprKind::Call {
+                function,
+                target,
+                arguments,
+            },
+        ))
     }
 
     fn list(&mut self, start: u32) -> Parsed<ExprId> {
@@ -426,7 +655,11 @@ impl<'s> Parser<'s> {
             let key = self.expression()?;
             self.expect(Symbol::Colon, "':' behind the key")?;
             let value = self.expression()?;
-            items.push(MapItem { key, value, optional });
+            items.push(MapItem {
+                key,
+                value,
+                optional,
+            });
             if !self.accept(Symbol::Comma)? {
                 self.expect(Symbol::RightBrace, "',' or '}'")?;
                 break;
@@ -444,12 +677,24 @@ impl<'s> Parser<'s> {
             let field = self.field_name()?;
             self.expect(Symbol::Colon, "':' behind the field name")?;
             let value = self.expression()?;
-            fields.push(FieldItem { field, span, value, optional });
+            fields.push(FieldItem {
+                field,
+                span,
+                value,
+                optional,
+            });
             if !self.accept(Symbol::Comma)? {
                 self.expect(Symbol::RightBrace, "',' or '}'")?;
                 break;
             }
         }
-        Ok(self.push(start, anchor, ExprKind::Struct { name, fields: fields.into_boxed_slice() }))
+        Ok(self.push(
+            start,
+            anchor,
+            ExprKind::Struct {
+                name,
+                fields: fields.into_boxed_slice(),
+            },
+        ))
     }
 }

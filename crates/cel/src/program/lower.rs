@@ -3,17 +3,21 @@
 use std::sync::{Arc, OnceLock};
 
 use super::node::{
-    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Loop, MapEntry, Matches, Node, OptionalMap, Qualifier,
-    QualifierKind, Struct, StructKind,
+    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Loop, MapEntry, Matches, Node,
+    OptionalMap, Qualifier, QualifierKind, Struct, StructKind,
 };
-use crate::ast::{Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, Literal, Name, UnaryOperator};
+use crate::ast::{
+    Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem,
+    Name, UnaryOperator,
+};
 use crate::check::{Checked, Resolution};
+use crate::cost;
 use crate::env::{Env, Overload};
 use crate::error::{CompileError, ErrorKind, EvalError, Issue};
 use crate::library::well_known;
 use crate::source::Span;
 use crate::types::Type;
-use crate::value::{Blob, Str, Value};
+use crate::value::{Blob, MapBuilder, Str, Value};
 
 /// How deep programs nest. Evaluation calls itself once per level, so this bounds its stack. The parser's limit
 /// does not suffice: chains of calls nest without parentheses.
@@ -35,8 +39,19 @@ pub(super) struct Lowering<'e> {
 
 impl<'e> Lowering<'e> {
     /// The root node and the number of slots for local variables.
-    pub fn run(env: &'e Env, ast: &'e Ast, checked: Option<&'e Checked>) -> Result<(Node, usize), CompileError> {
-        let mut lowering = Lowering { env, ast, checked, locals: Vec::new(), slots: 0, depth: 0 };
+    pub fn run(
+        env: &'e Env,
+        ast: &'e Ast,
+        checked: Option<&'e Checked>,
+    ) -> Result<(Node, usize), CompileError> {
+        let mut lowering = Lowering {
+            env,
+            ast,
+            checked,
+            locals: Vec::new(),
+            slots: 0,
+            depth: 0,
+        };
         match lowering.node(ast.root()) {
             Ok(root) => Ok((root, lowering.slots)),
             Err(issue) => Err(CompileError::new(&ast.source, vec![issue])),
@@ -54,68 +69,133 @@ impl<'e> Lowering<'e> {
     fn node(&mut self, id: ExprId) -> Lowered {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(Issue::new(self.span(id), format!("the expression nests deeper than {DEPTH_MAX} levels")));
+            return Err(Issue::new(
+                self.span(id),
+                format!("the expression nests deeper than {DEPTH_MAX} levels"),
+            ));
         }
-        let node = self.lower(id);
+        let node = self.lower(id)?;
         self.depth -= 1;
-        node
+        Ok(fold(node))
     }
 
     fn nodes(&mut self, ids: &[ExprId]) -> Result<Box<[Node]>, Issue> {
         ids.iter().map(|id| self.node(*id)).collect()
     }
 
+    /// Every kind of node has its own function: one with all of them would take much stack per level.
     fn lower(&mut self, id: ExprId) -> Lowered {
         let ast = self.ast;
-        let span = self.span(id);
-        Ok(match &ast.node(id).kind {
-            ExprKind::Literal(literal) => Node::Constant(constant(literal)),
-            ExprKind::Ident { .. } | ExprKind::Select { .. } | ExprKind::Has { .. } | ExprKind::Index { .. } => {
-                self.attribute(id)?
-            }
-            ExprKind::Call { function, target, arguments } => self.call(id, function, *target, arguments)?,
-            ExprKind::Unary(UnaryOperator::Not, operand) => Node::Not(Box::new((self.node(*operand)?, span))),
-            ExprKind::Unary(UnaryOperator::Negate, operand) => Node::Negate(Box::new((self.node(*operand)?, span))),
-            ExprKind::Binary(operator, left, right) => self.binary(id, *operator, *left, *right)?,
-            ExprKind::And(operands) => Node::And(self.nodes(operands)?),
-            ExprKind::Or(operands) => Node::Or(self.nodes(operands)?),
-            ExprKind::Conditional { condition, then, otherwise } => Node::Conditional(Box::new(Conditional {
-                condition: self.node(*condition)?,
-                then: self.node(*then)?,
-                otherwise: self.node(*otherwise)?,
-                span,
-            })),
-            ExprKind::List(items) => Node::List(
-                items.iter().map(|item| Ok((self.node(item.value)?, item.optional))).collect::<Result<_, Issue>>()?,
-            ),
-            ExprKind::Map(items) => {
-                let entry = |item: &crate::ast::MapItem| {
-                    Ok(MapEntry {
-                        key: self.node(item.key)?,
-                        value: self.node(item.value)?,
-                        optional: item.optional,
-                        span: self.span(item.key),
-                    })
-                };
-                Node::Map(items.iter().map(entry).collect::<Result<_, Issue>>()?)
-            }
-            ExprKind::Struct { name, fields } => self.structure(id, name, fields)?,
-            ExprKind::Comprehension(inner) => self.comprehension(inner, span)?,
-            ExprKind::Bind { variable, init, body } => {
-                let init = self.node(*init)?;
-                let slot = self.push_local(variable);
-                let body = self.node(*body)?;
-                self.locals.pop();
-                Node::Bind(Box::new(Bind { slot, init, body }))
-            }
-            ExprKind::OptionalMap { target, variable, body, flat } => {
-                let target = self.node(*target)?;
-                let slot = self.push_local(variable);
-                let body = self.node(*body)?;
-                self.locals.pop();
-                Node::OptionalMap(Box::new(OptionalMap { target, slot, body, flat: *flat, span }))
-            }
+        match &ast.node(id).kind {
+            ExprKind::Literal(literal) => Ok(Node::Constant(constant(literal))),
+            ExprKind::Ident { .. }
+            | ExprKind::Select { .. }
+            | ExprKind::Has { .. }
+            | ExprKind::Index { .. } => self.attribute(id),
+            ExprKind::Call {
+                function,
+                target,
+                arguments,
+            } => self.call(id, function, *target, arguments),
+            ExprKind::Unary(operator, operand) => self.unary(id, *operator, *operand),
+            ExprKind::Binary(operator, left, right) => self.binary(id, *operator, *left, *right),
+            ExprKind::And(operands) => self.nodes(operands).map(Node::And),
+            ExprKind::Or(operands) => self.nodes(operands).map(Node::Or),
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            } => self.conditional(id, *condition, *then, *otherwise),
+            ExprKind::List(items) => self.list(items),
+            ExprKind::Map(items) => self.map(items),
+            ExprKind::Struct { name, fields } => self.structure(id, name, fields),
+            ExprKind::Comprehension(inner) => self.comprehension(inner, id),
+            ExprKind::Bind {
+                variable,
+                init,
+                body,
+            } => self.bind(variable, *init, *body),
+            ExprKind::OptionalMap { .. } => self.optional_map(id),
+        }
+    }
+
+    fn unary(&mut self, id: ExprId, operator: UnaryOperator, operand: ExprId) -> Lowered {
+        let inner = Box::new((self.node(operand)?, self.span(id)));
+        Ok(match operator {
+            UnaryOperator::Not => Node::Not(inner),
+            UnaryOperator::Negate => Node::Negate(inner),
         })
+    }
+
+    fn conditional(
+        &mut self,
+        id: ExprId,
+        condition: ExprId,
+        then: ExprId,
+        otherwise: ExprId,
+    ) -> Lowered {
+        let condition = self.node(condition)?;
+        let (then, otherwise) = (self.node(then)?, self.node(otherwise)?);
+        Ok(Node::Conditional(Box::new(Conditional {
+            condition,
+            then,
+            otherwise,
+            span: self.span(id),
+        })))
+    }
+
+    fn list(&mut self, items: &[ListItem]) -> Lowered {
+        let lowered: Result<_, Issue> = items
+            .iter()
+            .map(|item| Ok((self.node(item.value)?, item.optional)))
+            .collect();
+        lowered.map(Node::List)
+    }
+
+    fn map(&mut self, items: &[MapItem]) -> Lowered {
+        let mut entries = Vec::with_capacity(items.len());
+        for item in items {
+            let (key, value) = (self.node(item.key)?, self.node(item.value)?);
+            entries.push(MapEntry {
+                key,
+                value,
+                optional: item.optional,
+                span: self.span(item.key),
+            });
+        }
+        Ok(Node::Map(entries.into()))
+    }
+
+    fn bind(&mut self, variable: &Name, init: ExprId, body: ExprId) -> Lowered {
+        let init = self.node(init)?;
+        let slot = self.push_local(variable);
+        let body = self.node(body)?;
+        self.locals.pop();
+        Ok(Node::Bind(Box::new(Bind { slot, init, body })))
+    }
+
+    fn optional_map(&mut self, id: ExprId) -> Lowered {
+        let ast = self.ast;
+        let ExprKind::OptionalMap {
+            target,
+            variable,
+            body,
+            flat,
+        } = &ast.node(id).kind
+        else {
+            return Ok(Node::Constant(Value::Null));
+        };
+        let target = self.node(*target)?;
+        let slot = self.push_local(variable);
+        let body = self.node(*body)?;
+        self.locals.pop();
+        Ok(Node::OptionalMap(Box::new(OptionalMap {
+            target,
+            slot,
+            body,
+            flat: *flat,
+            span: self.span(id),
+        })))
     }
 
     fn push_local(&mut self, name: &Name) -> u32 {
@@ -124,7 +204,8 @@ impl<'e> Lowering<'e> {
         self.locals.len() as u32 - 1
     }
 
-    fn comprehension(&mut self, inner: &Comprehension, span: Span) -> Lowered {
+    fn comprehension(&mut self, inner: &Comprehension, id: ExprId) -> Lowered {
+        let span = self.span(id);
         let range = self.node(inner.range)?;
         let outer = self.locals.len();
         let slot = self.push_local(&inner.first);
@@ -135,14 +216,33 @@ impl<'e> Lowering<'e> {
         let body = self.node(inner.body)?;
         self.locals.truncate(outer);
         let two_variables = inner.second.is_some();
-        Ok(Node::Comprehension(Box::new(Loop { kind: inner.kind, range, slot, two_variables, filter, body, span })))
+        Ok(Node::Comprehension(Box::new(Loop {
+            kind: inner.kind,
+            range,
+            slot,
+            two_variables,
+            filter,
+            body,
+            span,
+        })))
     }
 
     /// Comparisons are nodes of their own, sums and products chains of any length.
-    fn binary(&mut self, id: ExprId, operator: BinaryOperator, left: ExprId, right: ExprId) -> Lowered {
+    fn binary(
+        &mut self,
+        id: ExprId,
+        operator: BinaryOperator,
+        left: ExprId,
+        right: ExprId,
+    ) -> Lowered {
         if !is_arithmetic(operator) {
             let (left, right) = (self.node(left)?, self.node(right)?);
-            return Ok(Node::Compare(Box::new(Binary { operator, left, right, span: self.span(id) })));
+            return Ok(Node::Compare(Box::new(Binary {
+                operator,
+                left,
+                right,
+                span: self.span(id),
+            })));
         }
         let mut steps = vec![(operator, right, self.span(id))];
         let mut first = left;
@@ -178,12 +278,25 @@ impl<'e> Lowering<'e> {
             }
             let node = &ast.node(at).kind;
             let (operand, kind, optional) = match node {
-                ExprKind::Select { operand, field, optional } | ExprKind::Has { operand, field, optional } => {
-                    (*operand, QualifierKind::Field(Arc::clone(field)), *optional)
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional,
                 }
-                ExprKind::Index { operand, index, optional } => {
+                | ExprKind::Has {
+                    operand,
+                    field,
+                    optional,
+                } => (*operand, QualifierKind::Field(Arc::clone(field)), *optional),
+                ExprKind::Index {
+                    operand,
+                    index,
+                    optional,
+                } => {
                     let kind = match &ast.node(*index).kind {
-                        ExprKind::Literal(Literal::String(key)) => QualifierKind::Constant(Value::string(Arc::clone(key))),
+                        ExprKind::Literal(Literal::String(key)) => {
+                            QualifierKind::Constant(Value::string(Arc::clone(key)))
+                        }
                         ExprKind::Literal(literal) => QualifierKind::Constant(constant(literal)),
                         _ => QualifierKind::Dynamic(self.node(*index)?),
                     };
@@ -192,17 +305,29 @@ impl<'e> Lowering<'e> {
                 ExprKind::Ident { .. } => break self.unresolved(at, &mut qualifiers),
                 _ => break Base::Value(self.node(at)?),
             };
-            qualifiers.push(Qualifier { kind, optional, span });
+            qualifiers.push(Qualifier {
+                kind,
+                optional,
+                span,
+            });
             at = operand;
         };
         qualifiers.reverse();
         let span = ast.node(at).span;
-        Ok(Node::Attribute(Box::new(Attribute { base, qualifiers: qualifiers.into(), test, span })))
+        Ok(Node::Attribute(Box::new(Attribute {
+            base,
+            qualifiers: qualifiers.into(),
+            test,
+            span,
+        })))
     }
 
     /// What a node names, if it names something: a variable, or a constant as the error.
     fn named(&self, id: ExprId) -> Option<Result<Base, Node>> {
-        if let ExprKind::Ident { name, global: false } = &self.ast.node(id).kind
+        if let ExprKind::Ident {
+            name,
+            global: false,
+        } = &self.ast.node(id).kind
             && let Some(slot) = self.locals.iter().rposition(|local| local == name)
         {
             return Some(Ok(Base::Local(slot as u32)));
@@ -218,8 +343,14 @@ impl<'e> Lowering<'e> {
     /// An unchecked name: which variable it is turns out while evaluating. `qualifiers` are those above it, the
     /// innermost last.
     fn unresolved(&self, id: ExprId, qualifiers: &mut Vec<Qualifier>) -> Base {
-        let ExprKind::Ident { name, global } = &self.ast.node(id).kind else { return Base::Candidates([].into()) };
-        let mut full = if *global { format!(".{name}") } else { name.to_string() };
+        let ExprKind::Ident { name, global } = &self.ast.node(id).kind else {
+            return Base::Candidates([].into());
+        };
+        let mut full = if *global {
+            format!(".{name}")
+        } else {
+            name.to_string()
+        };
         let mut names = vec![(full.clone(), 0)];
         for (taken, qualifier) in qualifiers.iter().rev().enumerate() {
             match &qualifier.kind {
@@ -232,16 +363,30 @@ impl<'e> Lowering<'e> {
         }
         let mut candidates = Vec::new();
         for (name, taken) in names.into_iter().rev() {
-            candidates.extend(self.env.candidates(&name).into_iter().map(|candidate| (candidate, taken)));
+            candidates.extend(
+                self.env
+                    .candidates(&name)
+                    .into_iter()
+                    .map(|candidate| (candidate, taken)),
+            );
         }
         candidates.truncate(CANDIDATES_MAX);
         Base::Candidates(candidates.into())
     }
 
-    fn call(&mut self, id: ExprId, name: &Name, target: Option<ExprId>, arguments: &[ExprId]) -> Lowered {
+    fn call(
+        &mut self,
+        id: ExprId,
+        name: &Name,
+        target: Option<ExprId>,
+        arguments: &[ExprId],
+    ) -> Lowered {
         let span = self.span(id);
         let (overloads, qualified): (Vec<Arc<Overload>>, bool) = match self.resolution(id) {
-            Some(Resolution::Function { overloads, qualified }) => (overloads.clone(), *qualified),
+            Some(Resolution::Function {
+                overloads,
+                qualified,
+            }) => (overloads.clone(), *qualified),
             _ => match self.find_unchecked(name, target, arguments.len()) {
                 Some(found) => found,
                 None => {
@@ -264,30 +409,62 @@ impl<'e> Lowering<'e> {
             && let Some(target) = nodes.drain(..).next()
         {
             if let Err(error) = crate::regex::validate(&pattern) {
-                return Err(Issue::new(span, format!("invalid matches argument: {error}")));
+                return Err(Issue::new(
+                    span,
+                    format!("invalid matches argument: {error}"),
+                ));
             }
-            return Ok(Node::Matches(Box::new(Matches { target, pattern, regex: OnceLock::new(), span })));
+            return Ok(Node::Matches(Box::new(Matches {
+                target,
+                pattern,
+                regex: OnceLock::new(),
+                span,
+            })));
         }
-        let (name, overloads, arguments) = (Arc::clone(name), overloads.into_boxed_slice(), nodes.into_boxed_slice());
-        Ok(Node::Call(Box::new(Call { name, overloads, arguments, span })))
+        let (name, overloads, arguments) = (
+            Arc::clone(name),
+            overloads.into_boxed_slice(),
+            nodes.into_boxed_slice(),
+        );
+        Ok(Node::Call(Box::new(Call {
+            name,
+            overloads,
+            arguments,
+            span,
+        })))
     }
 
     /// The overloads an unchecked call may mean, by name and number of arguments.
-    fn find_unchecked(&self, name: &str, target: Option<ExprId>, count: usize) -> Option<(Vec<Arc<Overload>>, bool)> {
+    fn find_unchecked(
+        &self,
+        name: &str,
+        target: Option<ExprId>,
+        count: usize,
+    ) -> Option<(Vec<Arc<Overload>>, bool)> {
         if let Some(target) = target
             && let Some(prefix) = self.qualifier(target)
         {
             let candidates = self.env.candidates(&format!("{prefix}.{name}"));
-            if let Some(function) = candidates.iter().find_map(|name| self.env.function_arc(name)) {
+            if let Some(function) = candidates
+                .iter()
+                .find_map(|name| self.env.function_arc(name))
+            {
                 return Some((function.overloads.clone(), true));
             }
         }
         let candidates = self.env.candidates(name);
-        let function = candidates.iter().find_map(|name| self.env.function_arc(name))?;
+        let function = candidates
+            .iter()
+            .find_map(|name| self.env.function_arc(name))?;
         let member = target.is_some();
         let parameters = count + usize::from(member);
-        let fits = |overload: &&Arc<Overload>| overload.member == member && overload.parameters.len() == parameters;
-        Some((function.overloads.iter().filter(fits).cloned().collect(), false))
+        let fits = |overload: &&Arc<Overload>| {
+            overload.member == member && overload.parameters.len() == parameters
+        };
+        Some((
+            function.overloads.iter().filter(fits).cloned().collect(),
+            false,
+        ))
     }
 
     fn qualifier(&self, id: ExprId) -> Option<String> {
@@ -295,11 +472,18 @@ impl<'e> Lowering<'e> {
         let mut at = id;
         loop {
             match &self.ast.node(at).kind {
-                ExprKind::Select { operand, field, optional: false } if parts.len() < 8 => {
+                ExprKind::Select {
+                    operand,
+                    field,
+                    optional: false,
+                } if parts.len() < 8 => {
                     parts.push(&**field);
                     at = *operand;
                 }
-                ExprKind::Ident { name, global: false } if !self.locals.contains(name) => {
+                ExprKind::Ident {
+                    name,
+                    global: false,
+                } if !self.locals.contains(name) => {
                     parts.push(name);
                     parts.reverse();
                     return Some(parts.join("."));
@@ -312,7 +496,9 @@ impl<'e> Lowering<'e> {
     fn structure(&mut self, id: ExprId, name: &Name, fields: &[FieldItem]) -> Lowered {
         let span = self.span(id);
         let kind = match self.resolution(id) {
-            Some(Resolution::Struct(Type::Object(object))) => StructKind::Object(Arc::clone(object)),
+            Some(Resolution::Struct(Type::Object(object))) => {
+                StructKind::Object(Arc::clone(object))
+            }
             Some(Resolution::Struct(other)) => StructKind::WellKnown(other.name().into()),
             _ => {
                 let candidates = self.env.candidates(name);
@@ -327,15 +513,74 @@ impl<'e> Lowering<'e> {
                 });
                 match found {
                     Some(kind) => kind,
-                    None => return Ok(Node::Fail(Box::new(EvalError::other(format!("unknown type: {name}")).at(span)))),
+                    None => {
+                        return Ok(Node::Fail(Box::new(
+                            EvalError::other(format!("unknown type: {name}")).at(span),
+                        )));
+                    }
                 }
             }
         };
         let fields = fields
             .iter()
-            .map(|field| Ok((Arc::clone(&field.field), self.node(field.value)?, field.optional)))
+            .map(|field| {
+                Ok((
+                    Arc::clone(&field.field),
+                    self.node(field.value)?,
+                    field.optional,
+                ))
+            })
             .collect::<Result<_, Issue>>()?;
         Ok(Node::Struct(Box::new(Struct { kind, fields, span })))
+    }
+}
+
+/// A list or map of constants, made once. Evaluating it costs what making it does.
+fn fold(node: Node) -> Node {
+    let is_constant = |node: &Node| node.constant().is_some();
+    let cost_of = |node: &Node| {
+        if let Node::Folded(folded) = node {
+            folded.1
+        } else {
+            0
+        }
+    };
+    match &node {
+        Node::List(items)
+            if items
+                .iter()
+                .all(|(item, optional)| !optional && is_constant(item)) =>
+        {
+            let cost = items
+                .iter()
+                .fold(cost::LIST_CREATE, |total, (item, _)| total + cost_of(item));
+            let values = items
+                .iter()
+                .filter_map(|(item, _)| item.constant().cloned())
+                .collect();
+            Node::Folded(Box::new((Value::list(values), cost)))
+        }
+        Node::Map(entries)
+            if entries.iter().all(|entry| {
+                !entry.optional && is_constant(&entry.key) && is_constant(&entry.value)
+            }) =>
+        {
+            let mut builder = MapBuilder::with_capacity(entries.len());
+            let mut cost = cost::MAP_CREATE;
+            for entry in entries {
+                let (Some(key), Some(value)) = (entry.key.constant(), entry.value.constant())
+                else {
+                    return node;
+                };
+                if builder.insert(key.clone(), value.clone()).is_err() {
+                    // The error belongs to evaluation.
+                    return node;
+                }
+                cost += cost_of(&entry.key) + cost_of(&entry.value);
+            }
+            Node::Folded(Box::new((Value::Map(builder.build()), cost)))
+        }
+        _ => node,
     }
 }
 

@@ -37,7 +37,10 @@ pub(crate) struct Inner {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("source", &self.source()).field("result_type", &self.0.result_type).finish()
+        f.debug_struct("Program")
+            .field("source", &self.source())
+            .field("result_type", &self.0.result_type)
+            .finish()
     }
 }
 
@@ -46,12 +49,26 @@ impl Program {
         let (root, slots) = Lowering::run(env, &checked.ast, Some(&checked))?;
         let result_type = checked.result_type().clone();
         let ast = checked.ast.clone();
-        Ok(Self(Arc::new(Inner { env: env.clone(), ast, checked: Some(checked), result_type, root, slots })))
+        Ok(Self(Arc::new(Inner {
+            env: env.clone(),
+            ast,
+            checked: Some(checked),
+            result_type,
+            root,
+            slots,
+        })))
     }
 
     pub(crate) fn unchecked(env: &Env, ast: Ast) -> Result<Self, CompileError> {
         let (root, slots) = Lowering::run(env, &ast, None)?;
-        Ok(Self(Arc::new(Inner { env: env.clone(), ast, checked: None, result_type: Type::Dyn, root, slots })))
+        Ok(Self(Arc::new(Inner {
+            env: env.clone(),
+            ast,
+            checked: None,
+            result_type: Type::Dyn,
+            root,
+            slots,
+        })))
     }
 
     /// The type of the result; `dyn` for unchecked programs.
@@ -91,7 +108,9 @@ impl Program {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn eval<'a>(&'a self, activation: &'a Activation<'a>) -> Result<Value<'a>, EvalError> {
-        Evaluator::new(&self.0, activation, &Limits::DEFAULT, None).run().result
+        Evaluator::new(&self.0, activation, &Limits::DEFAULT, None)
+            .run()
+            .result
     }
 
     /// Evaluates within the given limits; tells what it cost.

@@ -57,7 +57,10 @@ pub fn translate(pattern: &str) -> Result<String, RegexError> {
 
 fn invalid(what: &str, pattern: &str) -> RegexError {
     const SHOWN_CHARS_MAX: usize = 200;
-    RegexError::Invalid { what: what.to_owned(), pattern: pattern.chars().take(SHOWN_CHARS_MAX).collect() }
+    RegexError::Invalid {
+        what: what.to_owned(),
+        pattern: pattern.chars().take(SHOWN_CHARS_MAX).collect(),
+    }
 }
 
 struct Translator<'p> {
@@ -121,7 +124,8 @@ impl<'p> Translator<'p> {
     }
 
     fn literal(&mut self, character: char) {
-        if character.is_ascii_punctuation() {
+        // Not all punctuation: `\<` would be the start of a word.
+        if "\\.+*?()|[]{}^$#&-~".contains(character) {
             self.out.push('\\');
         }
         self.out.push(character);
@@ -134,10 +138,16 @@ impl<'p> Translator<'p> {
         }
         let end = self.offset();
         if let Some(before) = self.repeated_at {
-            return Err(invalid("invalid nested repetition operator", &self.pattern[before..end]));
+            return Err(invalid(
+                "invalid nested repetition operator",
+                &self.pattern[before..end],
+            ));
         }
         let Some(weight) = self.atom else {
-            return Err(invalid("missing argument to repetition operator", &self.pattern[at..end]));
+            return Err(invalid(
+                "missing argument to repetition operator",
+                &self.pattern[at..end],
+            ));
         };
         let weight = weight.saturating_mul(max.max(1));
         if weight > REPEAT_MAX {
@@ -156,14 +166,21 @@ impl<'p> Translator<'p> {
     /// `n}`, `n,}` or `n,m}` behind a brace; `None` if the brace is a literal.
     fn braces(&mut self) -> Result<Option<(String, u32)>, RegexError> {
         let rest = self.rest();
-        let Some(end) = rest.find('}') else { return Ok(None) };
+        let Some(end) = rest.find('}') else {
+            return Ok(None);
+        };
         let body = &rest[..end];
-        let (min, max) = body.split_once(',').map_or((body, None), |(min, max)| (min, Some(max)));
+        let (min, max) = body
+            .split_once(',')
+            .map_or((body, None), |(min, max)| (min, Some(max)));
         let number = |text: &str| {
-            let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit())
+                && (text.len() == 1 || !text.starts_with('0'));
             (plain && !text.is_empty()).then(|| text.parse::<u32>().unwrap_or(u32::MAX))
         };
-        let Some(least) = number(min) else { return Ok(None) };
+        let Some(least) = number(min) else {
+            return Ok(None);
+        };
         let most = match max {
             None | Some("") => least,
             Some(text) => match number(text) {
@@ -193,13 +210,23 @@ impl<'p> Translator<'p> {
                 return Err(invalid("invalid named capture", &self.pattern[at..]));
             };
             let name = &named[..end];
-            let valid = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let valid = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             let start = self.offset() + (rest.len() - named.len());
             if !valid {
-                return Err(invalid("invalid named capture", &self.pattern[at..=start + end]));
+                return Err(invalid(
+                    "invalid named capture",
+                    &self.pattern[at..=start + end],
+                ));
             }
             // The crate allows no digit in front.
-            let safe = if name.starts_with(|first: char| first.is_ascii_digit()) { "_" } else { "" };
+            let safe = if name.starts_with(|first: char| first.is_ascii_digit()) {
+                "_"
+            } else {
+                ""
+            };
             self.out.push_str(&format!("(?P<{safe}{name}>"));
             self.skip_to(start + end + 1);
             self.enter();
@@ -247,7 +274,11 @@ impl<'p> Translator<'p> {
                 }
                 _ => {
                     let end = self.offset();
-                    let what = if next.is_none() { "missing closing )" } else { "invalid or unsupported Perl syntax" };
+                    let what = if next.is_none() {
+                        "missing closing )"
+                    } else {
+                        "invalid or unsupported Perl syntax"
+                    };
                     return Err(invalid(what, &self.pattern[at..end]));
                 }
             }
@@ -287,7 +318,9 @@ impl<'p> Translator<'p> {
             'Q' => {
                 let rest = self.rest();
                 let length = rest.find("\\E").unwrap_or(rest.len());
-                rest[..length].chars().for_each(|character| self.literal(character));
+                rest[..length]
+                    .chars()
+                    .for_each(|character| self.literal(character));
                 let target = self.offset() + length + if length < rest.len() { 2 } else { 0 };
                 self.skip_to(target);
             }
@@ -338,13 +371,16 @@ impl<'p> Translator<'p> {
                 Some(code)
             }
             'x' => self.hexadecimal(),
-            _ if character.is_ascii_punctuation() || (character.is_ascii() && !character.is_ascii_alphanumeric()) => {
+            _ if character.is_ascii_punctuation()
+                || (character.is_ascii() && !character.is_ascii_alphanumeric()) =>
+            {
                 Some(character as u32)
             }
             _ => None,
         };
         let end = self.offset();
-        code.and_then(char::from_u32).ok_or_else(|| invalid("invalid escape sequence", &self.pattern[at..end]))
+        code.and_then(char::from_u32)
+            .ok_or_else(|| invalid("invalid escape sequence", &self.pattern[at..end]))
     }
 
     fn hexadecimal(&mut self) -> Option<u32> {
@@ -357,7 +393,10 @@ impl<'p> Translator<'p> {
             }
             None => (rest.get(..2)?, 2),
         };
-        if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if digits.is_empty()
+            || digits.len() > 8
+            || !digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return None;
         }
         self.skip_to(start + length);
@@ -370,10 +409,16 @@ impl<'p> Translator<'p> {
         let start = self.offset();
         let name = match rest.strip_prefix('{') {
             Some(inner) => inner.find('}').map(|end| (&inner[..end], end + 2)),
-            None => rest.chars().next().map(|name| (&rest[..name.len_utf8()], name.len_utf8())),
+            None => rest
+                .chars()
+                .next()
+                .map(|name| (&rest[..name.len_utf8()], name.len_utf8())),
         };
         let Some((name, length)) = name else {
-            return Err(invalid("invalid character class range", &self.pattern[at..]));
+            return Err(invalid(
+                "invalid character class range",
+                &self.pattern[at..],
+            ));
         };
         self.skip_to(start + length);
         let (name, negated) = match name.strip_prefix('^') {
@@ -383,13 +428,18 @@ impl<'p> Translator<'p> {
         let letter = if negated { 'P' } else { 'p' };
         let property = format!("\\{letter}{{{name}}}");
         let known = !name.is_empty()
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && regex::Regex::new(&property).is_ok();
         if known {
             return Ok(property);
         }
         let end = self.offset();
-        Err(invalid("invalid character class range", &self.pattern[at..end]))
+        Err(invalid(
+            "invalid character class range",
+            &self.pattern[at..end],
+        ))
     }
 
     /// A class from its bracket on.
@@ -422,15 +472,22 @@ impl<'p> Translator<'p> {
     /// `[:alpha:]` within a class.
     fn posix_class(&mut self) -> Result<bool, RegexError> {
         const NAMES: [&str; 14] = [
-            "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
-            "word", "xdigit",
+            "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print",
+            "punct", "space", "upper", "word", "xdigit",
         ];
         let rest = self.rest();
-        let Some(inner) = rest.strip_prefix(':') else { return Ok(false) };
-        let Some(end) = inner.find(":]") else { return Ok(false) };
+        let Some(inner) = rest.strip_prefix(':') else {
+            return Ok(false);
+        };
+        let Some(end) = inner.find(":]") else {
+            return Ok(false);
+        };
         let name = &inner[..end];
         if !NAMES.contains(&name.strip_prefix('^').unwrap_or(name)) {
-            return Err(invalid("invalid character class range", &format!("[:{name}:]")));
+            return Err(invalid(
+                "invalid character class range",
+                &format!("[:{name}:]"),
+            ));
         }
         self.out.push_str(&format!("[:{name}:]"));
         let target = self.offset() + end + 3;
@@ -476,7 +533,10 @@ impl<'p> Translator<'p> {
         let high = self.class_character(high_at, high)?;
         if high < low {
             let end = self.offset();
-            return Err(invalid("invalid character class range", &self.pattern[at..end]));
+            return Err(invalid(
+                "invalid character class range",
+                &self.pattern[at..end],
+            ));
         }
         self.push_code(low);
         self.out.push('-');

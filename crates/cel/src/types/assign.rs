@@ -72,18 +72,27 @@ impl Substitution {
             return self.substitute_variable(to, *variable, from).0;
         }
         match (from, to) {
-            (Type::Dyn | Type::Any | Type::Error, _) | (_, Type::Dyn | Type::Any | Type::Error) => true,
+            (Type::Dyn | Type::Any | Type::Error, _) | (_, Type::Dyn | Type::Any | Type::Error) => {
+                true
+            }
             (Type::Null, other) | (other, Type::Null) => is_nullable(other),
             (Type::Wrapper(a), Type::Wrapper(b)) => a.is_exactly(b),
-            (inner, Type::Wrapper(wrapped)) | (Type::Wrapper(wrapped), inner) => wrapped.is_exactly(inner),
+            (inner, Type::Wrapper(wrapped)) | (Type::Wrapper(wrapped), inner) => {
+                wrapped.is_exactly(inner)
+            }
             (Type::Type(_), Type::Type(_)) => true,
             (Type::List(a), Type::List(b)) => self.assignable(&a.element, &b.element),
-            (Type::Map(a), Type::Map(b)) => self.assignable(&a.key, &b.key) && self.assignable(&a.value, &b.value),
+            (Type::Map(a), Type::Map(b)) => {
+                self.assignable(&a.key, &b.key) && self.assignable(&a.value, &b.value)
+            }
             (Type::Optional(a), Type::Optional(b)) => self.assignable(a, b),
             (Type::Opaque(a), Type::Opaque(b)) => {
                 a.name == b.name
                     && a.parameters.len() == b.parameters.len()
-                    && a.parameters.iter().zip(&b.parameters).all(|(a, b)| self.assignable(a, b))
+                    && a.parameters
+                        .iter()
+                        .zip(&b.parameters)
+                        .all(|(a, b)| self.assignable(a, b))
             }
             (a, b) => a.is_exactly(b),
         }
@@ -99,7 +108,11 @@ impl Substitution {
                 return (true, true);
             }
             if self.assignable(ty, &bound) {
-                let general = if is_equal_or_less_specific(ty, &bound) { ty.clone() } else { bound };
+                let general = if is_equal_or_less_specific(ty, &bound) {
+                    ty.clone()
+                } else {
+                    bound
+                };
                 if !self.occurs(variable, &general) {
                     self.bind(variable, general);
                 }
@@ -117,12 +130,20 @@ impl Substitution {
     fn occurs(&self, variable: u32, ty: &Type) -> bool {
         match ty {
             Type::Variable(other) => {
-                *other == variable || self.find(*other).is_some_and(|bound| self.occurs(variable, bound))
+                *other == variable
+                    || self
+                        .find(*other)
+                        .is_some_and(|bound| self.occurs(variable, bound))
             }
             Type::List(list) => self.occurs(variable, &list.element),
             Type::Map(map) => self.occurs(variable, &map.key) || self.occurs(variable, &map.value),
-            Type::Optional(inner) | Type::Wrapper(inner) | Type::Type(Some(inner)) => self.occurs(variable, inner),
-            Type::Opaque(opaque) => opaque.parameters.iter().any(|parameter| self.occurs(variable, parameter)),
+            Type::Optional(inner) | Type::Wrapper(inner) | Type::Type(Some(inner)) => {
+                self.occurs(variable, inner)
+            }
+            Type::Opaque(opaque) => opaque
+                .parameters
+                .iter()
+                .any(|parameter| self.occurs(variable, parameter)),
             _ => false,
         }
     }
@@ -137,17 +158,33 @@ impl Substitution {
             },
             Type::List(list) if has_variable(&list.element) => {
                 let element = self.resolve(&list.element, close);
-                Type::List(Arc::new(ListType { element, kind: list.kind.clone() }))
+                Type::List(Arc::new(ListType {
+                    element,
+                    kind: list.kind.clone(),
+                }))
             }
-            Type::Map(map) if has_variable(&map.key) || has_variable(&map.value) => Type::Map(Arc::new(MapType {
-                key: self.resolve(&map.key, close),
-                value: self.resolve(&map.value, close),
-            })),
-            Type::Optional(inner) if has_variable(inner) => Type::optional(self.resolve(inner, close)),
-            Type::Type(Some(inner)) if has_variable(inner) => Type::type_of(self.resolve(inner, close)),
+            Type::Map(map) if has_variable(&map.key) || has_variable(&map.value) => {
+                Type::Map(Arc::new(MapType {
+                    key: self.resolve(&map.key, close),
+                    value: self.resolve(&map.value, close),
+                }))
+            }
+            Type::Optional(inner) if has_variable(inner) => {
+                Type::optional(self.resolve(inner, close))
+            }
+            Type::Type(Some(inner)) if has_variable(inner) => {
+                Type::type_of(self.resolve(inner, close))
+            }
             Type::Opaque(opaque) if opaque.parameters.iter().any(has_variable) => {
-                let parameters = opaque.parameters.iter().map(|parameter| self.resolve(parameter, close)).collect();
-                Type::Opaque(Arc::new(OpaqueType { name: Arc::clone(&opaque.name), parameters }))
+                let parameters = opaque
+                    .parameters
+                    .iter()
+                    .map(|parameter| self.resolve(parameter, close))
+                    .collect();
+                Type::Opaque(Arc::new(OpaqueType {
+                    name: Arc::clone(&opaque.name),
+                    parameters,
+                }))
             }
             other => other.clone(),
         }
@@ -196,13 +233,17 @@ fn is_equal_or_less_specific(first: &Type, second: &Type) -> bool {
         (_, Type::Dyn | Type::Any | Type::Variable(_)) => false,
         (Type::List(a), Type::List(b)) => is_equal_or_less_specific(&a.element, &b.element),
         (Type::Map(a), Type::Map(b)) => {
-            is_equal_or_less_specific(&a.key, &b.key) && is_equal_or_less_specific(&a.value, &b.value)
+            is_equal_or_less_specific(&a.key, &b.key)
+                && is_equal_or_less_specific(&a.value, &b.value)
         }
         (Type::Optional(a), Type::Optional(b)) => is_equal_or_less_specific(a, b),
         (Type::Opaque(a), Type::Opaque(b)) => {
             a.name == b.name
                 && a.parameters.len() == b.parameters.len()
-                && a.parameters.iter().zip(&b.parameters).all(|(a, b)| is_equal_or_less_specific(a, b))
+                && a.parameters
+                    .iter()
+                    .zip(&b.parameters)
+                    .all(|(a, b)| is_equal_or_less_specific(a, b))
         }
         (Type::Type(_), Type::Type(_)) => true,
         (a, b) => a.is_exactly(b),

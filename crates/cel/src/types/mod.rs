@@ -103,7 +103,10 @@ pub struct OpaqueType {
 impl Type {
     /// `list(element)`
     pub fn list(element: Self) -> Self {
-        Self::List(Arc::new(ListType { element, kind: ListKind::Atomic }))
+        Self::List(Arc::new(ListType {
+            element,
+            kind: ListKind::Atomic,
+        }))
     }
 
     /// `map(key, value)`
@@ -123,7 +126,10 @@ impl Type {
 
     /// An opaque type without parameters.
     pub fn opaque(name: &str) -> Self {
-        Self::Opaque(Arc::new(OpaqueType { name: name.into(), parameters: Vec::new() }))
+        Self::Opaque(Arc::new(OpaqueType {
+            name: name.into(),
+            parameters: Vec::new(),
+        }))
     }
 
     /// `wrapper(inner)`
@@ -208,11 +214,16 @@ impl Type {
                 Arc::ptr_eq(a, b) || (a.key.is_exactly(&b.key) && a.value.is_exactly(&b.value))
             }
             (Self::Object(a), Self::Object(b)) => a.name() == b.name(),
-            (Self::Optional(a), Self::Optional(b)) | (Self::Wrapper(a), Self::Wrapper(b)) => a.is_exactly(b),
+            (Self::Optional(a), Self::Optional(b)) | (Self::Wrapper(a), Self::Wrapper(b)) => {
+                a.is_exactly(b)
+            }
             (Self::Opaque(a), Self::Opaque(b)) => {
                 a.name == b.name
                     && a.parameters.len() == b.parameters.len()
-                    && a.parameters.iter().zip(&b.parameters).all(|(a, b)| a.is_exactly(b))
+                    && a.parameters
+                        .iter()
+                        .zip(&b.parameters)
+                        .all(|(a, b)| a.is_exactly(b))
             }
             (Self::Type(a), Self::Type(b)) => match (a, b) {
                 (Some(a), Some(b)) => a.is_exactly(b),
@@ -252,7 +263,8 @@ impl fmt::Display for Type {
             Self::Optional(inner) => write!(f, "optional_type({inner})"),
             Self::Wrapper(inner) => write!(f, "wrapper({inner})"),
             Self::Opaque(opaque) if !opaque.parameters.is_empty() => {
-                let parameters: Vec<String> = opaque.parameters.iter().map(ToString::to_string).collect();
+                let parameters: Vec<String> =
+                    opaque.parameters.iter().map(ToString::to_string).collect();
                 write!(f, "{}({})", opaque.name, parameters.join(", "))
             }
             Self::Type(Some(inner)) => write!(f, "type({inner})"),

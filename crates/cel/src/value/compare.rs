@@ -28,7 +28,10 @@ impl Work {
                 self.left = left;
                 Ok(())
             }
-            None => Err(EvalError::too_large("the work of comparing and copying values", WORK_DEFAULT as usize)),
+            None => Err(EvalError::too_large(
+                "the work of comparing and copying values",
+                WORK_DEFAULT as usize,
+            )),
         }
     }
 }
@@ -49,9 +52,10 @@ pub fn equal(a: &Value<'_>, b: &Value<'_>, work: &mut Work) -> Result<bool, Eval
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Null, Value::Null) => true,
-        (Value::Int(_) | Value::Uint(_) | Value::Double(_), Value::Int(_) | Value::Uint(_) | Value::Double(_)) => {
-            compare_numbers(a, b) == Some(Ordering::Equal)
-        }
+        (
+            Value::Int(_) | Value::Uint(_) | Value::Double(_),
+            Value::Int(_) | Value::Uint(_) | Value::Double(_),
+        ) => compare_numbers(a, b) == Some(Ordering::Equal),
         (Value::Bytes(a), Value::Bytes(b)) => **a == **b,
         (Value::Duration(a), Value::Duration(b)) => a == b,
         (Value::Timestamp(a), Value::Timestamp(b)) => a == b,
@@ -71,7 +75,19 @@ pub fn equal(a: &Value<'_>, b: &Value<'_>, work: &mut Work) -> Result<bool, Eval
             };
         }
         (Value::Type(a), Value::Type(b)) => a.name() == b.name(),
-        (Value::Opaque(a), Value::Opaque(b)) => a.0.equals(&*b.0),
+        (Value::Opaque(opaque), other) | (other, Value::Opaque(opaque)) => {
+            return match (opaque.0.comparison_error(), other) {
+                (Some(error), _) => Err(error),
+                (None, Value::Opaque(_)) => match (a, b) {
+                    (Value::Opaque(a), Value::Opaque(b)) => match b.0.comparison_error() {
+                        Some(error) => Err(error),
+                        None => Ok(a.0.equals(&*b.0)),
+                    },
+                    _ => Ok(false),
+                },
+                (None, _) => Ok(false),
+            };
+        }
         _ => false,
     })
 }
@@ -81,7 +97,11 @@ fn equal_lists(a: &List<'_>, b: &List<'_>, work: &mut Work) -> Result<bool, Eval
     if a.len() != b.len() {
         return Ok(false);
     }
-    let kind = if matches!(a.kind(), ListKind::Atomic) { b.kind() } else { a.kind() };
+    let kind = if matches!(a.kind(), ListKind::Atomic) {
+        b.kind()
+    } else {
+        a.kind()
+    };
     if !matches!(kind, ListKind::Atomic) {
         return equal_in_any_order(a, b, work);
     }

@@ -12,7 +12,10 @@ fn range(to: &str) -> EvalError {
 
 fn conversion(from: &Value<'_>, to: &str) -> EvalError {
     let text = from.to_display();
-    EvalError::invalid(format!("type conversion error from '{}' to '{to}': {text}", from.type_name()))
+    EvalError::invalid(format!(
+        "type conversion error from '{}' to '{to}': {text}",
+        from.type_name()
+    ))
 }
 
 impl<'a> Value<'a> {
@@ -77,11 +80,17 @@ impl<'a> Value<'a> {
             Self::Double(value) => Value::string(format_double(*value)),
             Self::Bytes(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => Value::string(text),
-                Err(_) => return Err(EvalError::invalid("invalid UTF-8 in bytes, cannot convert to string")),
+                Err(_) => {
+                    return Err(EvalError::invalid(
+                        "invalid UTF-8 in bytes, cannot convert to string",
+                    ));
+                }
             },
             Self::Timestamp(timestamp) => Value::string(timestamp.to_string()),
             Self::Duration(duration) => Value::string(duration.to_seconds_text()),
-            Self::Opaque(opaque) => Value::string(opaque.0.to_text().ok_or_else(EvalError::no_such_overload)?),
+            Self::Opaque(opaque) => {
+                Value::string(opaque.0.to_text().ok_or_else(EvalError::no_such_overload)?)
+            }
             _ => return Err(EvalError::no_such_overload()),
         })
     }
@@ -100,9 +109,12 @@ impl<'a> Value<'a> {
         match self {
             Self::Duration(duration) => Ok(Value::Duration(*duration)),
             Self::Int(nanoseconds) => Ok(Value::Duration(Duration::from_nanoseconds(*nanoseconds))),
-            Self::String(text) => Duration::parse(text)
-                .map(Value::Duration)
-                .ok_or_else(|| EvalError::invalid(format!("invalid duration or out of range: \"{}\"", shorten(text)))),
+            Self::String(text) => Duration::parse(text).map(Value::Duration).ok_or_else(|| {
+                EvalError::invalid(format!(
+                    "invalid duration or out of range: \"{}\"",
+                    shorten(text)
+                ))
+            }),
             _ => Err(EvalError::no_such_overload()),
         }
     }
@@ -114,9 +126,12 @@ impl<'a> Value<'a> {
             Self::Int(seconds) => Timestamp::new(*seconds, 0)
                 .map(Value::Timestamp)
                 .ok_or_else(|| EvalError::overflow("timestamp overflow: value out of range")),
-            Self::String(text) => Timestamp::parse(text)
-                .map(Value::Timestamp)
-                .ok_or_else(|| EvalError::invalid(format!("invalid timestamp or out of range: \"{}\"", shorten(text)))),
+            Self::String(text) => Timestamp::parse(text).map(Value::Timestamp).ok_or_else(|| {
+                EvalError::invalid(format!(
+                    "invalid timestamp or out of range: \"{}\"",
+                    shorten(text)
+                ))
+            }),
             _ => Err(EvalError::no_such_overload()),
         }
     }

@@ -32,7 +32,12 @@ pub struct JsonOptions {
 
 impl Default for JsonOptions {
     fn default() -> Self {
-        Self { depth_max: 512, values_max: 1_000_000, bytes_as_base64: true, durations_in_seconds: false }
+        Self {
+            depth_max: 512,
+            values_max: 1_000_000,
+            bytes_as_base64: true,
+            durations_in_seconds: false,
+        }
     }
 }
 
@@ -55,22 +60,37 @@ impl<'a> Value<'a> {
 
     /// The value a JSON value stands for where `ty` is declared.
     pub fn from_typed(json: &'a Json, ty: &'a Type) -> Result<Self, EvalError> {
-        let unexpected = || EvalError::invalid(format!("invalid data, expected {ty}, got {}", kind_of(json)));
+        let unexpected = || {
+            EvalError::invalid(format!(
+                "invalid data, expected {ty}, got {}",
+                kind_of(json)
+            ))
+        };
         Ok(match (ty, json) {
             (_, Json::Null) => Self::Null,
             (Type::Bool, Json::Bool(value)) => Self::Bool(*value),
             (Type::Int, Json::Number(number)) => Self::Int(whole(number).ok_or_else(unexpected)?),
-            (Type::Uint, Json::Number(number)) => Self::Uint(number.as_u64().ok_or_else(unexpected)?),
-            (Type::Double, Json::Number(number)) => Self::Double(number.as_f64().ok_or_else(unexpected)?),
+            (Type::Uint, Json::Number(number)) => {
+                Self::Uint(number.as_u64().ok_or_else(unexpected)?)
+            }
+            (Type::Double, Json::Number(number)) => {
+                Self::Double(number.as_f64().ok_or_else(unexpected)?)
+            }
             (Type::String, Json::String(text)) => Self::String(Str::Borrowed(text)),
             (Type::Bytes, Json::String(text)) => {
                 let bytes = BASE64_STANDARD.decode(text);
-                Self::bytes(bytes.map_err(|_| EvalError::invalid("invalid data, expected base64 text for bytes"))?)
+                Self::bytes(bytes.map_err(|_| {
+                    EvalError::invalid("invalid data, expected base64 text for bytes")
+                })?)
             }
             (Type::Timestamp, Json::String(text)) => Self::Timestamp(
-                Timestamp::parse(text).or_else(|| Timestamp::parse_date(text)).ok_or_else(unexpected)?,
+                Timestamp::parse(text)
+                    .or_else(|| Timestamp::parse_date(text))
+                    .ok_or_else(unexpected)?,
             ),
-            (Type::Duration, Json::String(text)) => Self::Duration(Duration::parse(text).ok_or_else(unexpected)?),
+            (Type::Duration, Json::String(text)) => {
+                Self::Duration(Duration::parse(text).ok_or_else(unexpected)?)
+            }
             (Type::List(ty), Json::Array(array)) => Self::List(List::typed(array, ty)),
             (Type::Map(ty), Json::Object(object)) => Self::Map(Map::typed(object, &ty.value)),
             (Type::Object(ty), Json::Object(object)) => Self::Object(Object::json(object, ty)),
@@ -111,7 +131,9 @@ impl<'a> Value<'a> {
 fn whole(number: &Number) -> Option<i64> {
     number.as_i64().or_else(|| {
         let value = number.as_f64()?;
-        (value.fract() == 0.0).then(|| super::double_to_int(value)).flatten()
+        (value.fract() == 0.0)
+            .then(|| super::double_to_int(value))
+            .flatten()
     })
 }
 
@@ -126,13 +148,24 @@ fn kind_of(json: &Json) -> &'static str {
     }
 }
 
-fn write(value: &Value<'_>, options: JsonOptions, depth: usize, left: &mut usize) -> Result<Json, JsonError> {
+fn write(
+    value: &Value<'_>,
+    options: JsonOptions,
+    depth: usize,
+    left: &mut usize,
+) -> Result<Json, JsonError> {
     if depth > options.depth_max {
-        return Err(JsonError(format!("the value nests deeper than {} levels", options.depth_max)));
+        return Err(JsonError(format!(
+            "the value nests deeper than {} levels",
+            options.depth_max
+        )));
     }
-    *left = left
-        .checked_sub(1)
-        .ok_or_else(|| JsonError(format!("the value has more than {} parts", options.values_max)))?;
+    *left = left.checked_sub(1).ok_or_else(|| {
+        JsonError(format!(
+            "the value has more than {} parts",
+            options.values_max
+        ))
+    })?;
     let below = |value: &Value<'_>, left: &mut usize| write(value, options, depth + 1, left);
     let failed = |error: EvalError| JsonError(error.message().to_owned());
     Ok(match value {
@@ -141,15 +174,26 @@ fn write(value: &Value<'_>, options: JsonOptions, depth: usize, left: &mut usize
         Value::Int(value) => Json::from(*value),
         Value::Uint(value) => match i64::try_from(*value) {
             Ok(value) => Json::from(value),
-            Err(_) => return Err(JsonError(format!("unsigned integer overflow: {value} does not fit an integer"))),
+            Err(_) => {
+                return Err(JsonError(format!(
+                    "unsigned integer overflow: {value} does not fit an integer"
+                )));
+            }
         },
-        Value::Double(value) => Number::from_f64(*value)
-            .map(Json::Number)
-            .ok_or_else(|| JsonError(format!("{} is no JSON number", super::format_double(*value))))?,
+        Value::Double(value) => Number::from_f64(*value).map(Json::Number).ok_or_else(|| {
+            JsonError(format!(
+                "{} is no JSON number",
+                super::format_double(*value)
+            ))
+        })?,
         Value::String(text) => Json::String((**text).to_owned()),
-        Value::Bytes(bytes) if options.bytes_as_base64 => Json::String(BASE64_STANDARD.encode(&**bytes)),
+        Value::Bytes(bytes) if options.bytes_as_base64 => {
+            Json::String(BASE64_STANDARD.encode(&**bytes))
+        }
         Value::Bytes(_) => return Err(JsonError("bytes have no JSON form".to_owned())),
-        Value::Duration(duration) if options.durations_in_seconds => Json::String(duration.to_seconds_text()),
+        Value::Duration(duration) if options.durations_in_seconds => {
+            Json::String(duration.to_seconds_text())
+        }
         Value::Duration(duration) => Json::String(duration.to_string()),
         Value::Timestamp(timestamp) => Json::String(timestamp.to_string()),
         Value::List(list) => {
@@ -163,7 +207,10 @@ fn write(value: &Value<'_>, options: JsonOptions, depth: usize, left: &mut usize
             let mut out = JsonMap::new();
             for (key, value) in map.entries() {
                 let key = key.as_str().map(str::to_owned).ok_or_else(|| {
-                    JsonError(format!("a key of type {} cannot be one of a JSON object", key.type_name()))
+                    JsonError(format!(
+                        "a key of type {} cannot be one of a JSON object",
+                        key.type_name()
+                    ))
                 })?;
                 out.insert(key, below(&value.map_err(failed)?, left)?);
             }
@@ -183,7 +230,10 @@ fn write(value: &Value<'_>, options: JsonOptions, depth: usize, left: &mut usize
         Value::Optional(Some(inner)) => below(inner, left)?,
         Value::Type(ty) => return Err(JsonError(format!("the type {ty} has no JSON form"))),
         Value::Opaque(opaque) => {
-            return Err(JsonError(format!("a value of type {} has no JSON form", opaque.0.type_of())));
+            return Err(JsonError(format!(
+                "a value of type {} has no JSON form",
+                opaque.0.type_of()
+            )));
         }
     })
 }

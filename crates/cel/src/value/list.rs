@@ -47,7 +47,9 @@ impl<'a> List<'a> {
     pub fn get(&self, index: usize) -> Option<Result<Value<'a>, EvalError>> {
         match &self.0 {
             Inner::Json(array) => array.get(index).map(|json| Ok(Value::from_json(json))),
-            Inner::Typed(array, ty) => array.get(index).map(|json| Value::from_typed(json, &ty.element)),
+            Inner::Typed(array, ty) => array
+                .get(index)
+                .map(|json| Value::from_typed(json, &ty.element)),
             Inner::Shared(elements) => elements.get(index).cloned().map(Ok),
         }
     }
@@ -57,6 +59,14 @@ impl<'a> List<'a> {
         match &self.0 {
             Inner::Json(array) => Some(array),
             _ => None,
+        }
+    }
+
+    /// The JSON array behind the list, declared type or not.
+    pub fn source_json(&self) -> Option<&'a [Json]> {
+        match &self.0 {
+            Inner::Json(array) | Inner::Typed(array, _) => Some(array),
+            Inner::Shared(_) => None,
         }
     }
 

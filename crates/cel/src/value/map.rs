@@ -90,7 +90,10 @@ impl<'a> Table<'a> {
     fn position(&self, key: &Key<'a>) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(key).copied(),
-            None => self.entries.iter().position(|(candidate, _)| key.is(candidate)),
+            None => self
+                .entries
+                .iter()
+                .position(|(candidate, _)| key.is(candidate)),
         }
     }
 }
@@ -131,7 +134,9 @@ impl<'a> Map<'a> {
                 .map(|(_, value)| Ok(value.clone())),
             Inner::Shared(table) => {
                 let key = Key::String(TextKey(Str::Shared(Arc::from(key))));
-                table.position(&key).map(|at| Ok(table.entries[at].1.clone()))
+                table
+                    .position(&key)
+                    .map(|at| Ok(table.entries[at].1.clone()))
             }
         }
     }
@@ -151,8 +156,12 @@ impl<'a> Map<'a> {
     /// Whether there is an entry below the key.
     pub fn contains(&self, key: &Value<'a>) -> bool {
         match (&self.0, key) {
-            (Inner::Json(object) | Inner::Typed(object, _), Value::String(text)) => object.contains_key(&**text),
-            (Inner::Shared(table), _) => Key::of(key).is_some_and(|key| table.position(&key).is_some()),
+            (Inner::Json(object) | Inner::Typed(object, _), Value::String(text)) => {
+                object.contains_key(&**text)
+            }
+            (Inner::Shared(table), _) => {
+                Key::of(key).is_some_and(|key| table.position(&key).is_some())
+            }
             _ => false,
         }
     }
@@ -162,6 +171,14 @@ impl<'a> Map<'a> {
         match &self.0 {
             Inner::Json(object) => Some(object),
             _ => None,
+        }
+    }
+
+    /// The JSON object behind the map, declared type or not.
+    pub fn source_json(&self) -> Option<&'a JsonMap<String, Json>> {
+        match &self.0 {
+            Inner::Json(object) | Inner::Typed(object, _) => Some(object),
+            Inner::Shared(_) => None,
         }
     }
 
@@ -212,7 +229,10 @@ pub struct MapBuilder<'a>(Table<'a>);
 impl<'a> MapBuilder<'a> {
     /// A builder with room for this many entries.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Table { entries: Vec::with_capacity(capacity), index: None })
+        Self(Table {
+            entries: Vec::with_capacity(capacity),
+            index: None,
+        })
     }
 
     /// Adds an entry. Fails for keys that can be none and for repeated keys.
@@ -220,10 +240,14 @@ impl<'a> MapBuilder<'a> {
         if matches!(key, Value::Double(_)) {
             return Err(EvalError::invalid("unsupported key type: double"));
         }
-        let found = Key::of(&key)
-            .ok_or_else(|| EvalError::invalid(format!("unsupported key type: {}", key.type_name())))?;
+        let found = Key::of(&key).ok_or_else(|| {
+            EvalError::invalid(format!("unsupported key type: {}", key.type_name()))
+        })?;
         if self.0.position(&found).is_some() {
-            return Err(EvalError::invalid(format!("Failed with repeated key: {}", key.to_display())));
+            return Err(EvalError::invalid(format!(
+                "Failed with repeated key: {}",
+                key.to_display()
+            )));
         }
         if let Some(index) = &mut self.0.index {
             index.insert(found, self.0.entries.len());

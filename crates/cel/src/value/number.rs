@@ -46,7 +46,9 @@ pub fn format_double(value: f64) -> String {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let scientific = format!("{value:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
     let exponent: i32 = exponent.parse().unwrap_or(0);
     // Go switches to scientific notation from a million on for the shortest form.
     if value != 0.0 && !(-4..SHORTEST_EXPONENT).contains(&exponent) {
@@ -62,11 +64,21 @@ mod tests {
 
     #[test]
     fn comparisons_across_types() {
-        let check = |a: Value<'_>, b: Value<'_>, expect| assert_eq!(compare_numbers(&a, &b), expect, "{a:?} {b:?}");
+        let check = |a: Value<'_>, b: Value<'_>, expect| {
+            assert_eq!(compare_numbers(&a, &b), expect, "{a:?} {b:?}")
+        };
         check(Value::Int(1), Value::Double(1.5), Some(Ordering::Less));
         check(Value::Int(-1), Value::Double(-1.5), Some(Ordering::Greater));
-        check(Value::Int(i64::MAX), Value::Double(TWO_TO_63), Some(Ordering::Equal));
-        check(Value::Uint(u64::MAX), Value::Double(TWO_TO_64 * 2.0), Some(Ordering::Less));
+        check(
+            Value::Int(i64::MAX),
+            Value::Double(TWO_TO_63),
+            Some(Ordering::Equal),
+        );
+        check(
+            Value::Uint(u64::MAX),
+            Value::Double(TWO_TO_64 * 2.0),
+            Some(Ordering::Less),
+        );
         check(Value::Int(-1), Value::Uint(0), Some(Ordering::Less));
         check(Value::Double(f64::NAN), Value::Int(0), None);
         check(Value::Int(0), Value::Double(-0.0), Some(Ordering::Equal));

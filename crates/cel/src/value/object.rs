@@ -69,9 +69,11 @@ impl<'a> Object<'a> {
                     object.get(name).map(|json| Value::from_typed(json, ty))
                 }
             },
-            Inner::Shared(record) => {
-                record.fields.iter().find(|(field, _)| **field == *name).map(|(_, value)| Ok(value.clone()))
-            }
+            Inner::Shared(record) => record
+                .fields
+                .iter()
+                .find(|(field, _)| **field == *name)
+                .map(|(_, value)| Ok(value.clone())),
         }
     }
 
@@ -97,13 +99,24 @@ impl<'a> Object<'a> {
             Inner::Json(object, ty) => object
                 .iter()
                 .map(|(key, json)| {
-                    let ty = ty.find_key(key).map(|(_, field)| &field.ty).or(ty.additional());
-                    (key.as_str(), ty.map_or_else(|| Ok(Value::from_json(json)), |ty| Value::from_typed(json, ty)))
+                    let ty = ty
+                        .find_key(key)
+                        .map(|(_, field)| &field.ty)
+                        .or(ty.additional());
+                    (
+                        key.as_str(),
+                        ty.map_or_else(
+                            || Ok(Value::from_json(json)),
+                            |ty| Value::from_typed(json, ty),
+                        ),
+                    )
                 })
                 .collect(),
-            Inner::Shared(record) => {
-                record.fields.iter().map(|(name, value)| (&**name, Ok(value.clone()))).collect()
-            }
+            Inner::Shared(record) => record
+                .fields
+                .iter()
+                .map(|(name, value)| (&**name, Ok(value.clone())))
+                .collect(),
         }
     }
 

@@ -47,7 +47,9 @@ impl Duration {
         while !rest.is_empty() {
             let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
             let (number, tail) = rest.split_at(number_end);
-            let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let unit_end = tail
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len());
             let (unit, next) = tail.split_at(unit_end);
             total += parse_number(number, unit_nanoseconds(unit)?)?;
             if total > 1_i128 << 63 {
@@ -55,7 +57,9 @@ impl Duration {
             }
             rest = next;
         }
-        i64::try_from(if negative { -total } else { total }).ok().map(Self)
+        i64::try_from(if negative { -total } else { total })
+            .ok()
+            .map(Self)
     }
 
     /// The sum, if it fits.
@@ -87,7 +91,11 @@ fn parse_number(text: &str, unit: i128) -> Option<i128> {
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || whole.len() > 20 {
         return None;
     }
-    let mut total = if whole.is_empty() { 0 } else { whole.parse::<i128>().ok()? } * unit;
+    let mut total = if whole.is_empty() {
+        0
+    } else {
+        whole.parse::<i128>().ok()?
+    } * unit;
     let mut scale = unit;
     for digit in fraction.bytes().take(18) {
         // Dividing first would lose what later digits need; units are small enough to multiply.
@@ -156,8 +164,12 @@ pub struct Timestamp {
 impl Timestamp {
     /// Seconds since 1970 and nanoseconds behind them, if in range.
     pub fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
-        let in_range = (SECONDS_MIN..=SECONDS_MAX).contains(&seconds) && nanoseconds < 1_000_000_000;
-        in_range.then_some(Self { seconds, nanoseconds })
+        let in_range =
+            (SECONDS_MIN..=SECONDS_MAX).contains(&seconds) && nanoseconds < 1_000_000_000;
+        in_range.then_some(Self {
+            seconds,
+            nanoseconds,
+        })
     }
 
     /// Whole seconds since 1970.
@@ -181,10 +193,19 @@ impl Timestamp {
         let number = |from: usize, to: usize| -> Option<i64> {
             let digits = bytes.get(from..to)?;
             digits.iter().all(u8::is_ascii_digit).then_some(())?;
-            Some(digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
+            Some(
+                digits
+                    .iter()
+                    .fold(0, |value, digit| value * 10 + i64::from(digit - b'0')),
+            )
         };
         let is = |at: usize, wanted: u8| bytes.get(at).copied() == Some(wanted);
-        if !(is(4, b'-') && is(7, b'-') && (is(10, b'T') || is(10, b't')) && is(13, b':') && is(16, b':')) {
+        if !(is(4, b'-')
+            && is(7, b'-')
+            && (is(10, b'T') || is(10, b't'))
+            && is(13, b':')
+            && is(16, b':'))
+        {
             return None;
         }
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -196,7 +217,10 @@ impl Timestamp {
         let mut at = 19;
         let mut nanoseconds = 0;
         if is(at, b'.') || is(at, b',') {
-            let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = bytes[at + 1..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
             if digits == 0 {
                 return None;
             }
@@ -216,7 +240,9 @@ impl Timestamp {
             }
             _ => return None,
         };
-        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+        let seconds =
+            days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+                - offset;
         Self::new(seconds, nanoseconds)
     }
 
@@ -238,7 +264,9 @@ impl Timestamp {
 
     /// The span from `earlier` to this, if it fits a duration.
     pub fn since(self, earlier: Self) -> Option<Duration> {
-        i64::try_from(self.total_nanoseconds() - earlier.total_nanoseconds()).ok().map(Duration)
+        i64::try_from(self.total_nanoseconds() - earlier.total_nanoseconds())
+            .ok()
+            .map(Duration)
     }
 
     fn total_nanoseconds(self) -> i128 {
@@ -275,7 +303,11 @@ impl fmt::Display for Timestamp {
     /// RFC 3339 with as many digits of the second as needed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = self.civil(&Zone::Utc);
-        write!(f, "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second)?;
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+            c.year, c.month, c.day, c.hour, c.minute, c.second
+        )?;
         if self.nanoseconds > 0 {
             let fraction = format!("{:09}", self.nanoseconds);
             write!(f, ".{}", fraction.trim_end_matches('0'))?;
@@ -331,10 +363,16 @@ impl Zone {
                 None => (false, hours.strip_prefix('+').unwrap_or(hours)),
             };
             let part = |text: &str, max: i64| {
-                let valid = !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-                valid.then(|| text.parse::<i64>().ok()).flatten().filter(|value| *value <= max)
+                let valid = !text.is_empty()
+                    && text.len() <= 2
+                    && text.bytes().all(|byte| byte.is_ascii_digit());
+                valid
+                    .then(|| text.parse::<i64>().ok())
+                    .flatten()
+                    .filter(|value| *value <= max)
             };
-            let offset = part(hours, 23).ok_or_else(unknown)? * 3600 + part(minutes, 59).ok_or_else(unknown)? * 60;
+            let offset = part(hours, 23).ok_or_else(unknown)? * 3600
+                + part(minutes, 59).ok_or_else(unknown)? * 60;
             return Ok(Self::Fixed(if negative { -offset } else { offset }));
         }
         TimeZone::get(text).map(Self::Named).map_err(|_| unknown())
@@ -344,8 +382,9 @@ impl Zone {
         match self {
             Self::Utc => 0,
             Self::Fixed(offset) => *offset,
-            Self::Named(zone) => jiff::Timestamp::from_second(seconds)
-                .map_or(0, |timestamp| i64::from(zone.to_offset(timestamp).seconds())),
+            Self::Named(zone) => jiff::Timestamp::from_second(seconds).map_or(0, |timestamp| {
+                i64::from(zone.to_offset(timestamp).seconds())
+            }),
         }
     }
 }
@@ -377,11 +416,16 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
@@ -392,7 +436,11 @@ mod tests {
     #[test]
     fn durations_read_and_write_as_go_does() {
         let check = |text: &str, expect: Option<&str>| {
-            assert_eq!(Duration::parse(text).map(|d| d.to_string()).as_deref(), expect, "{text}");
+            assert_eq!(
+                Duration::parse(text).map(|d| d.to_string()).as_deref(),
+                expect,
+                "{text}"
+            );
         };
         check("1h15m30.918s", Some("1h15m30.918s"));
         check("90m", Some("1h30m0s"));
@@ -406,22 +454,40 @@ mod tests {
         check("320000000000s", None);
         check("9223372036854775807ns", Some("2562047h47m16.854775807s"));
         check("-9223372036854775808ns", Some("-2562047h47m16.854775808s"));
-        assert_eq!(Duration::parse("1h45m47s").map(Duration::to_seconds_text).as_deref(), Some("6347s"));
+        assert_eq!(
+            Duration::parse("1h45m47s")
+                .map(Duration::to_seconds_text)
+                .as_deref(),
+            Some("6347s")
+        );
     }
 
     #[test]
     fn timestamps_read_and_write() {
         let check = |text: &str, expect: Option<&str>| {
-            assert_eq!(Timestamp::parse(text).map(|t| t.to_string()).as_deref(), expect, "{text}");
+            assert_eq!(
+                Timestamp::parse(text).map(|t| t.to_string()).as_deref(),
+                expect,
+                "{text}"
+            );
         };
         check("2009-02-13T23:31:30Z", Some("2009-02-13T23:31:30Z"));
-        check("2009-02-13T23:31:30.120+01:00", Some("2009-02-13T22:31:30.12Z"));
+        check(
+            "2009-02-13T23:31:30.120+01:00",
+            Some("2009-02-13T22:31:30.12Z"),
+        );
         check("0001-01-01T00:00:00Z", Some("0001-01-01T00:00:00Z"));
         check("0000-01-01T00:00:00Z", None);
-        check("9999-12-31T23:59:59.999999999Z", Some("9999-12-31T23:59:59.999999999Z"));
+        check(
+            "9999-12-31T23:59:59.999999999Z",
+            Some("9999-12-31T23:59:59.999999999Z"),
+        );
         check("2023-02-29T00:00:00Z", None);
         check("2024-02-29T00:00:00Z", Some("2024-02-29T00:00:00Z"));
         check("2009-02-13 23:31:30Z", None);
-        assert_eq!(Timestamp::parse_date("2024-03-01").map(Timestamp::seconds), Some(1_709_251_200));
+        assert_eq!(
+            Timestamp::parse_date("2024-03-01").map(Timestamp::seconds),
+            Some(1_709_251_200)
+        );
     }
 }
