@@ -501,6 +501,12 @@ async fn a_damaged_inventory_blocks_deletion_and_says_so() {
     world.wait_rgd_active("app").await;
     world.app(json!({})).await;
     world.wait_active().await;
+    // A normal run would repair it.
+    let suspend = json!({"metadata": {"annotations": {"kro.run/reconcile": "suspended"}}});
+    world.change(&apps(), &it(), suspend).await;
+    let is_suspended =
+        |app: &Object| condition(app, "ResourcesReady")["reason"] == "ReconciliationSuspended";
+    world.wait(&apps(), &it(), is_suspended).await;
     let damage = json!({"metadata": {"annotations": {"applyset.kubernetes.io/contains-group-kinds": "Secret"}}});
     world.change(&apps(), &it(), damage).await;
     world
