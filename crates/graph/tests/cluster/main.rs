@@ -5,4 +5,5 @@
 mod basics;
 mod faults;
 mod features;
+mod load;
 mod world;
