@@ -107,7 +107,10 @@ impl Walk<'_> {
                 ExprKind::Literal(_) | ExprKind::Ident { .. } => return,
                 ExprKind::Index { index, .. } => self.visit(*index),
                 ExprKind::Select { .. } | ExprKind::Has { .. } => {}
-                ExprKind::Binary(_, _, right) => self.visit(*right),
+                ExprKind::Binary(_, _, right) => {
+                    self.visit(*right);
+                    bottom = None;
+                }
                 ExprKind::Call {
                     function,
                     target,

@@ -91,7 +91,7 @@ impl Checker<'_> {
                 .as_object()
                 .and_then(|object| nearest(&field.field, object.fields().keys().map(|n| &**n)));
             let hint = near.map(|near| format!("did you mean '{near}'?"));
-            self.issues.push(
+            self.report(
                 Issue::new(field.span, format!("undefined field '{}'", field.field))
                     .with_hint(hint),
             );
@@ -103,7 +103,7 @@ impl Checker<'_> {
                 field.field,
                 self.shown(value)
             );
-            self.issues.push(Issue::new(field.span, message));
+            self.report(Issue::new(field.span, message));
         }
     }
 

@@ -83,7 +83,6 @@ pub(crate) fn check(env: &Env, ast: &Ast) -> Result<Checked, CompileError> {
     };
     checker.check(ast.root());
     if !checker.issues.is_empty() {
-        checker.issues.truncate(ISSUES_MAX);
         return Err(CompileError::new(&ast.source, checker.issues));
     }
     let Checker {
@@ -103,7 +102,7 @@ pub(crate) fn check(env: &Env, ast: &Ast) -> Result<Checked, CompileError> {
 }
 
 /// More issues than this help nobody.
-const ISSUES_MAX: usize = 100;
+const ISSUES_MAX: usize = 20;
 
 struct Checker<'e> {
     env: &'e Env,
@@ -223,8 +222,14 @@ impl<'e> Checker<'e> {
 
     fn issue(&mut self, id: ExprId, message: impl Into<String>, hint: Option<String>) -> Type {
         let span = self.ast.node(id).anchor_span();
-        self.issues.push(Issue::new(span, message).with_hint(hint));
+        self.report(Issue::new(span, message).with_hint(hint));
         Type::Error
+    }
+
+    fn report(&mut self, issue: Issue) {
+        if self.issues.len() < ISSUES_MAX {
+            self.issues.push(issue);
+        }
     }
 
     fn type_of(&self, id: ExprId) -> Type {
@@ -251,7 +256,7 @@ impl<'e> Checker<'e> {
         if !self.substitution.is_assignable(&ty, &Type::Bool) {
             let message = format!("expected type 'bool' but found '{}'", self.shown(&ty));
             let span = self.ast.node(id).span;
-            self.issues.push(Issue::new(span, message));
+            self.report(Issue::new(span, message));
         }
     }
 

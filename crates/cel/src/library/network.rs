@@ -65,7 +65,8 @@ impl Opaque for Cidr {
     }
 }
 
-/// An IPv6 address written with an IPv4 one in it.
+/// An IPv6 address that maps an IPv4 one and is written so. Kubernetes refuses those written in hexadecimal too;
+/// here they are the IPv4 address, as the specification's vectors have it.
 fn is_mapped(text: &str, address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some())
         && text.contains('.')

@@ -315,6 +315,9 @@ pub(crate) fn bindings() -> Vec<Macro> {
     })]
 }
 
+/// Bindings nest, so their number is bounded as nesting is.
+const BLOCK_ITEMS_MAX: usize = 100;
+
 /// `cel.block([...], body)` with `cel.index(n)` and `cel.iterVar(n, m)`: the form optimisers write common
 /// subexpressions in.
 pub(crate) fn blocks() -> Vec<Macro> {
@@ -342,6 +345,10 @@ pub(crate) fn blocks() -> Vec<Macro> {
                     "cel.block requires the first arg to be a list literal",
                 ));
             };
+            if items.len() > BLOCK_ITEMS_MAX {
+                let message = format!("cel.block takes at most {BLOCK_ITEMS_MAX} expressions");
+                return Err(Issue::new(expander.node(arguments[0]).span, message));
+            }
             let inits: Vec<ExprId> = items.iter().map(|item| item.value).collect();
             let mut body = arguments[1];
             for (index, init) in inits.into_iter().enumerate().rev() {

@@ -1,4 +1,4 @@
-//! Text to syntax tree: a Pratt parser with limits.
+//! Text to syntax tree: an operator-precedence parser with limits.
 //!
 //! Nesting is counted wherever the parser calls itself and ends in an error at
 //! [`ParseLimits::depth_max`], so no input can exhaust the stack. Chains of operators, selections and calls
@@ -79,7 +79,7 @@ pub(crate) fn parse(
         }
     }
     let text: Arc<str> = Arc::from(source);
-    let fail = |issue| CompileError::new(&text, vec![issue]);
+    let fail = |issue: Box<Issue>| CompileError::new(&text, vec![*issue]);
     let mut parser = Parser::new(source, macros, limits).map_err(fail)?;
     let root = parser
         .expression()
@@ -101,24 +101,45 @@ struct Parser<'s> {
     token: Token,
     previous_end: u32,
     nodes: Vec<Expr>,
+    operands: Vec<ExprId>,
+    pending: Vec<Pending>,
     macros: &'s MacroTable,
     limits: ParseLimits,
     depth: usize,
 }
 
-type Parsed<T> = Result<T, Issue>;
+/// Boxed, because every level of nesting keeps a few of these on the stack.
+type Parsed<T> = Result<T, Box<Issue>>;
+
+/// An infix operator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Infix {
+    Binary(BinaryOperator),
+    And,
+    Or,
+}
+
+/// An infix operator that waits for its right operand.
+struct Pending {
+    operator: Infix,
+    precedence: u8,
+    anchor: u32,
+}
 
 impl<'s> Parser<'s> {
     fn new(source: &'s str, macros: &'s MacroTable, limits: ParseLimits) -> Parsed<Self> {
         let mut lexer = Lexer::new(source);
-        let token = lexer.next_token()?;
+        let token = lexer.next_token().map_err(Box::new)?;
         let nodes = Vec::with_capacity(source.len() / 4 + 4);
+        let (operands, pending) = (Vec::with_capacity(8), Vec::with_capacity(8));
         Ok(Self {
             source,
             lexer,
             token,
             previous_end: 0,
             nodes,
+            operands,
+            pending,
             macros,
             limits,
             depth: 0,
@@ -132,7 +153,7 @@ impl<'s> Parser<'s> {
     fn advance(&mut self) -> Parsed<Token> {
         let token = self.token;
         self.previous_end = token.span.end;
-        self.token = self.lexer.next_token()?;
+        self.token = self.lexer.next_token().map_err(Box::new)?;
         Ok(token)
     }
 
@@ -164,7 +185,8 @@ impl<'s> Parser<'s> {
         }
     }
 
-    fn unexpected(&self, expected: &str) -> Issue {
+    #[cold]
+    fn unexpected(&self, expected: &str) -> Box<Issue> {
         let found = match self.token.kind {
             TokenKind::End => "the end of the expression".to_owned(),
             _ => format!(
@@ -175,10 +197,8 @@ impl<'s> Parser<'s> {
                     .collect::<String>()
             ),
         };
-        Issue::new(
-            self.token.span,
-            format!("Syntax error: mismatched input: found {found}, expected {expected}"),
-        )
+        let message = format!("Syntax error: mismatched input: found {found}, expected {expected}");
+        Box::new(Issue::new(self.token.span, message))
     }
 
     fn push(&mut self, start: u32, anchor: u32, kind: ExprKind) -> ExprId {
@@ -194,32 +214,12 @@ impl<'s> Parser<'s> {
         self.nodes[id.index()].span.start
     }
 
-    /// `or ('?' or ':' expression)?`
+    /// `operators ('?' operators ':' expression)?`
     fn expression(&mut self) -> Parsed<ExprId> {
-        self.depth += 1;
-        if self.depth > self.limits.depth_max {
-            let message = format!(
-                "expression recursion limit exceeded: {}",
-                self.limits.depth_max
-            );
-            return Err(Issue::new(self.token.span, message));
-        }
-        let condition = self.logical(Symbol::Or)?;
+        self.descend()?;
+        let condition = self.operators()?;
         let result = if self.at(Symbol::Question) {
-            let anchor = self.advance()?.span.start;
-            let then = self.logical(Symbol::Or)?;
-            self.expect(Symbol::Colon, "':' of the conditional")?;
-            let otherwise = self.expression()?;
-            let start = self.start_of(condition);
-            self.push(
-                start,
-                anchor,
-                ExprKind::Conditional {
-                    condition,
-                    then,
-                    otherwise,
-                },
-            )
+            self.conditional(condition)?
         } else {
             condition
         };
@@ -227,74 +227,134 @@ impl<'s> Parser<'s> {
         Ok(result)
     }
 
-    /// `a || b || c` and, one level below, `a && b && c`.
-    fn logical(&mut self, operator: Symbol) -> Parsed<ExprId> {
-        let first = self.logical_operand(operator)?;
-        if !self.at(operator) {
-            return Ok(first);
+    fn descend(&mut self) -> Parsed<()> {
+        self.depth += 1;
+        if self.depth <= self.limits.depth_max {
+            return Ok(());
         }
-        let anchor = self.token.span.start;
-        let mut operands = vec![first];
-        while self.accept(operator)? {
-            operands.push(self.logical_operand(operator)?);
-        }
-        let operands = operands.into_boxed_slice();
-        let kind = if operator == Symbol::Or {
-            ExprKind::Or(operands)
-        } else {
-            ExprKind::And(operands)
-        };
-        Ok(self.push(self.start_of(first), anchor, kind))
+        let message = format!(
+            "expression recursion limit exceeded: {}",
+            self.limits.depth_max
+        );
+        Err(Box::new(Issue::new(self.token.span, message)))
     }
 
-    fn logical_operand(&mut self, operator: Symbol) -> Parsed<ExprId> {
-        if operator == Symbol::Or {
-            self.logical(Symbol::And)
-        } else {
-            self.binary(0)
-        }
+    fn conditional(&mut self, condition: ExprId) -> Parsed<ExprId> {
+        let anchor = self.advance()?.span.start;
+        let then = self.operators()?;
+        self.expect(Symbol::Colon, "':' of the conditional")?;
+        let otherwise = self.expression()?;
+        let start = self.start_of(condition);
+        Ok(self.push(
+            start,
+            anchor,
+            ExprKind::Conditional {
+                condition,
+                then,
+                otherwise,
+            },
+        ))
     }
 
-    /// Relations, sums and products by precedence climbing, left-associative.
-    fn binary(&mut self, minimum: u8) -> Parsed<ExprId> {
-        let mut left = self.unary()?;
-        while let Some((operator, precedence)) = self.binary_operator() {
-            if precedence < minimum {
+    /// Operands and infix operators, by precedence. Operators wait on a stack until one that binds less tightly
+    /// comes, so that neither their number nor their precedence nests calls.
+    fn operators(&mut self) -> Parsed<ExprId> {
+        let base = self.pending.len();
+        loop {
+            let operand = self.unary()?;
+            self.operands.push(operand);
+            let Some((operator, precedence)) = self.infix() else {
                 break;
+            };
+            while self.pending.len() > base && self.must_reduce(precedence) {
+                self.reduce(base);
             }
             let anchor = self.advance()?.span.start;
-            let right = self.binary(precedence + 1)?;
-            left = self.push(
-                self.start_of(left),
+            self.pending.push(Pending {
+                operator,
+                precedence,
                 anchor,
-                ExprKind::Binary(operator, left, right),
-            );
+            });
         }
-        Ok(left)
+        while self.pending.len() > base {
+            self.reduce(base);
+        }
+        // Invariant: every operator took its operands, so the one pushed last is left.
+        Ok(self.operands.pop().unwrap_or(ExprId(0)))
     }
 
-    fn binary_operator(&self) -> Option<(BinaryOperator, u8)> {
+    /// Whether the operator on top of the stack goes before one of this precedence. Runs of `&&` and of `||` are
+    /// kept, to become one node.
+    fn must_reduce(&self, precedence: u8) -> bool {
+        self.pending.last().is_some_and(|top| {
+            top.precedence > precedence
+                || (top.precedence == precedence && matches!(top.operator, Infix::Binary(_)))
+        })
+    }
+
+    /// Makes a node of the operator on top of the stack, or of the whole run of it.
+    fn reduce(&mut self, base: usize) {
+        let Some(top) = self.pending.pop() else {
+            return;
+        };
+        let mut count = 2;
+        let mut anchor = top.anchor;
+        if let Infix::And | Infix::Or = top.operator {
+            while self.pending.len() > base
+                && self
+                    .pending
+                    .last()
+                    .is_some_and(|next| next.operator == top.operator)
+            {
+                anchor = self.pending.pop().map_or(anchor, |next| next.anchor);
+                count += 1;
+            }
+        }
+        let operands = self
+            .operands
+            .split_off(self.operands.len().saturating_sub(count));
+        let (Some(first), Some(last)) = (operands.first().copied(), operands.last().copied())
+        else {
+            return;
+        };
+        let kind = match top.operator {
+            Infix::Binary(operator) => ExprKind::Binary(operator, first, last),
+            Infix::And => ExprKind::And(operands.into_boxed_slice()),
+            Infix::Or => ExprKind::Or(operands.into_boxed_slice()),
+        };
+        let span = Span {
+            start: self.start_of(first),
+            end: self.nodes[last.index()].span.end,
+        };
+        self.nodes.push(Expr { span, anchor, kind });
+        self.operands.push(ExprId(self.nodes.len() as u32 - 1));
+    }
+
+    fn infix(&self) -> Option<(Infix, u8)> {
         let symbol = match self.token.kind {
             TokenKind::Symbol(symbol) => symbol,
             TokenKind::Identifier if self.text(self.token.span) == "in" => {
-                return Some((BinaryOperator::In, 0));
+                return Some((Infix::Binary(BinaryOperator::In), 2));
             }
             _ => return None,
         };
-        Some(match symbol {
-            Symbol::Equal => (BinaryOperator::Equal, 0),
-            Symbol::NotEqual => (BinaryOperator::NotEqual, 0),
-            Symbol::Less => (BinaryOperator::Less, 0),
-            Symbol::LessEqual => (BinaryOperator::LessEqual, 0),
-            Symbol::Greater => (BinaryOperator::Greater, 0),
-            Symbol::GreaterEqual => (BinaryOperator::GreaterEqual, 0),
-            Symbol::Plus => (BinaryOperator::Add, 1),
-            Symbol::Minus => (BinaryOperator::Subtract, 1),
-            Symbol::Star => (BinaryOperator::Multiply, 2),
-            Symbol::Slash => (BinaryOperator::Divide, 2),
-            Symbol::Percent => (BinaryOperator::Modulo, 2),
+        let (operator, precedence) = match symbol {
+            Symbol::Or => return Some((Infix::Or, 0)),
+            Symbol::And => return Some((Infix::And, 1)),
+            Symbol::Equal => (BinaryOperator::Equal, 2),
+            Symbol::NotEqual => (BinaryOperator::NotEqual, 2),
+            Symbol::Less => (BinaryOperator::Less, 2),
+            Symbol::LessEqual => (BinaryOperator::LessEqual, 2),
+            Symbol::Greater => (BinaryOperator::Greater, 2),
+            Symbol::GreaterEqual => (BinaryOperator::GreaterEqual, 2),
+            Symbol::Plus => (BinaryOperator::Add, 3),
+            Symbol::Minus => (BinaryOperator::Subtract, 3),
+            Symbol::Star => (BinaryOperator::Multiply, 4),
+            Symbol::Slash => (BinaryOperator::Divide, 4),
+            Symbol::Percent => (BinaryOperator::Modulo, 4),
             _ => return None,
-        })
+        };
+        Some((Infix::Binary(operator), precedence))
     }
 
     /// `!!x`, `--x`: an even number of signs cancels out, as in cel-go.
@@ -335,7 +395,7 @@ impl<'s> Parser<'s> {
         };
         literal
             .map(ExprKind::Literal)
-            .map_err(|message| Issue::new(token.span, message))
+            .map_err(|message| Box::new(Issue::new(token.span, message)))
     }
 
     fn member(&mut self) -> Parsed<ExprId> {
@@ -365,19 +425,7 @@ impl<'s> Parser<'s> {
                     )
                 };
             } else if self.at(Symbol::LeftBracket) {
-                let bracket = self.advance()?.span.start;
-                let optional = self.accept(Symbol::Question)?;
-                let index = self.expression()?;
-                self.expect(Symbol::RightBracket, "']'")?;
-                operand = self.push(
-                    start,
-                    bracket,
-                    ExprKind::Index {
-                        operand,
-                        index,
-                        optional,
-                    },
-                );
+                operand = self.index(start, operand)?;
             } else if self.at(Symbol::LeftBrace)
                 && let Some(name) = self.qualified_name(operand)
             {
@@ -386,6 +434,22 @@ impl<'s> Parser<'s> {
                 return Ok(operand);
             }
         }
+    }
+
+    fn index(&mut self, start: u32, operand: ExprId) -> Parsed<ExprId> {
+        let bracket = self.advance()?.span.start;
+        let optional = self.accept(Symbol::Question)?;
+        let index = self.expression()?;
+        self.expect(Symbol::RightBracket, "']'")?;
+        Ok(self.push(
+            start,
+            bracket,
+            ExprKind::Index {
+                operand,
+                index,
+                optional,
+            },
+        ))
     }
 
     /// A field or method name: identifiers, reserved words and names in backquotes.
@@ -447,16 +511,18 @@ impl<'s> Parser<'s> {
                 }
                 self.identifier(start, true)
             }
-            TokenKind::Symbol(Symbol::LeftParen) => {
-                self.advance()?;
-                let inner = self.expression()?;
-                self.expect(Symbol::RightParen, "')'")?;
-                Ok(inner)
-            }
+            TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
             _ => Err(self.unexpected("an expression")),
         }
+    }
+
+    fn parenthesized(&mut self) -> Parsed<ExprId> {
+        self.advance()?;
+        let inner = self.expression()?;
+        self.expect(Symbol::RightParen, "')'")?;
+        Ok(inner)
     }
 
     fn text_literal(&mut self) -> Parsed<ExprId> {
@@ -467,7 +533,7 @@ impl<'s> Parser<'s> {
         } else {
             literal::string(text).map(|string| Literal::String(string.into()))
         };
-        let literal = literal.map_err(|message| Issue::new(token.span, message))?;
+        let literal = literal.map_err(|message| Box::new(Issue::new(token.span, message)))?;
         Ok(self.push(
             token.span.start,
             token.span.start,
@@ -488,10 +554,10 @@ impl<'s> Parser<'s> {
             return Ok(self.push(start, start, ExprKind::Literal(literal)));
         }
         if text == "in" || RESERVED.contains(&text) {
-            return Err(Issue::new(
+            return Err(Box::new(Issue::new(
                 token.span,
                 format!("reserved identifier: {text}"),
-            ));
+            )));
         }
         if self.at(Symbol::LeftParen) {
             let function = if global {
@@ -523,6 +589,18 @@ impl<'s> Parser<'s> {
             }
             self.expect(Symbol::RightParen, "',' or ')'")?;
         }
+        self.expand(start, anchor, function, target, arguments)
+    }
+
+    /// A call, or what a macro makes of it.
+    fn expand(
+        &mut self,
+        start: u32,
+        anchor: u32,
+        function: Name,
+        target: Option<ExprId>,
+        arguments: Vec<ExprId>,
+    ) -> Parsed<ExprId> {
         if let Some(entry) = self
             .macros
             .find(&function, arguments.len(), target.is_some())
@@ -536,7 +614,9 @@ impl<'s> Parser<'s> {
                 span,
                 anchor,
             };
-            if let Some(expanded) = (entry.expand)(&mut expander, target, &arguments)? {
+            if let Some(expanded) =
+                (entry.expand)(&mut expander, target, &arguments).map_err(Box::new)?
+            {
                 return Ok(expanded);
             }
         }

@@ -7,15 +7,17 @@ use super::node::{
     OptionalMap, Qualifier, QualifierKind, Struct, StructKind,
 };
 use crate::ast::{
-    Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, Literal, Name, UnaryOperator,
+    Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem,
+    Name, UnaryOperator,
 };
 use crate::check::{Checked, Resolution};
+use crate::cost;
 use crate::env::{Env, Overload};
 use crate::error::{CompileError, ErrorKind, EvalError, Issue};
 use crate::library::well_known;
 use crate::source::Span;
 use crate::types::Type;
-use crate::value::{Blob, Str, Value};
+use crate::value::{Blob, MapBuilder, Str, Value};
 
 /// How deep programs nest. Evaluation calls itself once per level, so this bounds its stack. The parser's limit
 /// does not suffice: chains of calls nest without parentheses.
@@ -72,97 +74,128 @@ impl<'e> Lowering<'e> {
                 format!("the expression nests deeper than {DEPTH_MAX} levels"),
             ));
         }
-        let node = self.lower(id);
+        let node = self.lower(id)?;
         self.depth -= 1;
-        node
+        Ok(fold(node))
     }
 
     fn nodes(&mut self, ids: &[ExprId]) -> Result<Box<[Node]>, Issue> {
         ids.iter().map(|id| self.node(*id)).collect()
     }
 
+    /// Every kind of node has its own function: one with all of them would take much stack per level.
     fn lower(&mut self, id: ExprId) -> Lowered {
         let ast = self.ast;
-        let span = self.span(id);
-        Ok(match &ast.node(id).kind {
-            ExprKind::Literal(literal) => Node::Constant(constant(literal)),
+        match &ast.node(id).kind {
+            ExprKind::Literal(literal) => Ok(Node::Constant(constant(literal))),
             ExprKind::Ident { .. }
             | ExprKind::Select { .. }
             | ExprKind::Has { .. }
-            | ExprKind::Index { .. } => self.attribute(id)?,
+            | ExprKind::Index { .. } => self.attribute(id),
             ExprKind::Call {
                 function,
                 target,
                 arguments,
-            } => self.call(id, function, *target, arguments)?,
-            ExprKind::Unary(UnaryOperator::Not, operand) => {
-                Node::Not(Box::new((self.node(*operand)?, span)))
-            }
-            ExprKind::Unary(UnaryOperator::Negate, operand) => {
-                Node::Negate(Box::new((self.node(*operand)?, span)))
-            }
-            ExprKind::Binary(operator, left, right) => self.binary(id, *operator, *left, *right)?,
-            ExprKind::And(operands) => Node::And(self.nodes(operands)?),
-            ExprKind::Or(operands) => Node::Or(self.nodes(operands)?),
+            } => self.call(id, function, *target, arguments),
+            ExprKind::Unary(operator, operand) => self.unary(id, *operator, *operand),
+            ExprKind::Binary(operator, left, right) => self.binary(id, *operator, *left, *right),
+            ExprKind::And(operands) => self.nodes(operands).map(Node::And),
+            ExprKind::Or(operands) => self.nodes(operands).map(Node::Or),
             ExprKind::Conditional {
                 condition,
                 then,
                 otherwise,
-            } => Node::Conditional(Box::new(Conditional {
-                condition: self.node(*condition)?,
-                then: self.node(*then)?,
-                otherwise: self.node(*otherwise)?,
-                span,
-            })),
-            ExprKind::List(items) => Node::List(
-                items
-                    .iter()
-                    .map(|item| Ok((self.node(item.value)?, item.optional)))
-                    .collect::<Result<_, Issue>>()?,
-            ),
-            ExprKind::Map(items) => {
-                let entry = |item: &crate::ast::MapItem| {
-                    Ok(MapEntry {
-                        key: self.node(item.key)?,
-                        value: self.node(item.value)?,
-                        optional: item.optional,
-                        span: self.span(item.key),
-                    })
-                };
-                Node::Map(items.iter().map(entry).collect::<Result<_, Issue>>()?)
-            }
-            ExprKind::Struct { name, fields } => self.structure(id, name, fields)?,
-            ExprKind::Comprehension(inner) => self.comprehension(inner, span)?,
+            } => self.conditional(id, *condition, *then, *otherwise),
+            ExprKind::List(items) => self.list(items),
+            ExprKind::Map(items) => self.map(items),
+            ExprKind::Struct { name, fields } => self.structure(id, name, fields),
+            ExprKind::Comprehension(inner) => self.comprehension(inner, id),
             ExprKind::Bind {
                 variable,
                 init,
                 body,
-            } => {
-                let init = self.node(*init)?;
-                let slot = self.push_local(variable);
-                let body = self.node(*body)?;
-                self.locals.pop();
-                Node::Bind(Box::new(Bind { slot, init, body }))
-            }
-            ExprKind::OptionalMap {
-                target,
-                variable,
-                body,
-                flat,
-            } => {
-                let target = self.node(*target)?;
-                let slot = self.push_local(variable);
-                let body = self.node(*body)?;
-                self.locals.pop();
-                Node::OptionalMap(Box::new(OptionalMap {
-                    target,
-                    slot,
-                    body,
-                    flat: *flat,
-                    span,
-                }))
-            }
+            } => self.bind(variable, *init, *body),
+            ExprKind::OptionalMap { .. } => self.optional_map(id),
+        }
+    }
+
+    fn unary(&mut self, id: ExprId, operator: UnaryOperator, operand: ExprId) -> Lowered {
+        let inner = Box::new((self.node(operand)?, self.span(id)));
+        Ok(match operator {
+            UnaryOperator::Not => Node::Not(inner),
+            UnaryOperator::Negate => Node::Negate(inner),
         })
+    }
+
+    fn conditional(
+        &mut self,
+        id: ExprId,
+        condition: ExprId,
+        then: ExprId,
+        otherwise: ExprId,
+    ) -> Lowered {
+        let condition = self.node(condition)?;
+        let (then, otherwise) = (self.node(then)?, self.node(otherwise)?);
+        Ok(Node::Conditional(Box::new(Conditional {
+            condition,
+            then,
+            otherwise,
+            span: self.span(id),
+        })))
+    }
+
+    fn list(&mut self, items: &[ListItem]) -> Lowered {
+        let lowered: Result<_, Issue> = items
+            .iter()
+            .map(|item| Ok((self.node(item.value)?, item.optional)))
+            .collect();
+        lowered.map(Node::List)
+    }
+
+    fn map(&mut self, items: &[MapItem]) -> Lowered {
+        let mut entries = Vec::with_capacity(items.len());
+        for item in items {
+            let (key, value) = (self.node(item.key)?, self.node(item.value)?);
+            entries.push(MapEntry {
+                key,
+                value,
+                optional: item.optional,
+                span: self.span(item.key),
+            });
+        }
+        Ok(Node::Map(entries.into()))
+    }
+
+    fn bind(&mut self, variable: &Name, init: ExprId, body: ExprId) -> Lowered {
+        let init = self.node(init)?;
+        let slot = self.push_local(variable);
+        let body = self.node(body)?;
+        self.locals.pop();
+        Ok(Node::Bind(Box::new(Bind { slot, init, body })))
+    }
+
+    fn optional_map(&mut self, id: ExprId) -> Lowered {
+        let ast = self.ast;
+        let ExprKind::OptionalMap {
+            target,
+            variable,
+            body,
+            flat,
+        } = &ast.node(id).kind
+        else {
+            return Ok(Node::Constant(Value::Null));
+        };
+        let target = self.node(*target)?;
+        let slot = self.push_local(variable);
+        let body = self.node(*body)?;
+        self.locals.pop();
+        Ok(Node::OptionalMap(Box::new(OptionalMap {
+            target,
+            slot,
+            body,
+            flat: *flat,
+            span: self.span(id),
+        })))
     }
 
     fn push_local(&mut self, name: &Name) -> u32 {
@@ -171,7 +204,8 @@ impl<'e> Lowering<'e> {
         self.locals.len() as u32 - 1
     }
 
-    fn comprehension(&mut self, inner: &Comprehension, span: Span) -> Lowered {
+    fn comprehension(&mut self, inner: &Comprehension, id: ExprId) -> Lowered {
+        let span = self.span(id);
         let range = self.node(inner.range)?;
         let outer = self.locals.len();
         let slot = self.push_local(&inner.first);
@@ -498,6 +532,55 @@ impl<'e> Lowering<'e> {
             })
             .collect::<Result<_, Issue>>()?;
         Ok(Node::Struct(Box::new(Struct { kind, fields, span })))
+    }
+}
+
+/// A list or map of constants, made once. Evaluating it costs what making it does.
+fn fold(node: Node) -> Node {
+    let is_constant = |node: &Node| node.constant().is_some();
+    let cost_of = |node: &Node| {
+        if let Node::Folded(folded) = node {
+            folded.1
+        } else {
+            0
+        }
+    };
+    match &node {
+        Node::List(items)
+            if items
+                .iter()
+                .all(|(item, optional)| !optional && is_constant(item)) =>
+        {
+            let cost = items
+                .iter()
+                .fold(cost::LIST_CREATE, |total, (item, _)| total + cost_of(item));
+            let values = items
+                .iter()
+                .filter_map(|(item, _)| item.constant().cloned())
+                .collect();
+            Node::Folded(Box::new((Value::list(values), cost)))
+        }
+        Node::Map(entries)
+            if entries.iter().all(|entry| {
+                !entry.optional && is_constant(&entry.key) && is_constant(&entry.value)
+            }) =>
+        {
+            let mut builder = MapBuilder::with_capacity(entries.len());
+            let mut cost = cost::MAP_CREATE;
+            for entry in entries {
+                let (Some(key), Some(value)) = (entry.key.constant(), entry.value.constant())
+                else {
+                    return node;
+                };
+                if builder.insert(key.clone(), value.clone()).is_err() {
+                    // The error belongs to evaluation.
+                    return node;
+                }
+                cost += cost_of(&entry.key) + cost_of(&entry.value);
+            }
+            Node::Folded(Box::new((Value::Map(builder.build()), cost)))
+        }
+        _ => node,
     }
 }
 

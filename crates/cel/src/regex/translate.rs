@@ -124,7 +124,8 @@ impl<'p> Translator<'p> {
     }
 
     fn literal(&mut self, character: char) {
-        if character.is_ascii_punctuation() {
+        // Not all punctuation: `\<` would be the start of a word.
+        if "\\.+*?()|[]{}^$#&-~".contains(character) {
             self.out.push('\\');
         }
         self.out.push(character);

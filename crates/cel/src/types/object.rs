@@ -36,6 +36,8 @@ pub struct ObjectType {
     name: Arc<str>,
     fields: BTreeMap<Arc<str>, Field>,
     open: Option<Type>,
+    /// Whether any field has another key in JSON than its name.
+    renamed: bool,
 }
 
 impl ObjectType {
@@ -45,6 +47,7 @@ impl ObjectType {
             name: name.into(),
             fields: BTreeMap::new(),
             open: None,
+            renamed: false,
         }
     }
 
@@ -63,6 +66,7 @@ impl ObjectType {
 
     /// Declares a field with all its properties.
     pub fn with_field(mut self, name: impl Into<Arc<str>>, field: Field) -> Self {
+        self.renamed |= field.key.is_some();
         self.fields.insert(name.into(), field);
         self
     }
@@ -98,15 +102,18 @@ impl ObjectType {
         self.open.as_ref()
     }
 
-    /// The declared field with this name.
+    /// The declared field with this name, or with this key in JSON: what cannot be written as an identifier can be
+    /// in backquotes.
     pub fn find(&self, name: &str) -> Option<&Field> {
-        self.fields.get(name)
+        match self.fields.get(name) {
+            None if self.renamed => self.find_key(name).map(|(_, field)| field),
+            found => found,
+        }
     }
 
     /// The type a field has, declared or not; `None` if there is no such field.
     pub fn field_type(&self, name: &str) -> Option<&Type> {
-        self.fields
-            .get(name)
+        self.find(name)
             .map(|field| &field.ty)
             .or(self.open.as_ref())
     }
@@ -118,8 +125,8 @@ impl ObjectType {
         {
             return Some((name, field));
         }
-        self.fields
-            .iter()
+        let mut fields = self.fields.iter().filter(|_| self.renamed);
+        fields
             .find(|(_, field)| field.key.as_deref() == Some(key))
             .map(|(name, field)| (&**name, field))
     }

@@ -75,7 +75,19 @@ pub fn equal(a: &Value<'_>, b: &Value<'_>, work: &mut Work) -> Result<bool, Eval
             };
         }
         (Value::Type(a), Value::Type(b)) => a.name() == b.name(),
-        (Value::Opaque(a), Value::Opaque(b)) => a.0.equals(&*b.0),
+        (Value::Opaque(opaque), other) | (other, Value::Opaque(opaque)) => {
+            return match (opaque.0.comparison_error(), other) {
+                (Some(error), _) => Err(error),
+                (None, Value::Opaque(_)) => match (a, b) {
+                    (Value::Opaque(a), Value::Opaque(b)) => match b.0.comparison_error() {
+                        Some(error) => Err(error),
+                        None => Ok(a.0.equals(&*b.0)),
+                    },
+                    _ => Ok(false),
+                },
+                (None, _) => Ok(false),
+            };
+        }
         _ => false,
     })
 }

@@ -62,6 +62,14 @@ impl<'a> List<'a> {
         }
     }
 
+    /// The JSON array behind the list, declared type or not.
+    pub fn source_json(&self) -> Option<&'a [Json]> {
+        match &self.0 {
+            Inner::Json(array) | Inner::Typed(array, _) => Some(array),
+            Inner::Shared(_) => None,
+        }
+    }
+
     /// The elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<Value<'a>, EvalError>> + '_ {
         // Invariant: indexes below `len` exist.

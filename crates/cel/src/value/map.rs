@@ -174,6 +174,14 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// The JSON object behind the map, declared type or not.
+    pub fn source_json(&self) -> Option<&'a JsonMap<String, Json>> {
+        match &self.0 {
+            Inner::Json(object) | Inner::Typed(object, _) => Some(object),
+            Inner::Shared(_) => None,
+        }
+    }
+
     /// The entries in order.
     pub fn entries(&self) -> MapEntries<'a> {
         match &self.0 {

@@ -28,6 +28,7 @@ pub use self::text::{Blob, Str};
 pub(crate) use self::time::{Civil, Zone};
 pub use self::time::{Duration, Timestamp};
 
+use crate::error::EvalError;
 use crate::types::Type;
 
 /// A CEL value.
@@ -80,6 +81,11 @@ pub trait Opaque: Any + fmt::Debug + Send + Sync {
     /// The field `name`, for values that show fields.
     fn field(&self, name: &str) -> Option<Value<'static>> {
         let _ = name;
+        None
+    }
+
+    /// The error of comparing the value with anything, for values that must not be looked at.
+    fn comparison_error(&self) -> Option<EvalError> {
         None
     }
 
@@ -191,6 +197,11 @@ impl<'a> Value<'a> {
             Self::Bytes(bytes) => Self::Bytes(Blob::Borrowed(bytes)),
             other => other.clone(),
         }
+    }
+
+    /// CEL's order of two values of types that have one together; `None` if they have none, NaN included.
+    pub fn compare(&self, other: &Value<'_>) -> Option<std::cmp::Ordering> {
+        compare(self, other)
     }
 
     /// Whether it is the value variables of its type start with: what `optional.ofNonZeroValue` drops.

@@ -24,7 +24,7 @@ pub(super) fn check_literals(sources: &[(String, String)]) -> Result<(), BuildEr
         let ast = parse::parse(source).map_err(fail)?;
         let own: BTreeSet<String> = calls(&ast, "newCondition")
             .into_iter()
-            .filter_map(|arguments| entry(&ast, *arguments.first()?, "type"))
+            .filter_map(|arguments| literal(&ast, *arguments.first()?))
             .collect();
         if let Some(twice) = own.iter().find(|name| declared.contains(*name)) {
             return Err(fail(format!(
@@ -36,29 +36,9 @@ pub(super) fn check_literals(sources: &[(String, String)]) -> Result<(), BuildEr
     }
     for (path, source, ast) in &parsed {
         let fail = |message: String| BuildError::new(message).at(path).in_expression(source);
-        for arguments in calls(ast, "newCondition") {
-            check_new(ast, &arguments).map_err(fail)?;
-        }
         for arguments in calls(ast, "condition") {
             check_lookup(ast, &arguments, &declared).map_err(fail)?;
         }
-    }
-    Ok(())
-}
-
-fn check_new(ast: &Ast, arguments: &[ExprId]) -> Result<(), String> {
-    let Some(argument) = arguments.first() else {
-        return Ok(());
-    };
-    if let Some(status) = entry(ast, *argument, "status")
-        && !["True", "False", "Unknown"].contains(&status.as_str())
-    {
-        return Err(format!(
-            "runtime.newCondition: status must be one of True, False, Unknown (got \"{status}\")"
-        ));
-    }
-    if entry(ast, *argument, "type").is_some_and(|name| name.is_empty()) {
-        return Err("runtime.newCondition: type must not be empty".to_owned());
     }
     Ok(())
 }
@@ -88,20 +68,27 @@ fn check_lookup(
     ))
 }
 
-/// The arguments of all calls `runtime.NAME(...)`.
+/// The arguments of all calls `runtime.NAME(...)`, written out or made by a macro.
 fn calls(ast: &Ast, method: &str) -> Vec<Vec<ExprId>> {
-    let is_runtime = |id: &ExprId| matches!(&ast.node(*id).kind, ExprKind::Ident { name, .. } if &**name == RUNTIME_VARIABLE);
+    let qualified = format!("{RUNTIME_VARIABLE}.{method}");
+    let is_runtime = |target: &Option<ExprId>, function: &str| match target {
+        None => function == qualified,
+        Some(target) => {
+            let node = &ast.node(*target).kind;
+            function == method
+                && matches!(node, ExprKind::Ident { name, .. } if &**name == RUNTIME_VARIABLE)
+        }
+    };
     let mut found = Vec::new();
     let mut stack = vec![ast.root()];
     while let Some(id) = stack.pop() {
         let kind = &ast.node(id).kind;
         if let ExprKind::Call {
             function,
-            target: Some(target),
+            target,
             arguments,
         } = kind
-            && &**function == method
-            && is_runtime(target)
+            && is_runtime(target, function)
         {
             found.push(arguments.to_vec());
         }
@@ -143,17 +130,6 @@ fn push_operands(kind: &ExprKind, stack: &mut Vec<ExprId>) {
         ExprKind::OptionalMap { target, body, .. } => stack.extend([*target, *body]),
     }
     stack[before..].reverse();
-}
-
-/// The text that a map literal has for a key.
-fn entry(ast: &Ast, map: ExprId, key: &str) -> Option<String> {
-    let ExprKind::Map(items) = &ast.node(map).kind else {
-        return None;
-    };
-    let item = items
-        .iter()
-        .find(|item| literal(ast, item.key).as_deref() == Some(key))?;
-    literal(ast, item.value)
 }
 
 fn literal(ast: &Ast, id: ExprId) -> Option<String> {

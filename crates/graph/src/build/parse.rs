@@ -212,7 +212,11 @@ pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet
         return Err("omit() can only be used in resource template expressions".to_owned());
     }
     let roots = crate::expression::roots(references);
-    if roots.contains(RUNTIME_VARIABLE) && !allowed.runtime {
+    let calls_runtime = references
+        .functions
+        .iter()
+        .any(|function| function.name.starts_with("runtime."));
+    if (calls_runtime || roots.contains(RUNTIME_VARIABLE)) && !allowed.runtime {
         return Err("runtime is only available in status.conditions expressions".to_owned());
     }
     let is_allowed =

@@ -21,7 +21,8 @@ mod watches;
 
 use std::time::Duration;
 
-use controller::{Controller, enqueue};
+use controller::{Backoff, Controller, enqueue};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,15 +67,7 @@ pub async fn start(
         manifests::resource_graph_definition_crd(),
         manifests::graph_revision_crd(),
     ] {
-        ensure_crd::install(&context, &crd)
-            .await
-            .map_err(|source| StartError::Install {
-                name: crd["metadata"]["name"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned(),
-                source,
-            })?;
+        install(&context, &crd, &shutdown).await?;
     }
     let mut tasks = JoinSet::new();
     let rgds = context.rgds.clone();
@@ -121,4 +114,34 @@ pub async fn start(
         let _ = tokio::time::timeout(Duration::from_secs(5), informers.stopped()).await;
     });
     Ok(GraphControllers { tasks })
+}
+
+/// Installs one of our own definitions, trying again as long as that may help.
+async fn install(
+    context: &Context,
+    crd: &Value,
+    shutdown: &CancellationToken,
+) -> Result<(), StartError> {
+    const BACKOFF: Backoff = Backoff {
+        base: Duration::from_millis(100),
+        max: Duration::from_secs(5),
+    };
+    let mut failures = 0;
+    loop {
+        let Err(source) = ensure_crd::install(context, crd).await else {
+            return Ok(());
+        };
+        let name = crd["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        if !source.is_retryable() {
+            return Err(StartError::Install { name, source });
+        }
+        tracing::warn!(name, error = %source, "definition not installed yet");
+        tokio::select! {
+            () = shutdown.cancelled() => return Err(StartError::Install { name, source }),
+            () = tokio::time::sleep(BACKOFF.delay(failures)) => failures += 1,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use cel::Activation;
 use serde_json::{Value, json};
 
 use super::{Observation, Pass};
-use crate::build::{RUNTIME_VARIABLE, SCHEMA_VARIABLE};
+use crate::build::SCHEMA_VARIABLE;
 use crate::conditions::{ConditionSet, INSTANCE_CONDITIONS};
 use crate::expression::{EvalFailure, Expression};
 
@@ -87,9 +87,6 @@ impl Pass<'_> {
                 None if name == SCHEMA_VARIABLE => {
                     variables.bind_json(name, instance);
                 }
-                None if name == RUNTIME_VARIABLE => {
-                    variables.bind(name, cel_kube::runtime_value());
-                }
                 None => {}
             }
         }
@@ -113,12 +110,18 @@ impl Pass<'_> {
 }
 
 fn read(value: &cel::Value<'_>) -> Option<AuthorCondition> {
-    let condition = cel_kube::as_condition(value)?;
+    let cel::Value::Object(object) = value else {
+        return None;
+    };
+    if object.object_type().name() != "kro.run.Condition" {
+        return None;
+    }
+    let text = |name: &str| object.get(name)?.ok()?.as_str().map(str::to_owned);
     Some(AuthorCondition {
-        type_: condition.type_.to_string(),
-        status: condition.status.to_string(),
-        reason: condition.reason.to_string(),
-        message: condition.message.to_string(),
+        type_: text("type")?,
+        status: text("status")?,
+        reason: text("reason")?,
+        message: text("message")?,
     })
 }
 

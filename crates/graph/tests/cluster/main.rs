@@ -1,0 +1,9 @@
+//! The controllers on a whole in-process cluster.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod basics;
+mod faults;
+mod features;
+mod load;
+mod world;
