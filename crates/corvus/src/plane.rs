@@ -149,6 +149,13 @@ fn start_controllers(
     let (selection, own) = (selection.clone(), client("kube-controller-manager"));
     let token = shutdown.clone();
     running.spawn(async move { kubernetes::run(own, &selection, token).await });
+    let (own, token) = (client("corvus-graph"), shutdown.clone());
+    running.spawn(async move {
+        match graph::start(own, graph::Options::default(), token).await {
+            Ok(controllers) => controllers.stopped().await,
+            Err(error) => tracing::error!(%error, "the graph controllers"),
+        }
+    });
     let own = client("virtual-nodes");
     running.spawn(node::virtual_nodes::run(own, arguments.virtual_nodes, shutdown.clone()));
     running
