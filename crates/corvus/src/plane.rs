@@ -62,8 +62,8 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
-        let selection = kubernetes::Selection::parse(&arguments.controllers)
-            .context("--controllers")?;
+        let selection =
+            kubernetes::Selection::parse(&arguments.controllers).context("--controllers")?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let store = open_store(arguments, &data)?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
@@ -157,7 +157,11 @@ fn start_controllers(
         }
     });
     let own = client("virtual-nodes");
-    running.spawn(node::virtual_nodes::run(own, arguments.virtual_nodes, shutdown.clone()));
+    running.spawn(node::virtual_nodes::run(
+        own,
+        arguments.virtual_nodes,
+        shutdown.clone(),
+    ));
     running
 }
 

@@ -41,7 +41,7 @@ pub fn options() -> Options {
         },
         admission: apiserver::admission::Plugins::default(),
         clock: Arc::new(jiff::Timestamp::now),
-        service_range: "10.96.0.0/16".to_owned(),
+        service_range: "10.96.0.0/12".to_owned(),
         node_ports: 30000..=32767,
         advertise: None,
     }

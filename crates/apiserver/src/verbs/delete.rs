@@ -71,6 +71,9 @@ impl DeleteOptions {
         let value = match media::content_type(&context.headers) {
             "application/json" => go_json::parse(&context.body, "DeleteOptions")?,
             "application/yaml" => crate::write::yaml_to_value(&context.body)?,
+            protobuf::MEDIA_TYPE => protobuf::decode(&context.body).map_err(|error| {
+                Status::bad_request(format!("decoding the protobuf body: {error}"))
+            })?,
             _ => return Err(media::unsupported()),
         };
         let kind = object::text(&value, &["kind"]);

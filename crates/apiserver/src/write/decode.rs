@@ -41,6 +41,15 @@ pub fn decode_body(
             let value = go_json::parse(&json, &kind.kind)?;
             decode_value(context, kind, schema, custom, value, &json)
         }
+        protobuf::MEDIA_TYPE if !custom => {
+            let mut value = protobuf::decode(&context.body).map_err(|error| {
+                Status::bad_request(format!("decoding the protobuf body: {error}"))
+            })?;
+            // Protobuf always has the fields Go's JSON leaves out when they are empty.
+            schema::encode(schema, &mut value);
+            let json = serde_json::to_vec(&value).map_err(Status::internal)?;
+            decode_value(context, kind, schema, custom, value, &json)
+        }
         _ => Err(media::unsupported()),
     }
 }
