@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod completion;
+mod demo;
 mod up;
 mod version;
 
@@ -32,6 +33,9 @@ struct Arguments {
 enum Command {
     /// Bring up a Kubernetes control plane with everything Corvus does, in this process.
     Up(up::Arguments),
+    /// Watch Corvus turn a ResourceGraphDefinition into an API and an instance of it into an
+    /// application.
+    Demo(demo::Arguments),
     /// Print the version.
     Version(version::Arguments),
     /// Print a completion script for a shell.
@@ -46,6 +50,7 @@ pub fn run() -> ExitCode {
     }
     let outcome = match arguments.command {
         Command::Up(arguments) => up::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };

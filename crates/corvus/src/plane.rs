@@ -43,6 +43,7 @@ impl FromStr for StoreKind {
 
 /// A running control plane.
 pub struct Plane {
+    server: ApiServer,
     store: Arc<LocalStore>,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
@@ -102,8 +103,9 @@ impl Plane {
             .unwrap_or_else(|| data.path().join("kubeconfig"));
         credentials.write_kubeconfig(&kubeconfig, &url)?;
         let controllers = start_controllers(&server, &selection, arguments, &shutdown);
-        let serving = tokio::spawn(listener.serve(server, shutdown.clone()));
+        let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
         Ok(Self {
+            server,
             store,
             shutdown,
             serving,
@@ -111,6 +113,11 @@ impl Plane {
             url,
             kubeconfig,
         })
+    }
+
+    /// An administrator's client, wired to the server without a socket.
+    pub fn client(&self, name: &str) -> kube::Client {
+        client(&self.server, name)
     }
 
     /// The URL of the API server.
@@ -134,6 +141,12 @@ impl Plane {
     }
 }
 
+/// A client of the server with all rights, without a socket.
+fn client(server: &ApiServer, name: &str) -> kube::Client {
+    let user = User::new(&format!("system:{name}"), &[MASTERS]);
+    kube::Client::new(server.service(user), "default")
+}
+
 /// Starts what runs beside the server; each is a client of it, without a socket.
 fn start_controllers(
     server: &ApiServer,
@@ -141,22 +154,18 @@ fn start_controllers(
     arguments: &UpArguments,
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
-    let client = |name: &str| {
-        let user = User::new(&format!("system:{name}"), &[MASTERS]);
-        kube::Client::new(server.service(user), "default")
-    };
     let mut running = JoinSet::new();
-    let (selection, own) = (selection.clone(), client("kube-controller-manager"));
+    let (selection, own) = (selection.clone(), client(server, "kube-controller-manager"));
     let token = shutdown.clone();
     running.spawn(async move { kubernetes::run(own, &selection, token).await });
-    let (own, token) = (client("corvus-graph"), shutdown.clone());
+    let (own, token) = (client(server, "corvus-graph"), shutdown.clone());
     running.spawn(async move {
         match graph::start(own, graph::Options::default(), token).await {
             Ok(controllers) => controllers.stopped().await,
             Err(error) => tracing::error!(%error, "the graph controllers"),
         }
     });
-    let own = client("virtual-nodes");
+    let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
         arguments.virtual_nodes,

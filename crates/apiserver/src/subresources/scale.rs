@@ -50,15 +50,18 @@ fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, name| value.get(name))
 }
 
+/// Sets the value at a path; what is no object on the way becomes one.
 fn set(value: &mut Value, path: &[String], new: Value) {
     let Some((last, parents)) = path.split_last() else {
         return;
     };
     let mut place = value;
     for name in parents {
-        place = object::child_mut(place, name)
-            .entry(name.clone())
-            .or_insert(Value::Null);
+        object::child_mut(place, name);
+        match place.get_mut(name) {
+            Some(child) => place = child,
+            None => return,
+        }
     }
     if !place.is_object() {
         *place = Value::Object(Map::new());
@@ -237,4 +240,22 @@ async fn write(
         &scale_of(&definition, &value),
         context.accept.encoding,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_set_whatever_was_there() {
+        let path = ["spec".to_owned(), "size".to_owned()];
+        for (before, after) in [
+            (json!({}), json!({"spec": {"size": 2}})),
+            (json!({"spec": {"a": 1}}), json!({"spec": {"a": 1, "size": 2}})),
+        ] {
+            let mut value = before;
+            set(&mut value, &path, json!(2));
+            assert_eq!(value, after);
+        }
+    }
 }
