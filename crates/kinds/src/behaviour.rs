@@ -137,10 +137,8 @@ impl Behaviour {
         {
             members.remove("status");
         }
-        let metadata = object::metadata_mut(object);
-        metadata.remove("generation");
         if self.generation {
-            metadata.insert("generation".to_owned(), 1.into());
+            object::metadata_mut(object).insert("generation".to_owned(), 1.into());
         }
         (self.prepare_create)(object);
     }
@@ -160,7 +158,7 @@ impl Behaviour {
         let generation = object::generation(old) + i64::from(changed);
         let metadata = object::metadata_mut(object);
         metadata.remove("generation");
-        if self.generation {
+        if generation != 0 {
             metadata.insert("generation".to_owned(), generation.into());
         }
     }

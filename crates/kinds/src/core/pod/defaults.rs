@@ -26,6 +26,7 @@ const DROPPED_ANNOTATIONS: [&str; 4] = [
 /// The defaults of a Pod.
 pub fn pod(pod: &mut Value) {
     drop_annotations(pod);
+    with(pod, "status", addresses);
     within(pod, "spec", |spec| {
         pod_spec(spec);
         for list in ["containers", "initContainers"] {
@@ -67,6 +68,20 @@ fn pod_spec(spec: &mut Value) {
     }
     with(spec, "overhead", resources::round_up);
     with(spec, "resources", requirements);
+}
+
+/// `podIP` is the first of `podIPs`; whoever writes one means both.
+fn addresses(status: &mut Value) {
+    let one = object::text(status, &["podIP"]).to_owned();
+    let first = object::list(status, &["podIPs"]).first().map(|ip| object::text(ip, &["ip"]));
+    match first.map(str::to_owned) {
+        None if !one.is_empty() => set(status, "podIPs", json!([{"ip": one}])),
+        Some(first) if !one.is_empty() && one != first => {
+            set(status, "podIPs", json!([{"ip": one}]));
+        }
+        Some(first) if one.is_empty() => set(status, "podIP", first),
+        _ => {}
+    }
 }
 
 /// `serviceAccount` is the old name of `serviceAccountName`; both are written.
