@@ -22,7 +22,10 @@ fn main() {
         return;
     }
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("compare/Cargo.toml");
-    let status = Command::new("cargo").args(["run", "--release", "--quiet", "--manifest-path"]).arg(manifest).status();
+    let status = Command::new("cargo")
+        .args(["run", "--release", "--quiet", "--manifest-path"])
+        .arg(manifest)
+        .status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => eprintln!("the comparison ended with {status}"),
@@ -72,8 +75,9 @@ fn declared() -> Type {
     let spec = ObjectType::new("Web.spec")
         .field("replicas", Type::Int)
         .field("containers", Type::list(Type::object(container)));
-    let condition =
-        ObjectType::new("Web.status.conditions").field("type", Type::String).field("status", Type::String);
+    let condition = ObjectType::new("Web.status.conditions")
+        .field("type", Type::String)
+        .field("status", Type::String);
     let status = ObjectType::new("Web.status")
         .field("readyReplicas", Type::Int)
         .field("conditions", Type::list(Type::object(condition)));

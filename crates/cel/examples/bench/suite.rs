@@ -60,7 +60,10 @@ pub fn nanoseconds<T>(mut work: impl FnMut() -> T) -> f64 {
         }
         rounds = rounds.saturating_mul(4);
     }
-    let best = (0..MEASUREMENTS).map(|_| time(&mut work, rounds)).min().unwrap_or_default();
+    let best = (0..MEASUREMENTS)
+        .map(|_| time(&mut work, rounds))
+        .min()
+        .unwrap_or_default();
     best.as_secs_f64() * 1e9 / f64::from(rounds)
 }
 

@@ -2,13 +2,16 @@
 
 use std::cmp::Ordering;
 
+use serde_json::Value as Json;
+
+use super::attribute::Place;
 use super::{Evaluated, Evaluator};
 use crate::ast::BinaryOperator;
-use crate::cost;
+use crate::cost::{self, SELECT_AND_IDENT};
 use crate::error::{ErrorKind, EvalError};
 use crate::program::node::{Binary, Chain, Node};
 use crate::source::Span;
-use crate::types::ListKind;
+use crate::types::{ListKind, Type};
 use crate::value::{List, Value, compare, equal};
 
 impl<'a> Evaluator<'a, '_> {
@@ -25,17 +28,71 @@ impl<'a> Evaluator<'a, '_> {
         }
     }
 
-    pub(super) fn compare(&mut self, binary: &'a Binary) -> Evaluated<'a> {
+    pub(super) fn compare(&mut self, binary: &'a Binary) -> Result<bool, EvalError> {
+        if let (Node::Attribute(attribute), Node::Constant(constant)) =
+            (&binary.left, &binary.right)
+        {
+            let place = self.place(attribute, SELECT_AND_IDENT)?;
+            if let Some(result) = self.compare_data(binary.operator, &place, constant) {
+                return result;
+            }
+            let left = place.into_value()?;
+            return self.compare_values(binary, &left, &constant.reborrow());
+        }
         let [left, right] = self.both(&binary.left, &binary.right)?;
-        let result = match binary.operator {
-            BinaryOperator::Equal => self.equal(&left, &right),
-            BinaryOperator::NotEqual => self.equal(&left, &right).map(|equal| !equal),
-            BinaryOperator::In => self.contains(&left, &right),
-            operator => self.order(operator, &left, &right),
+        self.compare_values(binary, &left, &right)
+    }
+
+    /// Compares data with a constant where both are integers or strings, without making a value of the data.
+    #[inline]
+    fn compare_data(
+        &mut self,
+        operator: BinaryOperator,
+        place: &Place<'a>,
+        constant: &Value<'static>,
+    ) -> Option<Result<bool, EvalError>> {
+        let json = match place {
+            Place::Json(json) | Place::Typed(json, Type::Int | Type::String) => json,
+            _ => return None,
         };
-        result
-            .map(Value::Bool)
-            .map_err(|error| error.at(binary.span))
+        let (ordering, cost) = match (json, constant) {
+            (Json::Number(number), Value::Int(constant)) => (number.as_i64()?.cmp(constant), 1),
+            (Json::String(text), Value::String(constant)) => {
+                let cost = cost::traverse(cost::text_size(text).min(cost::text_size(constant)));
+                match operator {
+                    // Most strings that differ differ in length.
+                    BinaryOperator::Equal | BinaryOperator::NotEqual
+                        if text.len() != constant.len() =>
+                    {
+                        (Ordering::Less, cost)
+                    }
+                    _ => (text.as_str().cmp(constant), cost),
+                }
+            }
+            _ => return None,
+        };
+        let result = match operator {
+            BinaryOperator::Equal => ordering == Ordering::Equal,
+            BinaryOperator::NotEqual => ordering != Ordering::Equal,
+            BinaryOperator::In => return None,
+            operator => holds(operator, ordering),
+        };
+        Some(self.charge(cost).map(|()| result))
+    }
+
+    fn compare_values(
+        &mut self,
+        binary: &'a Binary,
+        left: &Value<'a>,
+        right: &Value<'a>,
+    ) -> Result<bool, EvalError> {
+        let result = match binary.operator {
+            BinaryOperator::Equal => self.equal(left, right),
+            BinaryOperator::NotEqual => self.equal(left, right).map(|equal| !equal),
+            BinaryOperator::In => self.contains(left, right),
+            operator => self.order(operator, left, right),
+        };
+        result.map_err(|error| error.at(binary.span))
     }
 
     fn equal(&mut self, left: &Value<'a>, right: &Value<'a>) -> Result<bool, EvalError> {
@@ -64,12 +121,7 @@ impl<'a> Evaluator<'a, '_> {
                 Err(EvalError::no_such_overload())
             };
         };
-        Ok(match operator {
-            BinaryOperator::Less => ordering == Ordering::Less,
-            BinaryOperator::LessEqual => ordering != Ordering::Greater,
-            BinaryOperator::Greater => ordering == Ordering::Greater,
-            _ => ordering != Ordering::Less,
-        })
+        Ok(holds(operator, ordering))
     }
 
     fn contains(&mut self, element: &Value<'a>, container: &Value<'a>) -> Result<bool, EvalError> {
@@ -132,7 +184,7 @@ impl<'a> Evaluator<'a, '_> {
         span: Span,
     ) -> Evaluated<'a> {
         let mut text =
-            String::with_capacity((left.len() + right.len()) * if rest.is_empty() { 1 } else { 2 });
+            String::with_capacity((left.len() + right.len()) * if rest.is_empty() { 1 } else { 4 });
         text.push_str(left);
         self.append(&mut text, right, span)?;
         while let [(BinaryOperator::Add, node, span), tail @ ..] = *rest {
@@ -246,6 +298,16 @@ fn field<'a>(value: &Value<'a>, name: &str) -> Value<'a> {
         _ => None,
     };
     found.and_then(Result::ok).unwrap_or_default()
+}
+
+/// Whether an order is one the operator asks for.
+fn holds(operator: BinaryOperator, ordering: Ordering) -> bool {
+    match operator {
+        BinaryOperator::Less => ordering == Ordering::Less,
+        BinaryOperator::LessEqual => ordering != Ordering::Greater,
+        BinaryOperator::Greater => ordering == Ordering::Greater,
+        _ => ordering != Ordering::Less,
+    }
 }
 
 #[cold]

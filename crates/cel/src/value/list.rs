@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::Value;
 use crate::error::EvalError;
-use crate::types::{ListKind, ListType};
+use crate::types::{ListKind, ListType, Type};
 
 /// A list.
 #[derive(Clone, Debug)]
@@ -59,6 +59,15 @@ impl<'a> List<'a> {
         match &self.0 {
             Inner::Json(array) => Some(array),
             _ => None,
+        }
+    }
+
+    /// The JSON array it looks into, with the type declared for its elements.
+    pub(crate) fn data(&self) -> Option<(&'a [Json], Option<&'a Type>)> {
+        match &self.0 {
+            Inner::Json(array) => Some((array, None)),
+            Inner::Typed(array, ty) => Some((array, Some(&ty.element))),
+            Inner::Shared(_) => None,
         }
     }
 

@@ -23,6 +23,7 @@ pub use self::json::{JsonError, JsonOptions};
 pub use self::list::List;
 pub use self::map::{Map, MapBuilder};
 pub(crate) use self::number::{compare_numbers, double_to_int, double_to_uint, format_double};
+pub(crate) use self::object::unexpected_null;
 pub use self::object::{Object, Record};
 pub use self::text::{Blob, Str};
 pub(crate) use self::time::{Civil, Zone};

@@ -58,9 +58,7 @@ impl<'a> Object<'a> {
                 Some(field) => {
                     let json = object.get(field.key.as_deref().unwrap_or(name))?;
                     if json.is_null() && !field.nullable {
-                        return Some(Err(EvalError::invalid(format!(
-                            "invalid data, got null for the field '{name}', which is not nullable"
-                        ))));
+                        return Some(Err(unexpected_null(name)));
                     }
                     Some(Value::from_typed(json, &field.ty))
                 }
@@ -140,4 +138,12 @@ impl<'a> Object<'a> {
             Inner::Shared(_) => None,
         }
     }
+}
+
+/// The error of a `null` where the schema allows none.
+#[cold]
+pub fn unexpected_null(name: &str) -> EvalError {
+    EvalError::invalid(format!(
+        "invalid data, got null for the field '{name}', which is not nullable"
+    ))
 }
