@@ -426,6 +426,16 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 _ => self.dispatch(call, &[value]),
             };
         }
+        if let Intrinsic::Text = intrinsic {
+            let value = self.eval(first)?;
+            return match value {
+                Value::Int(_) | Value::String(_) | Value::Bool(_) => {
+                    self.charge(1)?;
+                    value.to_text()
+                }
+                other => self.dispatch(call, &[other]),
+            };
+        }
         let [second] = rest else {
             return self.dispatch(call, &[]);
         };

@@ -320,15 +320,24 @@ impl<'e> Lowering<'e> {
         let mut base = base;
         if let Base::Variable(name, slot) = &mut base {
             *slot = self.place_slot(NO_SLOT, name);
-            let shared = qualifiers.len() - usize::from(test);
-            self.assign_places(*slot, &mut qualifiers[..shared]);
+            self.assign_places(*slot, &mut qualifiers);
         }
-        let span = ast.node(at).span;
+        let is_plain = |qualifier: &Qualifier| {
+            let constant = match &qualifier.kind {
+                QualifierKind::Field(_) => true,
+                QualifierKind::Constant(key) => matches!(key, Value::Int(_) | Value::String(_)),
+                QualifierKind::Dynamic(_) => false,
+            };
+            constant && !qualifier.optional
+        };
+        let is_plain =
+            matches!(base, Base::Variable(..) | Base::Local(_)) && qualifiers.iter().all(is_plain);
         Ok(Node::Attribute(Box::new(Attribute {
             base,
             qualifiers: qualifiers.into(),
             test,
-            span,
+            is_plain,
+            span: ast.node(at).span,
         })))
     }
 
@@ -648,6 +657,14 @@ fn intrinsic(call: &Call) -> Option<Intrinsic> {
         ("startsWith", 2) => (Intrinsic::StartsWith, &["starts_with_string"]),
         ("endsWith", 2) => (Intrinsic::EndsWith, &["ends_with_string"]),
         ("contains", 2) => (Intrinsic::Contains, &["contains_string"]),
+        ("string", 1)
+            if call
+                .overloads
+                .iter()
+                .any(|overload| &*overload.id == "int_to_string") =>
+        {
+            return Some(Intrinsic::Text);
+        }
         _ => return None,
     };
     (!call.overloads.is_empty() && all(ids)).then_some(found)

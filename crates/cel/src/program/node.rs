@@ -65,6 +65,8 @@ pub struct Attribute {
     pub qualifiers: Box<[Qualifier]>,
     /// Whether only the presence of the last field is asked for.
     pub test: bool,
+    /// Whether it is a variable and fields or elements known before evaluation, none of them optional.
+    pub is_plain: bool,
     pub span: Span,
 }
 
@@ -149,6 +151,8 @@ pub struct Call {
 #[derive(Clone, Copy)]
 pub enum Intrinsic {
     Size,
+    /// `string()`
+    Text,
     StartsWith,
     EndsWith,
     Contains,
