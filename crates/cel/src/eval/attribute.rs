@@ -87,9 +87,10 @@ impl<'a> Evaluator<'a, '_> {
         if let Some(json) = self.data(attribute) {
             let free = u64::from(attribute.test && !self.context.limits.presence_test_has_cost);
             self.charge((base_cost + attribute.qualifiers.len() as u64).saturating_sub(free))?;
-            return Ok(match attribute.test {
-                true => Place::Value(Value::Bool(true)),
-                false => Place::Json(json),
+            return Ok(if attribute.test {
+                Place::Value(Value::Bool(true))
+            } else {
+                Place::Json(json)
             });
         }
         let (mut place, mut qualifiers) = self.base(attribute)?;

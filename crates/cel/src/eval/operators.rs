@@ -223,9 +223,9 @@ impl<'a> Evaluator<'a, '_> {
             ListKind::Set => {
                 for element in b.iter() {
                     let element = element?;
-                    if !self
+                    if self
                         .find(&elements, |known, work| equal(known, &element, work))?
-                        .is_some()
+                        .is_none()
                     {
                         elements.push(element);
                     }

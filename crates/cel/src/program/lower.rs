@@ -305,7 +305,7 @@ impl<'e> Lowering<'e> {
                     };
                     (*operand, kind, *optional)
                 }
-                ExprKind::Ident { .. } => break self.unresolved(at, &mut qualifiers),
+                ExprKind::Ident { .. } => break self.unresolved(at, &qualifiers),
                 _ => break Base::Value(self.node(at)?),
             };
             qualifiers.push(Qualifier {
@@ -391,7 +391,7 @@ impl<'e> Lowering<'e> {
 
     /// An unchecked name: which variable it is turns out while evaluating. `qualifiers` are those above it, the
     /// innermost last.
-    fn unresolved(&self, id: ExprId, qualifiers: &mut Vec<Qualifier>) -> Base {
+    fn unresolved(&self, id: ExprId, qualifiers: &[Qualifier]) -> Base {
         let ExprKind::Ident { name, global } = &self.ast.node(id).kind else {
             return Base::Candidates([].into());
         };
@@ -436,14 +436,15 @@ impl<'e> Lowering<'e> {
                 overloads,
                 qualified,
             }) => (overloads.clone(), *qualified),
-            _ => match self.find_unchecked(name, target, arguments.len()) {
-                Some(found) => found,
-                None => {
+            _ => {
+                if let Some(found) = self.find_unchecked(name, target, arguments.len()) {
+                    found
+                } else {
                     let message = format!("no such overload: unbound function '{name}'");
                     let error = EvalError::new(ErrorKind::NoSuchOverload, message).at(span);
                     return Ok(Node::Fail(Box::new(error)));
                 }
-            },
+            }
         };
         let mut nodes = Vec::with_capacity(arguments.len() + 1);
         if let Some(target) = target.filter(|_| !qualified) {

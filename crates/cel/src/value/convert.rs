@@ -137,6 +137,7 @@ impl<'a> Value<'a> {
     }
 
     /// The value in a message: short, never failing.
+    #[must_use]
     pub fn to_display(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
