@@ -2,8 +2,6 @@
 //!
 //! `cargo test --release -p graph --test compile_time -- --ignored --nocapture`
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::time::Instant;
 
 use graph::{BuildOptions, OfflineKinds, build, read_spec};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use controller::{
-    Api, Backoff, Clock, Discovery, Informer, InformerOptions, Informers, ObjectKey, Resource,
-    SystemClock, WorkQueue,
+    Api, Backoff, Clock, Discovery, EventRecorder, Informer, InformerOptions, Informers, ObjectKey,
+    Resource, SystemClock, WorkQueue,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ pub(crate) struct Context {
     pub rgd_queue: WorkQueue,
     pub revision_queue: WorkQueue,
     pub instance_queue: WorkQueue<InstanceKey>,
+    pub events: EventRecorder,
 }
 
 pub(crate) fn rgd_resource() -> Resource {
@@ -72,6 +73,8 @@ pub(crate) fn crd_resource() -> Resource {
 impl Context {
     pub fn new(client: kube::Client, options: Options, shutdown: CancellationToken) -> Arc<Self> {
         let api = Api::new(client);
+        // The recorder's task ends with the shutdown by itself.
+        let (events, _task) = EventRecorder::new(api.clone(), "kro", shutdown.clone());
         let informers = Informers::new(api.clone(), shutdown);
         let discovery = Discovery::new(api.clone());
         let instance_queue = WorkQueue::new("instance", options.backoff);
@@ -95,6 +98,7 @@ impl Context {
             discovery,
             informers,
             instance_queue,
+            events,
         })
     }
 }
