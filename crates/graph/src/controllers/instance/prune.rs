@@ -127,7 +127,11 @@ pub(super) async fn delete(
     if object.is_terminating() {
         return Ok(());
     }
-    let options = DeleteOptions::of_uid(object.uid());
+    // Said explicitly because the server's default for Jobs would leave their Pods behind.
+    let options = DeleteOptions {
+        propagation_policy: Some("Background"),
+        ..DeleteOptions::of_uid(object.uid())
+    };
     instance
         .context
         .api
