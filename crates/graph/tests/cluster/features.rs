@@ -613,3 +613,41 @@ async fn definitions_heal_themselves() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn condition_changes_become_events_when_asked_for() {
+    let options = graph::Options {
+        condition_events: true,
+        ..graph::Options::default()
+    };
+    let world = World::with(options).await;
+    world
+        .create(&rgds(), app(json!({}), json!({}), json!([])))
+        .await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({})).await;
+    world.wait_active().await;
+    let events = Resource::namespaced("v1", "events", "Event");
+    let started = tokio::time::Instant::now();
+    loop {
+        let list = world
+            .api
+            .list(&events, &controller::ListOptions::default())
+            .await
+            .unwrap();
+        let ready = list
+            .items
+            .iter()
+            .find(|event| event.value()["reason"] == "Ready");
+        if let Some(event) = ready {
+            assert_eq!(event.value()["message"], "none -> True: Ready");
+            assert_eq!(
+                event.value()["source"]["component"],
+                "kro/apps.kro.run-controller"
+            );
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "no event");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
