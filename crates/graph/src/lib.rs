@@ -37,7 +37,7 @@ pub use build::{
     BuildError, BuildOptions, FieldValue, Graph, Iterator, Node, NodeKind, StatusField,
     TemplateField, TextPart, build, read_spec, required_kinds,
 };
-pub use controllers::{GraphControllers, Options, StartError, start};
+pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
 pub use plural::plural;

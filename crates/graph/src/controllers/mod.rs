@@ -12,6 +12,7 @@ mod cluster_kinds;
 mod context;
 mod ensure_crd;
 mod instance;
+mod metrics;
 mod options;
 mod registry;
 mod revision;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::manifests;
 use context::Context;
 
+pub use metrics::Metrics;
 pub use options::Options;
 
 /// Why the controllers did not start.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use controller::Backoff;
 
+use super::Metrics;
 use crate::build::BuildOptions;
 use crate::runtime::PassOptions;
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub condition_events: bool,
     /// How long to wait for an informer's first list.
     pub sync_timeout: Duration,
+    /// Where reconciles, builds and revisions are counted.
+    pub metrics: Metrics,
     /// Limits and gates of builds.
     pub build: BuildOptions,
     /// Limits of reconciles.
@@ -55,6 +58,7 @@ impl Default for Options {
             apply_concurrency: 20,
             condition_events: false,
             sync_timeout: Duration::from_secs(30),
+            metrics: Metrics::default(),
             build: BuildOptions::default(),
             pass: PassOptions::default(),
         }

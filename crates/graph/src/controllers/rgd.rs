@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use controller::{
     DeleteOptions, Event, Informer, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer,
@@ -220,6 +221,7 @@ fn decide(
 impl RgdReconciler {
     async fn work(&self, rgd: &Object, report: &mut Report) -> Result<(), RgdError> {
         let name = rgd.name();
+        let metrics = &self.context.options.metrics;
         let spec_hash = hash::spec_hash(rgd.spec());
         let revisions = self.revisions(name).await?;
         let (terminating, live): (Vec<_>, Vec<_>) = revisions
@@ -241,12 +243,17 @@ impl RgdReconciler {
                 .add(ObjectKey::cluster(revision_name(name, newest)));
         }
         match decide(newest, terminating.len(), entry, &spec_hash) {
-            Decision::Wait(reason, message) => report.wait(reason, message),
+            Decision::Wait(reason, message) => {
+                metrics.revision_waited(reason);
+                report.wait(reason, message);
+            }
             Decision::Issue => {
+                metrics.revision_issued(newest.is_none());
                 self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report)
                     .await?;
             }
             Decision::Serve(revision, graph) => {
+                metrics.revision_resolved("serve");
                 let message = format!("revision {revision} compiled and active");
                 report
                     .conditions
@@ -256,6 +263,7 @@ impl RgdReconciler {
                 result?;
             }
             Decision::Failed(message) => {
+                metrics.revision_resolved("failed");
                 report
                     .conditions
                     .set(RESOLVED, ConditionStatus::False, "Failed", message.as_str());
@@ -328,7 +336,13 @@ impl RgdReconciler {
         newest: i64,
         report: &mut Report,
     ) -> Result<(), RgdError> {
-        let graph = match self.compile(rgd.spec()).await {
+        let started = Instant::now();
+        let compiled = compile(&self.context, rgd.spec()).await;
+        self.context
+            .options
+            .metrics
+            .graph_built(rgd.name(), started.elapsed(), compiled.is_err());
+        let graph = match compiled {
             Ok(graph) => graph,
             Err(CompileError::Api(error)) => return Err(error.into()),
             Err(CompileError::Build(error)) => {
@@ -372,10 +386,6 @@ impl RgdReconciler {
         let message = format!("graph revision {number} issued and awaiting compilation");
         report.wait("WaitingForGraphRevisionCompilation", message);
         Ok(())
-    }
-
-    async fn compile(&self, spec: &Value) -> Result<Graph, CompileError> {
-        compile(&self.context, spec).await
     }
 
     async fn serve(
@@ -437,12 +447,16 @@ impl RgdReconciler {
                 return;
             };
             let options = DeleteOptions::of_uid(oldest.uid());
-            if let Err(error) = self
+            let deleted = self
                 .context
                 .api
                 .delete(&revision_resource(), &oldest.key(), &options)
-                .await
-            {
+                .await;
+            self.context
+                .options
+                .metrics
+                .revision_collected(deleted.is_err());
+            if let Err(error) = deleted {
                 tracing::warn!(revision = oldest.name(), %error, "graph revision not deleted");
             }
         }
@@ -453,6 +467,7 @@ impl RgdReconciler {
             // Instances are still being deleted, which needs the kind to be served. The definition's end wakes us.
             return Ok(Outcome::Done);
         }
+        self.context.options.metrics.rgd_deleted(rgd.name());
         self.context.serving.stop(rgd.uid());
         finalizer::remove(&self.context.api, &rgd_resource(), rgd, keys::FINALIZER).await?;
         Ok(Outcome::Done)
@@ -505,6 +520,14 @@ impl RgdReconciler {
             .api
             .merge_patch(&rgd_resource(), &rgd.key(), Subresource::Status, &patch)
             .await?;
+        let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
+        let (from, to) = (state(current), state(&status));
+        if from != to {
+            self.context
+                .options
+                .metrics
+                .rgd_changed(rgd.name(), &from, &to);
+        }
         Ok(())
     }
 }

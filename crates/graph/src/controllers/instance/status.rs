@@ -94,6 +94,15 @@ impl Report {
             return Ok(());
         }
         write(instance, &desired).await?;
+        let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
+        let (from, to) = (state(current), state(&desired));
+        if from != to {
+            instance
+                .context
+                .options
+                .metrics
+                .instance_changed(&instance.id.resource, &from, &to);
+        }
         if instance.context.options.condition_events {
             record_transitions(instance, current, &desired);
         }
