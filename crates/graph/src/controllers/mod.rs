@@ -17,6 +17,8 @@ mod options;
 mod registry;
 mod revision;
 mod rgd;
+mod rgd_plan;
+mod rgd_status;
 mod serving;
 mod watches;
 

@@ -11,17 +11,14 @@ use serde_json::{Value, json};
 
 use super::context::{Context, crd_resource, revision_resource, rgd_resource};
 use super::ensure_crd::{self, EnsureError};
-use super::registry::{Entry, RevisionState};
+use super::registry::RevisionState;
+use super::rgd_plan::{Decision, decide, owner_reference, revision_name, revision_object};
+use super::rgd_status::{ACCEPTED, CONTROLLER_READY, KIND_READY, RESOLVED, Report};
 use super::serving::Owner;
 use crate::build::{self, BuildError, Graph};
-use crate::conditions::{ConditionSet, ConditionStatus, RGD_CONDITIONS};
+use crate::conditions::ConditionStatus;
 use crate::rgd::GraphSpec;
 use crate::{crd, hash, keys};
-
-const RESOLVED: &str = "GraphRevisionsResolved";
-const ACCEPTED: &str = "GraphAccepted";
-const KIND_READY: &str = "KindReady";
-const CONTROLLER_READY: &str = "ControllerReady";
 
 /// Why a reconcile is to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -129,92 +126,6 @@ impl Reconciler for RgdReconciler {
         let result = self.work(&rgd, &mut report).await;
         self.write_status(&rgd, &report).await?;
         result.map(|()| Outcome::Done)
-    }
-}
-
-/// What the status will say.
-struct Report {
-    conditions: ConditionSet,
-    topological_order: Value,
-    resources: Value,
-    last_issued_revision: i64,
-}
-
-impl Report {
-    fn new(rgd: &Object, now: String) -> Self {
-        let status = rgd.status();
-        Self {
-            conditions: ConditionSet::read(RGD_CONDITIONS, rgd, now),
-            topological_order: status["topologicalOrder"].clone(),
-            resources: status["resources"].clone(),
-            last_issued_revision: status["lastIssuedRevision"].as_i64().unwrap_or_default(),
-        }
-    }
-
-    fn graph(&mut self, graph: &Graph) {
-        self.topological_order = json!(graph.topological_order());
-        self.resources = graph.resources_status();
-    }
-
-    fn wait(&mut self, reason: &str, message: impl Into<String>) {
-        self.conditions
-            .set(RESOLVED, ConditionStatus::Unknown, reason, message);
-    }
-
-    fn value(&self) -> Value {
-        let is_true = |type_: &str| self.conditions.is_true(type_);
-        let is_active = is_true(ACCEPTED) && is_true(KIND_READY) && is_true(CONTROLLER_READY);
-        json!({
-            "state": if is_active { "Active" } else { "Inactive" },
-            "topologicalOrder": self.topological_order,
-            "resources": self.resources,
-            "lastIssuedRevision": self.last_issued_revision,
-            "conditions": self.conditions.to_value(),
-        })
-    }
-}
-
-/// What to do about the revisions of a definition.
-#[derive(Debug)]
-enum Decision {
-    /// Wait, with reason and message.
-    Wait(&'static str, String),
-    /// Issue the next revision.
-    Issue,
-    /// Serve this one.
-    Serve(i64, Arc<Graph>),
-    /// The newest cannot be compiled.
-    Failed(String),
-}
-
-/// Decides by the newest live revision and what the registry knows of it.
-fn decide(
-    newest: Option<i64>,
-    terminating: usize,
-    entry: Option<Entry>,
-    spec_hash: &str,
-) -> Decision {
-    if terminating > 0 {
-        let message = format!("waiting for {terminating} terminating graph revisions to settle");
-        return Decision::Wait("WaitingForGraphRevisionSettlement", message);
-    }
-    let Some(newest) = newest else {
-        return Decision::Issue;
-    };
-    let Some(entry) = entry else {
-        let message = format!("waiting for graph revision {newest} to be warmed up");
-        return Decision::Wait("WaitingForGraphRevisionWarmup", message);
-    };
-    if entry.hash != spec_hash {
-        return Decision::Issue;
-    }
-    match entry.state {
-        RevisionState::Active(graph) => Decision::Serve(newest, graph),
-        RevisionState::Pending | RevisionState::Retained => {
-            let message = format!("graph revision {newest} is being compiled");
-            Decision::Wait("WaitingForGraphRevisionCompilation", message)
-        }
-        RevisionState::Failed(message) => Decision::Failed(message),
     }
 }
 
@@ -549,94 +460,4 @@ pub(crate) async fn compile(context: &Context, spec: &Value) -> Result<Graph, Co
         .snapshot(&build::required_kinds(&spec))
         .await?;
     Ok(build::build(&spec, &kinds, &context.options.build)?)
-}
-
-fn owner_reference(rgd: &Object) -> Value {
-    json!({
-        "apiVersion": format!("{}/{}", keys::GROUP, keys::VERSION),
-        "kind": "ResourceGraphDefinition",
-        "name": rgd.name(),
-        "uid": rgd.uid(),
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
-}
-
-fn revision_object(rgd: &Object, number: i64, spec_hash: &str) -> Value {
-    json!({
-        "apiVersion": format!("{}/{}", keys::INTERNAL_GROUP, keys::VERSION),
-        "kind": "GraphRevision",
-        "metadata": {
-            "name": revision_name(rgd.name(), number),
-            "finalizers": [keys::FINALIZER],
-            "labels": {
-                keys::OWNED: "true",
-                keys::KRO_VERSION: keys::TOOL_VERSION,
-                keys::RGD_NAME: rgd.name(),
-                keys::REVISION_HASH: spec_hash,
-            },
-            "ownerReferences": [owner_reference(rgd)],
-        },
-        "spec": {
-            "revision": number,
-            "snapshot": {"name": rgd.name(), "generation": rgd.generation(), "spec": rgd.spec()},
-        },
-    })
-}
-
-/// `NAME-r00001`, shortened with a hash if too long for a name.
-fn revision_name(rgd: &str, number: i64) -> String {
-    const NAME_LENGTH_LIMIT: usize = 253;
-    let name = format!("{rgd}-r{number:05}");
-    if name.len() <= NAME_LENGTH_LIMIT {
-        return name;
-    }
-    let suffix = format!("-r{number:05}-{:08x}", hash::fnv1a_32(name.as_bytes()));
-    let base = rgd[..rgd.floor_char_boundary(NAME_LENGTH_LIMIT - suffix.len())]
-        .trim_end_matches(['.', '-']);
-    format!("{}{suffix}", if base.is_empty() { "gr" } else { base })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn revision_names() {
-        assert_eq!(revision_name("app", 7), "app-r00007");
-        let long = revision_name(&"a".repeat(250), 123_456);
-        assert_eq!(long.len(), 253);
-        assert!(long.contains("-r123456-"));
-    }
-
-    #[test]
-    fn decisions() {
-        let entry = |hash: &str, state| {
-            Some(Entry {
-                revision: 1,
-                hash: hash.to_owned(),
-                state,
-            })
-        };
-        let check = |newest, terminating, entry, expect: &str| {
-            let decision = decide(newest, terminating, entry, "h");
-            assert!(format!("{decision:?}").starts_with(expect), "{decision:?}");
-        };
-        check(None, 0, None, "Issue");
-        check(None, 1, None, "Wait(\"WaitingForGraphRevisionSettlement\"");
-        check(Some(1), 0, None, "Wait(\"WaitingForGraphRevisionWarmup\"");
-        check(Some(1), 0, entry("x", RevisionState::Pending), "Issue");
-        check(
-            Some(1),
-            0,
-            entry("h", RevisionState::Pending),
-            "Wait(\"WaitingForGraphRevisionCompilation\"",
-        );
-        check(
-            Some(1),
-            0,
-            entry("h", RevisionState::Failed("no".into())),
-            "Failed(\"no\")",
-        );
-    }
 }

@@ -651,3 +651,34 @@ async fn condition_changes_become_events_when_asked_for() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_is_as_good_through_https() {
+    let mut world = World::start().await;
+    world.stop_controllers().await;
+    let endpoint = world.cluster.listen().await;
+    let kubeconfig: kube::config::Kubeconfig = serde_json::from_value(endpoint.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+        .await
+        .unwrap();
+    let client = kube::Client::try_from(config).unwrap();
+    world
+        .start_controllers_with(client, graph::Options::default())
+        .await;
+    world.create(&rgds(), crate::world::chain()).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({})).await;
+    world.wait_active().await;
+    world
+        .change(&apps(), &it(), json!({"spec": {"text": "bye"}}))
+        .await;
+    world
+        .wait(&apps(), &it(), |app| app.status()["text"] == "bye!")
+        .await;
+    world
+        .api
+        .delete(&apps(), &it(), &DeleteOptions::default())
+        .await
+        .unwrap();
+    world.wait_gone(&apps(), &it()).await;
+}
