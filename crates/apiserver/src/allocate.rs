@@ -73,13 +73,20 @@ impl Allocator {
         taken.addresses.insert(first);
         taken.addresses.insert(first + count - 1);
         let prefix = envelope::key_prefix("", "services", None);
-        let listing = store.list(&prefix, &ListOptions::default()).map_err(|e| e.to_string())?;
+        let listing = store
+            .list(&prefix, &ListOptions::default())
+            .map_err(|e| e.to_string())?;
         for entry in &listing.entries {
             if let Ok(service) = envelope::decode(entry) {
                 note(&mut taken, &service);
             }
         }
-        Ok(Self { first, count, node_ports, taken: Arc::new(Mutex::new(taken)) })
+        Ok(Self {
+            first,
+            count,
+            node_ports,
+            taken: Arc::new(Mutex::new(taken)),
+        })
     }
 
     /// The first address of the range: the `kubernetes` Service's.
@@ -140,7 +147,8 @@ impl Allocator {
         if let Some(new) = new {
             note(&mut kept, new);
         }
-        gone.addresses.retain(|address| !kept.addresses.contains(address));
+        gone.addresses
+            .retain(|address| !kept.addresses.contains(address));
         gone.ports.retain(|port| !kept.ports.contains(port));
         let mut taken = self.taken.lock();
         for address in gone.addresses {
@@ -151,11 +159,7 @@ impl Allocator {
         }
     }
 
-    fn free_address(
-        &self,
-        reservation: &mut Reservation,
-        dry_run: bool,
-    ) -> Option<Option<String>> {
+    fn free_address(&self, reservation: &mut Reservation, dry_run: bool) -> Option<Option<String>> {
         if dry_run {
             return Some(None);
         }
@@ -178,7 +182,9 @@ impl Allocator {
         own: &Taken,
         reservation: &mut Reservation,
     ) -> Result<(), String> {
-        let Ok(address) = text.parse::<Ipv4Addr>().map(u32::from) else { return Ok(()) };
+        let Ok(address) = text.parse::<Ipv4Addr>().map(u32::from) else {
+            return Ok(());
+        };
         if own.addresses.contains(&address) {
             return Ok(());
         }
@@ -192,7 +198,9 @@ impl Allocator {
             reservation.addresses.push(address);
             Ok(())
         } else {
-            Err(format!("failed to allocate IP {text}: provided IP is already allocated"))
+            Err(format!(
+                "failed to allocate IP {text}: provided IP is already allocated"
+            ))
         }
     }
 
@@ -203,7 +211,9 @@ impl Allocator {
         reservation: &mut Reservation,
     ) -> Result<(), FieldError> {
         let mut taken = self.taken.lock();
-        let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+        let ports = service
+            .pointer_mut("/spec/ports")
+            .and_then(Value::as_array_mut);
         for (index, port) in ports.into_iter().flatten().enumerate() {
             let path = FieldPath::new("spec.ports").index(index).child("nodePort");
             let wanted = object::number(port, &["nodePort"]).unwrap_or(0);
@@ -229,7 +239,11 @@ impl Allocator {
                 continue;
             }
             if !taken.ports.insert(number) {
-                return Err(FieldError::invalid(&path, wanted, "provided port is already allocated"));
+                return Err(FieldError::invalid(
+                    &path,
+                    wanted,
+                    "provided port is already allocated",
+                ));
             }
             reservation.ports.push(number);
             port["nodePort"] = json!(number);
@@ -267,7 +281,8 @@ fn note(taken: &mut Taken, service: &Value) {
         taken.addresses.insert(address.into());
     }
     for port in object::list(service, &["spec", "ports"]) {
-        if let Some(port) = object::number(port, &["nodePort"]).and_then(|p| u16::try_from(p).ok()) {
+        if let Some(port) = object::number(port, &["nodePort"]).and_then(|p| u16::try_from(p).ok())
+        {
             taken.ports.insert(port);
         }
     }
@@ -279,7 +294,9 @@ fn parse_range(text: &str) -> Result<(u32, u32), String> {
     let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
     let bits: u32 = bits.parse().map_err(|_| bad())?;
     if !(8..=30).contains(&bits) {
-        return Err(format!("service range {text:?}: the prefix must have 8 to 30 bits"));
+        return Err(format!(
+            "service range {text:?}: the prefix must have 8 to 30 bits"
+        ));
     }
     let count = 1_u32 << (32 - bits);
     Ok((u32::from(address) & !(count - 1), count))
@@ -299,16 +316,31 @@ mod tests {
         let mut given = BTreeSet::new();
         for _ in 0..6 {
             let mut service = json!({"spec": {"type": "ClusterIP"}});
-            allocator.reserve(definition, &mut service, None, false).expect("free").keep();
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .expect("free")
+                .keep();
             given.insert(object::text(&service, &["spec", "clusterIP"]).to_owned());
         }
         assert_eq!(given.len(), 6);
         let mut service = json!({"spec": {"type": "ClusterIP"}});
-        assert!(allocator.reserve(definition, &mut service, None, false).is_err(), "the range is full");
+        assert!(
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .is_err(),
+            "the range is full"
+        );
         allocator.release(&json!({"spec": {"clusterIP": "10.0.0.3"}}), None);
-        drop(allocator.reserve(definition, &mut service, None, false).expect("one is free"));
+        drop(
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .expect("one is free"),
+        );
         let mut again = json!({"spec": {"type": "ClusterIP"}});
-        allocator.reserve(definition, &mut again, None, false).expect("it was given back").keep();
+        allocator
+            .reserve(definition, &mut again, None, false)
+            .expect("it was given back")
+            .keep();
         assert_eq!(again["spec"]["clusterIP"], "10.0.0.3");
     }
 
@@ -318,9 +350,18 @@ mod tests {
         let allocator = Allocator::new("10.0.0.0/24", 30000..=30001, &store).expect("a range");
         let catalog = Catalog::built_in();
         let definition = catalog.get("", "v1", "services").expect("built in");
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}});
-        assert!(allocator.reserve(definition, &mut service, None, false).is_err());
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
-        allocator.reserve(definition, &mut service, None, false).expect("two are free").keep();
+        let mut service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}});
+        assert!(
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .is_err()
+        );
+        let mut service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
+        allocator
+            .reserve(definition, &mut service, None, false)
+            .expect("two are free")
+            .keep();
     }
 }

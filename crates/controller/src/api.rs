@@ -436,6 +436,18 @@ impl Api {
             .await
     }
 
+    /// Puts JSON to any path, such as a subresource that has no method of its own here.
+    pub async fn put_path(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.call(
+            &format!("put {path}"),
+            Method::PUT,
+            path,
+            Some(JSON),
+            Some(body),
+        )
+        .await
+    }
+
     async fn call(
         &self,
         operation: &str,

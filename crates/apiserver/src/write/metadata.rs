@@ -32,9 +32,15 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
     let base = object::text(value, &["metadata", "generateName"]);
     if !base.is_empty() {
         // As upstream: a trailing dash is fine, the suffix follows it.
-        let probe = base.strip_suffix('-').map_or_else(|| base.to_owned(), |b| format!("{b}a"));
+        let probe = base
+            .strip_suffix('-')
+            .map_or_else(|| base.to_owned(), |b| format!("{b}a"));
         for message in behaviour.check_name(&probe) {
-            errors.push(FieldError::invalid(&path.child("generateName"), base, message));
+            errors.push(FieldError::invalid(
+                &path.child("generateName"),
+                base,
+                message,
+            ));
         }
     }
     let name = object::name(value);
@@ -52,7 +58,11 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
             errors.push(FieldError::required(&path.child("namespace"), ""));
         } else {
             for message in names::dns1123_label(namespace) {
-                errors.push(FieldError::invalid(&path.child("namespace"), namespace, message));
+                errors.push(FieldError::invalid(
+                    &path.child("namespace"),
+                    namespace,
+                    message,
+                ));
             }
         }
     } else if !namespace.is_empty() {
@@ -68,7 +78,11 @@ fn check_common(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let map = |name: &str| object::at(value, &["metadata", name]).and_then(Value::as_object);
     check_labels(map("labels"), &path.child("labels"), errors);
     check_annotations(map("annotations"), &path.child("annotations"), errors);
-    check_owners(object::owner_references(value), &path.child("ownerReferences"), errors);
+    check_owners(
+        object::owner_references(value),
+        &path.child("ownerReferences"),
+        errors,
+    );
     check_finalizers(value, &path.child("finalizers"), errors);
 }
 
@@ -155,7 +169,10 @@ fn check_finalizers(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError
         let why = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(
             path,
-            finalizers.iter().map(|f| Value::from(*f)).collect::<Vec<_>>(),
+            finalizers
+                .iter()
+                .map(|f| Value::from(*f))
+                .collect::<Vec<_>>(),
             why,
         ));
     }
@@ -168,8 +185,9 @@ pub fn check_metadata_update(value: &Value, old: &Value) -> Vec<FieldError> {
     check_common(value, &path, &mut errors);
     if object::is_deleting(old) {
         let before: Vec<&str> = object::finalizers(old).collect();
-        let added: Vec<&str> =
-            object::finalizers(value).filter(|finalizer| !before.contains(finalizer)).collect();
+        let added: Vec<&str> = object::finalizers(value)
+            .filter(|finalizer| !before.contains(finalizer))
+            .collect();
         if !added.is_empty() {
             let list: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
             let why = format!(
@@ -217,7 +235,9 @@ mod tests {
         );
         check(
             json!({"name": "a", "namespace": "b", "finalizers": ["x"]}),
-            &["metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified"],
+            &[
+                "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified",
+            ],
         );
         check(
             json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
