@@ -29,14 +29,14 @@ fn remove_nulls(value: &mut Value, depth: usize) {
     match value {
         Value::Object(fields) if depth < DEPTH_LIMIT => {
             fields.retain(|_, value| !value.is_null());
-            fields
-                .values_mut()
-                .for_each(|value| remove_nulls(value, depth + 1));
+            for value in fields.values_mut() {
+                remove_nulls(value, depth + 1);
+            }
         }
         Value::Array(items) if depth < DEPTH_LIMIT => {
-            items
-                .iter_mut()
-                .for_each(|item| remove_nulls(item, depth + 1));
+            for item in items {
+                remove_nulls(item, depth + 1);
+            }
         }
         _ => {}
     }
