@@ -682,3 +682,38 @@ async fn another_server_is_as_good_through_https() {
         .unwrap();
     world.wait_gone(&apps(), &it()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_mind_leaves_nothing_behind() {
+    let world = World::start().await;
+    world.create(&rgds(), crate::world::chain()).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({})).await;
+    for round in 0..10 {
+        world
+            .change(
+                &apps(),
+                &it(),
+                json!({"spec": {"extra": true, "text": format!("{round}")}}),
+            )
+            .await;
+        // At a different moment of the run every time.
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        world
+            .change(&apps(), &it(), json!({"spec": {"extra": false}}))
+            .await;
+    }
+    world
+        .wait(&apps(), &it(), |app| {
+            app.status()["text"] == "9!" && controller::condition::is_true(app.status(), "Ready")
+        })
+        .await;
+    world.wait_gone(&config_maps(), &config("it-extra")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(
+        world
+            .get(&config_maps(), &config("it-extra"))
+            .await
+            .is_none()
+    );
+}

@@ -151,7 +151,7 @@ async fn one(
         .await
         .map_err(ItemError::Api)?;
     let written = without_managed_fields(written);
-    let applied = Applied::new(&item.desired, &written);
+    let applied = Applied::new(&node.id, &item.desired, &written);
     Ok((Arc::new(written), applied))
 }
 

@@ -23,12 +23,12 @@ pub(super) struct Run<'a> {
     pub instance: &'a Instance<'a>,
     pub graph: &'a Graph,
     pub pass: Pass<'a>,
-    memory: Memory,
+    pub memory: Memory,
     /// What this run applied or found unchanged.
     pub applied: HashMap<(Resource, ObjectKey), Applied>,
     pub batch: Batch,
     /// Which resource makes which object.
-    claims: HashMap<(Resource, ObjectKey), usize>,
+    pub claims: HashMap<(Resource, ObjectKey), usize>,
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
