@@ -7,6 +7,7 @@ use controller::{
     Api, Backoff, Clock, Discovery, EventRecorder, Informer, InformerOptions, Informers, ObjectKey,
     Resource, SystemClock, WorkQueue,
 };
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
@@ -71,14 +72,18 @@ pub(crate) fn crd_resource() -> Resource {
 }
 
 impl Context {
-    pub fn new(client: kube::Client, options: Options, shutdown: CancellationToken) -> Arc<Self> {
+    /// Also gives the task that writes Events, which ends with the shutdown.
+    pub fn new(
+        client: kube::Client,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> (Arc<Self>, JoinHandle<()>) {
         let api = Api::new(client);
-        // The recorder's task ends with the shutdown by itself.
-        let (events, _task) = EventRecorder::new(api.clone(), "kro", shutdown.clone());
+        let (events, recorder) = EventRecorder::new(api.clone(), "kro", shutdown.clone());
         let informers = Informers::new(api.clone(), shutdown);
         let discovery = Discovery::new(api.clone());
         let instance_queue = WorkQueue::new("instance", options.backoff);
-        Arc::new(Self {
+        let context = Arc::new(Self {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
             registry: Registry::default(),
             serving: Serving::new(informers.clone(), instance_queue.clone()),
@@ -99,6 +104,7 @@ impl Context {
             informers,
             instance_queue,
             events,
-        })
+        });
+        (context, recorder)
     }
 }

@@ -48,7 +48,7 @@ pub enum StartError {
     },
 }
 
-/// The running controllers.
+/// The running controllers; dropping it aborts them.
 pub struct GraphControllers {
     tasks: JoinSet<()>,
 }
@@ -66,7 +66,7 @@ pub async fn start(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<GraphControllers, StartError> {
-    let context = Context::new(client, options, shutdown.clone());
+    let (context, recorder) = Context::new(client, options, shutdown.clone());
     for crd in [
         manifests::resource_graph_definition_crd(),
         manifests::graph_revision_crd(),
@@ -74,6 +74,9 @@ pub async fn start(
         install(&context, &crd, &shutdown).await?;
     }
     let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ = recorder.await;
+    });
     let rgds = context.rgds.clone();
     rgds.add_handler(rgd::wake_on_own_events(&context)).forget();
     let revisions = context.revisions.clone();

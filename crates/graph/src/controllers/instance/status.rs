@@ -51,6 +51,11 @@ impl Report {
         self.set(type_, ConditionStatus::False, reason, error.to_string());
     }
 
+    /// Something went wrong beyond single resources.
+    pub fn fail(&mut self) {
+        self.state = "ERROR";
+    }
+
     /// There is no graph to run.
     pub fn unresolved(&mut self, message: String) {
         self.state = "ERROR";

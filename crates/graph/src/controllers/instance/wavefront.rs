@@ -230,7 +230,10 @@ impl<'a> Run<'a> {
         let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
         report.observe(&self.pass);
         let verdict = match error {
-            Some(error) => Verdict::NotReady(error.to_string()),
+            Some(error) => {
+                report.fail();
+                Verdict::NotReady(error.to_string())
+            }
             None => Verdict::of(states()),
         };
         let (status, reason, message) = match verdict {
