@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controller::{Backoff, Error, Object, ObjectKey, Subresource};
+use controller::{Api, Backoff, Error, Object, ObjectKey, Subresource};
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 
@@ -141,10 +141,10 @@ pub(crate) async fn ensure(
     context
         .discovery
         .invalidate(desired["spec"]["group"].as_str().unwrap_or_default());
-    wait_established(context, written).await
+    wait_established(&context.api, written).await
 }
 
-async fn wait_established(context: &Context, written: Object) -> Result<String, EnsureError> {
+async fn wait_established(api: &Api, written: Object) -> Result<String, EnsureError> {
     let key = written.key();
     let wait = async {
         let mut current = written;
@@ -152,7 +152,7 @@ async fn wait_established(context: &Context, written: Object) -> Result<String, 
         while !is_established(&current) {
             tokio::time::sleep(ESTABLISHED_POLL.delay(polls)).await;
             polls += 1;
-            current = context.api.get(&crd_resource(), &key).await?;
+            current = api.get(&crd_resource(), &key).await?;
         }
         Ok::<_, Error>(current.generation().to_string())
     };
@@ -167,11 +167,11 @@ fn is_established(crd: &Object) -> bool {
 }
 
 /// Installs one of our own definitions, or brings it up to date.
-pub(crate) async fn install(context: &Context, desired: &Value) -> Result<(), Error> {
+pub(crate) async fn install(api: &Api, desired: &Value) -> Result<(), Error> {
     let crds = crd_resource();
     let options = controller::ApplyOptions::force("kro.run/installer");
-    let written = context.api.apply(&crds, desired, &options).await?;
-    match wait_established(context, written).await {
+    let written = api.apply(&crds, desired, &options).await?;
+    match wait_established(api, written).await {
         Ok(_) => Ok(()),
         Err(EnsureError::Api(error)) => Err(error),
         // It will be established later; the informers wait for that anyway.

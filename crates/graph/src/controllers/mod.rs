@@ -24,7 +24,7 @@ mod watches;
 
 use std::time::Duration;
 
-use controller::{Backoff, Controller, enqueue};
+use controller::{Api, Backoff, Controller, enqueue};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -66,13 +66,15 @@ pub async fn start(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<GraphControllers, StartError> {
-    let (context, recorder) = Context::new(client, options, shutdown.clone());
+    // Before anything watches these kinds: a watch that finds nothing comes back only after a while.
+    let api = Api::new(client.clone());
     for crd in [
         manifests::resource_graph_definition_crd(),
         manifests::graph_revision_crd(),
     ] {
-        install(&context, &crd, &shutdown).await?;
+        install(&api, &crd, &shutdown).await?;
     }
+    let (context, recorder) = Context::new(client, options, shutdown.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let _ = recorder.await;
@@ -124,18 +126,14 @@ pub async fn start(
 }
 
 /// Installs one of our own definitions, trying again as long as that may help.
-async fn install(
-    context: &Context,
-    crd: &Value,
-    shutdown: &CancellationToken,
-) -> Result<(), StartError> {
+async fn install(api: &Api, crd: &Value, shutdown: &CancellationToken) -> Result<(), StartError> {
     const BACKOFF: Backoff = Backoff {
         base: Duration::from_millis(100),
         max: Duration::from_secs(5),
     };
     let mut failures = 0;
     loop {
-        let Err(source) = ensure_crd::install(context, crd).await else {
+        let Err(source) = ensure_crd::install(api, crd).await else {
             return Ok(());
         };
         let name = crd["metadata"]["name"]
