@@ -717,3 +717,29 @@ async fn a_change_of_mind_leaves_nothing_behind() {
             .is_none()
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_without_children_keeps_its_inventory() {
+    let world = World::start().await;
+    world
+        .create(&rgds(), app(json!({"a": "string"}), json!({}), json!([])))
+        .await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({"a": "x"})).await;
+    world.wait_active().await;
+    let strip = json!({"metadata": {"labels": {"kro.run/owned": null}}, "spec": {"a": "y"}});
+    world.change(&apps(), &it(), strip).await;
+    world
+        .wait(&apps(), &it(), |app| {
+            app.label("kro.run/owned") == Some("true")
+                && app.annotation("applyset.kubernetes.io/tooling").is_some()
+                && app.label("applyset.kubernetes.io/id").is_some()
+        })
+        .await;
+    world
+        .api
+        .delete(&apps(), &it(), &DeleteOptions::default())
+        .await
+        .unwrap();
+    world.wait_gone(&apps(), &it()).await;
+}

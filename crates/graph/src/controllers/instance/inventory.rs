@@ -62,6 +62,14 @@ impl Batch {
         self.write(instance, wanted.union(&certain(graph))).await
     }
 
+    /// Writes the inventory if somebody damaged it, even if there is nothing to apply: without it, deletion is blocked.
+    pub async fn repair(&mut self, instance: &Instance<'_>) -> Result<(), InstanceError> {
+        if self.is_intact {
+            return Ok(());
+        }
+        self.write(instance, self.written.clone()).await
+    }
+
     /// Writes what is left after everything else was pruned.
     pub async fn shrink(&mut self, instance: &Instance<'_>) -> Result<(), InstanceError> {
         if self.written == self.current {

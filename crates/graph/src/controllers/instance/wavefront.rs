@@ -62,6 +62,7 @@ impl<'a> Run<'a> {
             };
             self.record(result);
         }
+        self.batch.repair(self.instance).await?;
         let interests = std::mem::take(&mut self.interests);
         self.instance
             .context
