@@ -15,14 +15,13 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::object::{Object, ObjectKey};
+use crate::query::{Query, list_path, query_path};
 use crate::resource::{Resource, escape};
 
 /// Answers over this size are refused (etcd's own limit of an object is 1.5 MiB; a page of a list is larger).
 const RESPONSE_SIZE_LIMIT: usize = 512 << 20;
 /// How often [`Api::modify`] starts over after a conflict.
 const CONFLICT_ATTEMPTS: u32 = 10;
-/// Objects per page of a list, as in client-go's reflector.
-pub(crate) const PAGE_SIZE: u32 = 500;
 
 const METADATA_OBJECT: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
@@ -554,70 +553,6 @@ impl Api {
 }
 
 const JSON: &str = "application/json";
-
-/// The query parameters of a list or a watch beyond the selectors.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Query<'a> {
-    pub watch: bool,
-    pub resource_version: Option<&'a str>,
-    pub send_initial_events: bool,
-    pub limit: Option<u32>,
-    pub continue_token: Option<&'a str>,
-    pub timeout_seconds: Option<u32>,
-}
-
-fn list_path(resource: &Resource, options: &ListOptions, token: &str) -> String {
-    let query = Query {
-        limit: Some(PAGE_SIZE),
-        continue_token: Some(token).filter(|token| !token.is_empty()),
-        ..Query::default()
-    };
-    query_path(resource, options, query)
-}
-
-fn query_path(resource: &Resource, options: &ListOptions, query: Query<'_>) -> String {
-    let mut path = resource.collection_path(options.namespace.as_deref());
-    let mut separator = '?';
-    let mut push = |key: &str, value: &str| {
-        let _ = write!(path, "{separator}{key}={}", escape(value));
-        separator = '&';
-    };
-    if let Some(selector) = options
-        .label_selector
-        .as_deref()
-        .filter(|text| !text.is_empty())
-    {
-        push("labelSelector", selector);
-    }
-    if let Some(selector) = options
-        .field_selector
-        .as_deref()
-        .filter(|text| !text.is_empty())
-    {
-        push("fieldSelector", selector);
-    }
-    if query.watch {
-        push("watch", "true");
-        push("allowWatchBookmarks", "true");
-    }
-    if query.send_initial_events {
-        push("sendInitialEvents", "true");
-        push("resourceVersionMatch", "NotOlderThan");
-    }
-    if let Some(version) = query.resource_version {
-        push("resourceVersion", version);
-    }
-    if let Some(limit) = query.limit {
-        push("limit", &limit.to_string());
-    }
-    if let Some(token) = query.continue_token {
-        push("continue", token);
-    }
-    if let Some(seconds) = query.timeout_seconds {
-        push("timeoutSeconds", &seconds.to_string());
-    }
-    path
-}
 
 async fn collect(operation: &str, body: Body) -> Result<Bytes, Error> {
     let limited = http_body_util::Limited::new(body, RESPONSE_SIZE_LIMIT);

@@ -50,8 +50,12 @@ impl Discovery {
             })
     }
 
-    /// The resource that serves `kind` in the group's preferred version, or the first other one that has it.
+    /// The resource that serves `kind` in some version of the group: one that is known already, or the preferred one, or
+    /// the first other one that has it.
     pub async fn resolve_group_kind(&self, group: &str, kind: &str) -> Result<Resource, Error> {
+        if let Some(resource) = self.cached_in_any_version(group, kind) {
+            return Ok(resource);
+        }
         let versions = self.versions(group).await?;
         for version in &versions {
             if self.cached(group, version, kind).is_none() {
@@ -77,6 +81,15 @@ impl Discovery {
         let resources = known.get(&(group.to_owned(), version.to_owned()))?;
         resources
             .iter()
+            .find(|resource| &*resource.kind == kind)
+            .cloned()
+    }
+
+    fn cached_in_any_version(&self, group: &str, kind: &str) -> Option<Resource> {
+        let known = self.known.read();
+        let in_group = known.iter().filter(|((known, _), _)| known == group);
+        in_group
+            .flat_map(|(_, resources)| resources.iter())
             .find(|resource| &*resource.kind == kind)
             .cloned()
     }

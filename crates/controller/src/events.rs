@@ -36,6 +36,7 @@ struct Series {
 }
 
 struct Record {
+    component: Arc<str>,
     series: Series,
     involved: Value,
     key: ObjectKey,
@@ -44,6 +45,7 @@ struct Record {
 /// Records Events; clones write through the same task.
 #[derive(Clone)]
 pub struct EventRecorder {
+    component: Arc<str>,
     sender: mpsc::Sender<Record>,
     dropped: Arc<AtomicU64>,
 }
@@ -68,18 +70,26 @@ impl EventRecorder {
         let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
         let writer = Writer {
             api,
-            component: component.into(),
             clock,
             series: HashMap::new(),
         };
         let task = tokio::spawn(writer.run(receiver, shutdown));
         (
             Self {
+                component: component.into().into(),
                 sender,
                 dropped: Arc::default(),
             },
             task,
         )
+    }
+
+    /// The same recorder in the name of another component.
+    pub fn for_component(&self, component: &str) -> Self {
+        Self {
+            component: component.into(),
+            ..self.clone()
+        }
     }
 
     /// Says that something went as it should.
@@ -113,6 +123,7 @@ impl EventRecorder {
             message,
         };
         let record = Record {
+            component: Arc::clone(&self.component),
             series,
             involved,
             key: object.key(),
@@ -136,7 +147,6 @@ struct Known {
 
 struct Writer {
     api: Api,
-    component: String,
     clock: Arc<dyn Clock>,
     series: HashMap<Series, Known>,
 }
@@ -190,8 +200,8 @@ impl Writer {
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,
-            "source": {"component": self.component},
-            "reportingComponent": self.component,
+            "source": {"component": &*record.component},
+            "reportingComponent": &*record.component,
             "reportingInstance": "",
         });
         self.api.create(&events, &event).await?;

@@ -26,6 +26,7 @@ mod lease;
 mod lines;
 mod object;
 pub mod owner;
+mod query;
 mod queue;
 mod reflector;
 mod resource;

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, ListOptions, Query};
+use crate::api::{Api, ListOptions};
 use crate::error::Error;
 use crate::informer::Shared;
 use crate::lines::Lines;
 use crate::object::Object;
+use crate::query::Query;
 use crate::queue::Backoff;
 
 /// client-go's reflector backoff.

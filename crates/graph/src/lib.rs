@@ -19,6 +19,7 @@ pub mod conditions;
 mod controllers;
 pub mod crd;
 pub mod dag;
+pub mod diagram;
 mod expression;
 pub mod hash;
 pub mod keys;
@@ -26,6 +27,7 @@ mod kinds;
 pub mod manifests;
 mod nearest;
 mod plural;
+pub mod render;
 mod rgd;
 pub mod runtime;
 pub mod simple_schema;
@@ -35,7 +37,7 @@ pub use build::{
     BuildError, BuildOptions, FieldValue, Graph, Iterator, Node, NodeKind, StatusField,
     TemplateField, TextPart, build, read_spec, required_kinds,
 };
-pub use controllers::{GraphControllers, Options, StartError, start};
+pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
 pub use plural::plural;

@@ -285,3 +285,89 @@ fn what_the_instance_holds_is_data() {
         "${schema.metadata.name}"
     );
 }
+
+#[test]
+fn omitted_fields_and_elements_are_left_out() {
+    let spec = json!({
+        "schema": {"apiVersion": "v1", "kind": "App", "spec": {"text": "string"}},
+        "resources": [{"id": "it", "template": {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "it"},
+            "spec": {
+                "replicas": "${schema.spec.text == '' ? omit() : 2}",
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [
+                    {"name": "main", "image": "nginx", "args": ["${omit()}", "kept", "${omit()}"]},
+                ]}},
+            },
+        }}],
+    });
+    let options = BuildOptions {
+        omit_function: true,
+        ..BuildOptions::default()
+    };
+    let graph = build(&read_spec(&spec).unwrap(), &OfflineKinds::new(), &options).unwrap();
+    let object = |text: &str| {
+        let pass = Pass::new(
+            &graph,
+            &instance(json!({"text": text})),
+            PassOptions::default(),
+        );
+        objects(step(&pass, "it")).remove(0)
+    };
+    assert_eq!(object("").pointer("/spec/replicas"), None);
+    assert_eq!(object("x").pointer("/spec/replicas"), Some(&json!(2)));
+    assert_eq!(
+        object("").pointer("/spec/template/spec/containers/0/args"),
+        Some(&json!(["kept"]))
+    );
+}
+
+#[test]
+fn kinds_with_open_schemas_take_anything() {
+    let mut kinds = OfflineKinds::new();
+    kinds.add_crd(&json!({"spec": {
+        "group": "test.io", "scope": "Namespaced", "names": {"kind": "Bucket", "plural": "buckets"},
+        "versions": [{"name": "v1api20200601", "served": true, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {
+                "spec": {"type": "object", "properties": {
+                    "size": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+                    "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                }},
+                "status": {"type": "object", "properties": {"arn": {"type": "string"}}},
+            },
+        }}}],
+    }}));
+    let spec = json!({
+        "schema": {"apiVersion": "v1", "kind": "App", "spec": {"size": "integer", "any": "object"},
+            "status": {"arn": "${bucket.status.arn}", "labels": "${schema.metadata.?labels}"}},
+        "resources": [{"id": "bucket", "template": {
+            "apiVersion": "test.io/v1api20200601", "kind": "Bucket",
+            "metadata": {"name": "b", "labels": {"a-b/c.d": "${schema.metadata.name}"}},
+            "spec": {"size": "${schema.spec.size}", "free": {"deep": [{"x": "${schema.spec.any.y}"}], "all": "${schema.spec.any}"}},
+        }}],
+    });
+    let graph = build(&read_spec(&spec).unwrap(), &kinds, &BuildOptions::default())
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut pass = Pass::new(
+        &graph,
+        &instance(json!({"size": 3, "any": {"y": [1, "two"]}})),
+        PassOptions::default(),
+    );
+    let mut bucket = objects(step(&pass, "bucket")).remove(0);
+    assert_eq!(
+        bucket["spec"],
+        json!({"size": 3, "free": {"deep": [{"x": [1, "two"]}], "all": {"y": [1, "two"]}}})
+    );
+    assert_eq!(bucket["metadata"]["labels"]["a-b/c.d"], "it");
+    bucket["status"] = json!({"arn": "arn:1"});
+    observe(&mut pass, "bucket", bucket);
+    // The labels are absent, which is not the same as null.
+    assert_eq!(pass.status(), json!({"arn": "arn:1"}));
+    let schema = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+        ["properties"];
+    assert_eq!(schema["arn"], json!({"type": "string"}));
+    assert_eq!(
+        schema["labels"],
+        json!({"x-kubernetes-preserve-unknown-fields": true})
+    );
+}

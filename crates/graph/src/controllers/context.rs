@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use controller::{
-    Api, Backoff, Clock, Discovery, Informer, InformerOptions, Informers, ObjectKey, Resource,
-    SystemClock, WorkQueue,
+    Api, Backoff, Clock, Discovery, EventRecorder, Informer, InformerOptions, Informers, ObjectKey,
+    Resource, SystemClock, WorkQueue,
 };
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
@@ -45,6 +46,7 @@ pub(crate) struct Context {
     pub rgd_queue: WorkQueue,
     pub revision_queue: WorkQueue,
     pub instance_queue: WorkQueue<InstanceKey>,
+    pub events: EventRecorder,
 }
 
 pub(crate) fn rgd_resource() -> Resource {
@@ -70,12 +72,18 @@ pub(crate) fn crd_resource() -> Resource {
 }
 
 impl Context {
-    pub fn new(client: kube::Client, options: Options, shutdown: CancellationToken) -> Arc<Self> {
+    /// Also gives the task that writes Events, which ends with the shutdown.
+    pub fn new(
+        client: kube::Client,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> (Arc<Self>, JoinHandle<()>) {
         let api = Api::new(client);
+        let (events, recorder) = EventRecorder::new(api.clone(), "kro", shutdown.clone());
         let informers = Informers::new(api.clone(), shutdown);
         let discovery = Discovery::new(api.clone());
         let instance_queue = WorkQueue::new("instance", options.backoff);
-        Arc::new(Self {
+        let context = Arc::new(Self {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
             registry: Registry::default(),
             serving: Serving::new(informers.clone(), instance_queue.clone()),
@@ -95,6 +103,8 @@ impl Context {
             discovery,
             informers,
             instance_queue,
-        })
+            events,
+        });
+        (context, recorder)
     }
 }

@@ -12,16 +12,19 @@ mod cluster_kinds;
 mod context;
 mod ensure_crd;
 mod instance;
+mod metrics;
 mod options;
 mod registry;
 mod revision;
 mod rgd;
+mod rgd_plan;
+mod rgd_status;
 mod serving;
 mod watches;
 
 use std::time::Duration;
 
-use controller::{Backoff, Controller, enqueue};
+use controller::{Api, Backoff, Controller, enqueue};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::manifests;
 use context::Context;
 
+pub use metrics::Metrics;
 pub use options::Options;
 
 /// Why the controllers did not start.
@@ -44,7 +48,7 @@ pub enum StartError {
     },
 }
 
-/// The running controllers.
+/// The running controllers; dropping it aborts them.
 pub struct GraphControllers {
     tasks: JoinSet<()>,
 }
@@ -62,14 +66,19 @@ pub async fn start(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<GraphControllers, StartError> {
-    let context = Context::new(client, options, shutdown.clone());
+    // Before anything watches these kinds: a watch that finds nothing comes back only after a while.
+    let api = Api::new(client.clone());
     for crd in [
         manifests::resource_graph_definition_crd(),
         manifests::graph_revision_crd(),
     ] {
-        install(&context, &crd, &shutdown).await?;
+        install(&api, &crd, &shutdown).await?;
     }
+    let (context, recorder) = Context::new(client, options, shutdown.clone());
     let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ = recorder.await;
+    });
     let rgds = context.rgds.clone();
     rgds.add_handler(rgd::wake_on_own_events(&context)).forget();
     let revisions = context.revisions.clone();
@@ -117,18 +126,14 @@ pub async fn start(
 }
 
 /// Installs one of our own definitions, trying again as long as that may help.
-async fn install(
-    context: &Context,
-    crd: &Value,
-    shutdown: &CancellationToken,
-) -> Result<(), StartError> {
+async fn install(api: &Api, crd: &Value, shutdown: &CancellationToken) -> Result<(), StartError> {
     const BACKOFF: Backoff = Backoff {
         base: Duration::from_millis(100),
         max: Duration::from_secs(5),
     };
     let mut failures = 0;
     loop {
-        let Err(source) = ensure_crd::install(context, crd).await else {
+        let Err(source) = ensure_crd::install(api, crd).await else {
             return Ok(());
         };
         let name = crd["metadata"]["name"]

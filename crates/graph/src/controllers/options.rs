@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use controller::Backoff;
 
+use super::Metrics;
 use crate::build::BuildOptions;
 use crate::runtime::PassOptions;
 
@@ -18,7 +19,7 @@ pub struct Options {
     pub instance_workers: usize,
     /// `--dynamic-controller-rate-limiter-min-delay` and `-max-delay`.
     pub backoff: Backoff,
-    /// `--dynamic-controller-default-queue-max-retries`.
+    /// `--dynamic-controller-default-queue-max-retries` (kro: 20, after which an instance is stuck until something happens).
     pub max_retries: u32,
     /// `--instance-requeue-interval`: when to try again after an object could not be applied.
     pub retry_interval: Duration,
@@ -28,8 +29,12 @@ pub struct Options {
     pub allow_crd_deletion: bool,
     /// `--apply-concurrency`: objects of one collection applied at the same time.
     pub apply_concurrency: usize,
+    /// Whether changes of instances' conditions are recorded as Events (feature gate `InstanceConditionEvents`).
+    pub condition_events: bool,
     /// How long to wait for an informer's first list.
     pub sync_timeout: Duration,
+    /// Where reconciles, builds and revisions are counted.
+    pub metrics: Metrics,
     /// Limits and gates of builds.
     pub build: BuildOptions,
     /// Limits of reconciles.
@@ -46,12 +51,14 @@ impl Default for Options {
                 base: Duration::from_millis(200),
                 max: Duration::from_secs(1000),
             },
-            max_retries: 20,
+            max_retries: u32::MAX,
             retry_interval: Duration::from_secs(3),
             max_graph_revisions: 5,
             allow_crd_deletion: false,
             apply_concurrency: 20,
+            condition_events: false,
             sync_timeout: Duration::from_secs(30),
+            metrics: Metrics::default(),
             build: BuildOptions::default(),
             pass: PassOptions::default(),
         }

@@ -1,6 +1,7 @@
 //! The GraphRevision controller: compiles revisions and publishes their graphs to those who run instances.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use controller::{Event, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer};
 use serde_json::{Value, json};
@@ -81,6 +82,7 @@ impl Reconciler for RevisionReconciler {
         };
         if revision.is_terminating() {
             finalizer::remove(&self.context.api, &revisions, &revision, keys::FINALIZER).await?;
+            self.context.options.metrics.revision_evicted();
             self.context.registry.remove(&snapshot.rgd, snapshot.number);
             return Ok(Outcome::Done);
         }
@@ -123,6 +125,7 @@ impl RevisionReconciler {
     }
 
     async fn compile(&self, revision: &Object, snapshot: &Snapshot) -> Result<(), CompileError> {
+        let started = Instant::now();
         let graph = match self
             .context
             .registry
@@ -133,6 +136,10 @@ impl RevisionReconciler {
                 .await
                 .map(Arc::new),
         };
+        self.context
+            .options
+            .metrics
+            .revision_compiled(started.elapsed(), graph.is_err());
         let now = self.context.clock.now_text();
         let mut conditions = ConditionSet::read(REVISION_CONDITIONS, revision, now);
         match graph {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use controller::{
     DeleteOptions, Event, Informer, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer,
@@ -10,17 +11,14 @@ use serde_json::{Value, json};
 
 use super::context::{Context, crd_resource, revision_resource, rgd_resource};
 use super::ensure_crd::{self, EnsureError};
-use super::registry::{Entry, RevisionState};
+use super::registry::RevisionState;
+use super::rgd_plan::{Decision, decide, owner_reference, revision_name, revision_object};
+use super::rgd_status::{ACCEPTED, CONTROLLER_READY, KIND_READY, RESOLVED, Report};
 use super::serving::Owner;
 use crate::build::{self, BuildError, Graph};
-use crate::conditions::{ConditionSet, ConditionStatus, RGD_CONDITIONS};
+use crate::conditions::ConditionStatus;
 use crate::rgd::GraphSpec;
 use crate::{crd, hash, keys};
-
-const RESOLVED: &str = "GraphRevisionsResolved";
-const ACCEPTED: &str = "GraphAccepted";
-const KIND_READY: &str = "KindReady";
-const CONTROLLER_READY: &str = "ControllerReady";
 
 /// Why a reconcile is to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -131,95 +129,10 @@ impl Reconciler for RgdReconciler {
     }
 }
 
-/// What the status will say.
-struct Report {
-    conditions: ConditionSet,
-    topological_order: Value,
-    resources: Value,
-    last_issued_revision: i64,
-}
-
-impl Report {
-    fn new(rgd: &Object, now: String) -> Self {
-        let status = rgd.status();
-        Self {
-            conditions: ConditionSet::read(RGD_CONDITIONS, rgd, now),
-            topological_order: status["topologicalOrder"].clone(),
-            resources: status["resources"].clone(),
-            last_issued_revision: status["lastIssuedRevision"].as_i64().unwrap_or_default(),
-        }
-    }
-
-    fn graph(&mut self, graph: &Graph) {
-        self.topological_order = json!(graph.topological_order());
-        self.resources = graph.resources_status();
-    }
-
-    fn wait(&mut self, reason: &str, message: impl Into<String>) {
-        self.conditions
-            .set(RESOLVED, ConditionStatus::Unknown, reason, message);
-    }
-
-    fn value(&self) -> Value {
-        let is_true = |type_: &str| self.conditions.is_true(type_);
-        let is_active = is_true(ACCEPTED) && is_true(KIND_READY) && is_true(CONTROLLER_READY);
-        json!({
-            "state": if is_active { "Active" } else { "Inactive" },
-            "topologicalOrder": self.topological_order,
-            "resources": self.resources,
-            "lastIssuedRevision": self.last_issued_revision,
-            "conditions": self.conditions.to_value(),
-        })
-    }
-}
-
-/// What to do about the revisions of a definition.
-#[derive(Debug)]
-enum Decision {
-    /// Wait, with reason and message.
-    Wait(&'static str, String),
-    /// Issue the next revision.
-    Issue,
-    /// Serve this one.
-    Serve(i64, Arc<Graph>),
-    /// The newest cannot be compiled.
-    Failed(String),
-}
-
-/// Decides by the newest live revision and what the registry knows of it.
-fn decide(
-    newest: Option<i64>,
-    terminating: usize,
-    entry: Option<Entry>,
-    spec_hash: &str,
-) -> Decision {
-    if terminating > 0 {
-        let message = format!("waiting for {terminating} terminating graph revisions to settle");
-        return Decision::Wait("WaitingForGraphRevisionSettlement", message);
-    }
-    let Some(newest) = newest else {
-        return Decision::Issue;
-    };
-    let Some(entry) = entry else {
-        let message = format!("waiting for graph revision {newest} to be warmed up");
-        return Decision::Wait("WaitingForGraphRevisionWarmup", message);
-    };
-    if entry.hash != spec_hash {
-        return Decision::Issue;
-    }
-    match entry.state {
-        RevisionState::Active(graph) => Decision::Serve(newest, graph),
-        RevisionState::Pending | RevisionState::Retained => {
-            let message = format!("graph revision {newest} is being compiled");
-            Decision::Wait("WaitingForGraphRevisionCompilation", message)
-        }
-        RevisionState::Failed(message) => Decision::Failed(message),
-    }
-}
-
 impl RgdReconciler {
     async fn work(&self, rgd: &Object, report: &mut Report) -> Result<(), RgdError> {
         let name = rgd.name();
+        let metrics = &self.context.options.metrics;
         let spec_hash = hash::spec_hash(rgd.spec());
         let revisions = self.revisions(name).await?;
         let (terminating, live): (Vec<_>, Vec<_>) = revisions
@@ -241,12 +154,17 @@ impl RgdReconciler {
                 .add(ObjectKey::cluster(revision_name(name, newest)));
         }
         match decide(newest, terminating.len(), entry, &spec_hash) {
-            Decision::Wait(reason, message) => report.wait(reason, message),
+            Decision::Wait(reason, message) => {
+                metrics.revision_waited(reason);
+                report.wait(reason, message);
+            }
             Decision::Issue => {
+                metrics.revision_issued(newest.is_none());
                 self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report)
                     .await?;
             }
             Decision::Serve(revision, graph) => {
+                metrics.revision_resolved("serve");
                 let message = format!("revision {revision} compiled and active");
                 report
                     .conditions
@@ -256,6 +174,7 @@ impl RgdReconciler {
                 result?;
             }
             Decision::Failed(message) => {
+                metrics.revision_resolved("failed");
                 report
                     .conditions
                     .set(RESOLVED, ConditionStatus::False, "Failed", message.as_str());
@@ -328,7 +247,13 @@ impl RgdReconciler {
         newest: i64,
         report: &mut Report,
     ) -> Result<(), RgdError> {
-        let graph = match self.compile(rgd.spec()).await {
+        let started = Instant::now();
+        let compiled = compile(&self.context, rgd.spec()).await;
+        self.context
+            .options
+            .metrics
+            .graph_built(rgd.name(), started.elapsed(), compiled.is_err());
+        let graph = match compiled {
             Ok(graph) => graph,
             Err(CompileError::Api(error)) => return Err(error.into()),
             Err(CompileError::Build(error)) => {
@@ -372,10 +297,6 @@ impl RgdReconciler {
         let message = format!("graph revision {number} issued and awaiting compilation");
         report.wait("WaitingForGraphRevisionCompilation", message);
         Ok(())
-    }
-
-    async fn compile(&self, spec: &Value) -> Result<Graph, CompileError> {
-        compile(&self.context, spec).await
     }
 
     async fn serve(
@@ -437,12 +358,16 @@ impl RgdReconciler {
                 return;
             };
             let options = DeleteOptions::of_uid(oldest.uid());
-            if let Err(error) = self
+            let deleted = self
                 .context
                 .api
                 .delete(&revision_resource(), &oldest.key(), &options)
-                .await
-            {
+                .await;
+            self.context
+                .options
+                .metrics
+                .revision_collected(deleted.is_err());
+            if let Err(error) = deleted {
                 tracing::warn!(revision = oldest.name(), %error, "graph revision not deleted");
             }
         }
@@ -453,6 +378,7 @@ impl RgdReconciler {
             // Instances are still being deleted, which needs the kind to be served. The definition's end wakes us.
             return Ok(Outcome::Done);
         }
+        self.context.options.metrics.rgd_deleted(rgd.name());
         self.context.serving.stop(rgd.uid());
         finalizer::remove(&self.context.api, &rgd_resource(), rgd, keys::FINALIZER).await?;
         Ok(Outcome::Done)
@@ -505,6 +431,14 @@ impl RgdReconciler {
             .api
             .merge_patch(&rgd_resource(), &rgd.key(), Subresource::Status, &patch)
             .await?;
+        let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
+        let (from, to) = (state(current), state(&status));
+        if from != to {
+            self.context
+                .options
+                .metrics
+                .rgd_changed(rgd.name(), &from, &to);
+        }
         Ok(())
     }
 }
@@ -526,94 +460,4 @@ pub(crate) async fn compile(context: &Context, spec: &Value) -> Result<Graph, Co
         .snapshot(&build::required_kinds(&spec))
         .await?;
     Ok(build::build(&spec, &kinds, &context.options.build)?)
-}
-
-fn owner_reference(rgd: &Object) -> Value {
-    json!({
-        "apiVersion": format!("{}/{}", keys::GROUP, keys::VERSION),
-        "kind": "ResourceGraphDefinition",
-        "name": rgd.name(),
-        "uid": rgd.uid(),
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
-}
-
-fn revision_object(rgd: &Object, number: i64, spec_hash: &str) -> Value {
-    json!({
-        "apiVersion": format!("{}/{}", keys::INTERNAL_GROUP, keys::VERSION),
-        "kind": "GraphRevision",
-        "metadata": {
-            "name": revision_name(rgd.name(), number),
-            "finalizers": [keys::FINALIZER],
-            "labels": {
-                keys::OWNED: "true",
-                keys::KRO_VERSION: keys::TOOL_VERSION,
-                keys::RGD_NAME: rgd.name(),
-                keys::REVISION_HASH: spec_hash,
-            },
-            "ownerReferences": [owner_reference(rgd)],
-        },
-        "spec": {
-            "revision": number,
-            "snapshot": {"name": rgd.name(), "generation": rgd.generation(), "spec": rgd.spec()},
-        },
-    })
-}
-
-/// `NAME-r00001`, shortened with a hash if too long for a name.
-fn revision_name(rgd: &str, number: i64) -> String {
-    const NAME_LENGTH_LIMIT: usize = 253;
-    let name = format!("{rgd}-r{number:05}");
-    if name.len() <= NAME_LENGTH_LIMIT {
-        return name;
-    }
-    let suffix = format!("-r{number:05}-{:08x}", hash::fnv1a_32(name.as_bytes()));
-    let base = rgd[..rgd.floor_char_boundary(NAME_LENGTH_LIMIT - suffix.len())]
-        .trim_end_matches(['.', '-']);
-    format!("{}{suffix}", if base.is_empty() { "gr" } else { base })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn revision_names() {
-        assert_eq!(revision_name("app", 7), "app-r00007");
-        let long = revision_name(&"a".repeat(250), 123_456);
-        assert_eq!(long.len(), 253);
-        assert!(long.contains("-r123456-"));
-    }
-
-    #[test]
-    fn decisions() {
-        let entry = |hash: &str, state| {
-            Some(Entry {
-                revision: 1,
-                hash: hash.to_owned(),
-                state,
-            })
-        };
-        let check = |newest, terminating, entry, expect: &str| {
-            let decision = decide(newest, terminating, entry, "h");
-            assert!(format!("{decision:?}").starts_with(expect), "{decision:?}");
-        };
-        check(None, 0, None, "Issue");
-        check(None, 1, None, "Wait(\"WaitingForGraphRevisionSettlement\"");
-        check(Some(1), 0, None, "Wait(\"WaitingForGraphRevisionWarmup\"");
-        check(Some(1), 0, entry("x", RevisionState::Pending), "Issue");
-        check(
-            Some(1),
-            0,
-            entry("h", RevisionState::Pending),
-            "Wait(\"WaitingForGraphRevisionCompilation\"",
-        );
-        check(
-            Some(1),
-            0,
-            entry("h", RevisionState::Failed("no".into())),
-            "Failed(\"no\")",
-        );
-    }
 }

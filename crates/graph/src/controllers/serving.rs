@@ -62,7 +62,7 @@ impl Serving {
         }
         let informer = self
             .informers
-            .informer(resource, InformerOptions::default());
+            .informer(resource, InformerOptions::metadata_only());
         let guard = informer.add_handler(self.handler(resource));
         let entry = Served {
             rgd: owner.rgd.clone(),

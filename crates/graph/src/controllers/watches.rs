@@ -155,21 +155,25 @@ impl Watches {
 
     /// Keeps only these of what an instance looks at.
     pub fn look_only_at(&self, instance: &InstanceKey, interests: Vec<Interest>) {
-        let mut all = self.interests.lock();
-        let before = all.get(instance).map_or(0, Vec::len);
-        if before == interests.len() {
-            return;
+        {
+            let mut all = self.interests.lock();
+            if all.get(instance).map_or(0, Vec::len) == interests.len() {
+                return;
+            }
+            if interests.is_empty() {
+                all.remove(instance);
+            } else {
+                all.insert(instance.clone(), interests);
+            }
         }
-        if interests.is_empty() {
-            all.remove(instance);
-        } else {
-            all.insert(instance.clone(), interests);
-        }
-        self.stop_unused(&all);
+        self.stop_unused();
     }
 
-    fn stop_unused(&self, all: &HashMap<InstanceKey, Vec<Interest>>) {
-        self.externals.lock().retain(|resource, _| {
+    /// Invariant: whoever holds both locks took `externals` first; adding a handler does, as it replays events.
+    fn stop_unused(&self) {
+        let mut externals = self.externals.lock();
+        let all = self.interests.lock();
+        externals.retain(|resource, _| {
             all.values()
                 .flatten()
                 .any(|interest| interest.resource() == resource)
@@ -207,9 +211,9 @@ impl Watches {
 
     /// Forgets an instance that is gone.
     pub fn forget(&self, instance: &InstanceKey) {
-        let mut all = self.interests.lock();
-        if all.remove(instance).is_some() {
-            self.stop_unused(&all);
+        let was_known = self.interests.lock().remove(instance).is_some();
+        if was_known {
+            self.stop_unused();
         }
     }
 }

@@ -12,10 +12,32 @@ impl Pass<'_> {
         let mut status = json!({});
         for field in &self.graph().status_fields {
             // What cannot be told yet appears when it can.
-            if let Ok(Evaluated::Value(value)) = self.field_value(&field.value, &[]) {
-                upsert(&mut status, field.path.steps(), value);
+            if let Ok(Evaluated::Value(mut value)) = self.field_value(&field.value, &[]) {
+                remove_nulls(&mut value, 0);
+                if !value.is_null() {
+                    upsert(&mut status, field.path.steps(), value);
+                }
             }
         }
         status
+    }
+}
+
+/// Removes map entries that are null, as the server does: what is written must compare equal to what is read back.
+fn remove_nulls(value: &mut Value, depth: usize) {
+    const DEPTH_LIMIT: usize = 128;
+    match value {
+        Value::Object(fields) if depth < DEPTH_LIMIT => {
+            fields.retain(|_, value| !value.is_null());
+            for value in fields.values_mut() {
+                remove_nulls(value, depth + 1);
+            }
+        }
+        Value::Array(items) if depth < DEPTH_LIMIT => {
+            for item in items {
+                remove_nulls(item, depth + 1);
+            }
+        }
+        _ => {}
     }
 }

@@ -1,3 +1,5 @@
+//! What SimpleSchema becomes, and what its mistakes are told.
+
 use proptest::prelude::*;
 
 use super::*;

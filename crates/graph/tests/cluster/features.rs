@@ -613,3 +613,133 @@ async fn definitions_heal_themselves() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn condition_changes_become_events_when_asked_for() {
+    let options = graph::Options {
+        condition_events: true,
+        ..graph::Options::default()
+    };
+    let world = World::with(options).await;
+    world
+        .create(&rgds(), app(json!({}), json!({}), json!([])))
+        .await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({})).await;
+    world.wait_active().await;
+    let events = Resource::namespaced("v1", "events", "Event");
+    let started = tokio::time::Instant::now();
+    loop {
+        let list = world
+            .api
+            .list(&events, &controller::ListOptions::default())
+            .await
+            .unwrap();
+        let ready = list
+            .items
+            .iter()
+            .find(|event| event.value()["reason"] == "Ready");
+        if let Some(event) = ready {
+            assert_eq!(event.value()["message"], "none -> True: Ready");
+            assert_eq!(
+                event.value()["source"]["component"],
+                "kro/apps.kro.run-controller"
+            );
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "no event");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_is_as_good_through_https() {
+    let mut world = World::start().await;
+    world.stop_controllers().await;
+    let endpoint = world.cluster.listen().await;
+    let kubeconfig: kube::config::Kubeconfig = serde_json::from_value(endpoint.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+        .await
+        .unwrap();
+    let client = kube::Client::try_from(config).unwrap();
+    world
+        .start_controllers_with(client, graph::Options::default())
+        .await;
+    world.create(&rgds(), crate::world::chain()).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({})).await;
+    world.wait_active().await;
+    world
+        .change(&apps(), &it(), json!({"spec": {"text": "bye"}}))
+        .await;
+    world
+        .wait(&apps(), &it(), |app| app.status()["text"] == "bye!")
+        .await;
+    world
+        .api
+        .delete(&apps(), &it(), &DeleteOptions::default())
+        .await
+        .unwrap();
+    world.wait_gone(&apps(), &it()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_mind_leaves_nothing_behind() {
+    let world = World::start().await;
+    world.create(&rgds(), crate::world::chain()).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({})).await;
+    for round in 0..10 {
+        world
+            .change(
+                &apps(),
+                &it(),
+                json!({"spec": {"extra": true, "text": format!("{round}")}}),
+            )
+            .await;
+        // At a different moment of the run every time.
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        world
+            .change(&apps(), &it(), json!({"spec": {"extra": false}}))
+            .await;
+    }
+    world
+        .wait(&apps(), &it(), |app| {
+            app.status()["text"] == "9!" && controller::condition::is_true(app.status(), "Ready")
+        })
+        .await;
+    world.wait_gone(&config_maps(), &config("it-extra")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(
+        world
+            .get(&config_maps(), &config("it-extra"))
+            .await
+            .is_none()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_without_children_keeps_its_inventory() {
+    let world = World::start().await;
+    world
+        .create(&rgds(), app(json!({"a": "string"}), json!({}), json!([])))
+        .await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({"a": "x"})).await;
+    world.wait_active().await;
+    let strip = json!({"metadata": {"labels": {"kro.run/owned": null}}, "spec": {"a": "y"}});
+    world.change(&apps(), &it(), strip).await;
+    world
+        .wait(&apps(), &it(), |app| {
+            app.label("kro.run/owned") == Some("true")
+                && app.annotation("applyset.kubernetes.io/tooling").is_some()
+                && app.label("applyset.kubernetes.io/id").is_some()
+        })
+        .await;
+    world
+        .api
+        .delete(&apps(), &it(), &DeleteOptions::default())
+        .await
+        .unwrap();
+    world.wait_gone(&apps(), &it()).await;
+}

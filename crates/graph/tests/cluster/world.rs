@@ -82,7 +82,10 @@ impl World {
     }
 
     pub async fn with(options: Options) -> Self {
-        let cluster = Cluster::start().await;
+        Self::on(Cluster::start().await, options).await
+    }
+
+    pub async fn on(cluster: Cluster, options: Options) -> Self {
         let api = Api::new(cluster.client());
         let mut world = Self {
             cluster,

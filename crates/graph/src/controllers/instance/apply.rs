@@ -145,13 +145,13 @@ async fn one(
         }
     }
     let options = ApplyOptions::force(keys::MANAGER_APPLYSET);
-    let written = instance
-        .context
-        .api
+    let api = &instance.context.api;
+    let written = api
         .apply(&node.resource, &item.desired, &options)
         .await
         .map_err(ItemError::Api)?;
-    let applied = Applied::new(&item.desired, &written);
+    let written = without_managed_fields(written);
+    let applied = Applied::new(&node.id, &item.desired, &written);
     Ok((Arc::new(written), applied))
 }
 
@@ -170,12 +170,21 @@ async fn live(
     {
         return Ok(Some(cached));
     }
-    Ok(instance
+    let found = instance
         .context
         .api
         .get_opt(&node.resource, &item.key)
-        .await?
-        .map(Arc::new))
+        .await?;
+    Ok(found.map(without_managed_fields).map(Arc::new))
+}
+
+/// An object as the cache has it, so that expressions see the same wherever it came from.
+fn without_managed_fields(object: Object) -> Object {
+    let mut value = object.into_value();
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    Object::new(value)
 }
 
 /// Reads an object that exists without us.
@@ -188,7 +197,7 @@ pub(super) async fn read(
     match instance.context.api.get_opt(&this.resource, &key).await {
         Ok(Some(object)) => NodeResult {
             node,
-            observation: Some(Observation::One(Arc::new(object))),
+            observation: Some(Observation::One(Arc::new(without_managed_fields(object)))),
             state: None,
             applied: Vec::new(),
         },
@@ -220,7 +229,12 @@ pub(super) async fn list(
     };
     match instance.context.api.list(&this.resource, &options).await {
         Ok(list) => {
-            let items = list.items.into_iter().map(Object::into_value).collect();
+            let items = list
+                .items
+                .into_iter()
+                .map(without_managed_fields)
+                .map(Object::into_value)
+                .collect();
             let observation = Observation::Many {
                 items: Arc::new(Value::Array(items)),
                 complete: true,

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Instance, InstanceError};
 use crate::applyset::Inventory;
-use crate::build::Node;
+use crate::build::{Graph, Node, NodeKind};
 use crate::keys;
 
 /// The places of this run's objects, and what the instance says.
@@ -48,12 +48,26 @@ impl Batch {
     }
 
     /// Writes the inventory if a place is new or somebody damaged it.
-    pub async fn write_if_grown(&mut self, instance: &Instance<'_>) -> Result<(), InstanceError> {
+    ///
+    /// When it must be written, kinds that are certain to come are written along, which saves a write for each.
+    pub async fn write_if_grown(
+        &mut self,
+        instance: &Instance<'_>,
+        graph: &Graph,
+    ) -> Result<(), InstanceError> {
         let wanted = self.written.union(&self.current);
         if self.is_intact && wanted == self.written {
             return Ok(());
         }
-        self.write(instance, wanted).await
+        self.write(instance, wanted.union(&certain(graph))).await
+    }
+
+    /// Writes the inventory if somebody damaged it, even if there is nothing to apply: without it, deletion is blocked.
+    pub async fn repair(&mut self, instance: &Instance<'_>) -> Result<(), InstanceError> {
+        if self.is_intact {
+            return Ok(());
+        }
+        self.write(instance, self.written.clone()).await
     }
 
     /// Writes what is left after everything else was pruned.
@@ -89,4 +103,22 @@ impl Batch {
         self.is_intact = true;
         Ok(())
     }
+}
+
+/// The kinds of resources that nothing can leave out.
+fn certain(graph: &Graph) -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut is_certain = vec![false; graph.nodes.len()];
+    for node in graph.order.iter().copied() {
+        let this = &graph.nodes[node];
+        let of_certain = this
+            .dependencies
+            .iter()
+            .all(|dependency| is_certain[*dependency]);
+        is_certain[node] = this.include_when.is_empty() && of_certain;
+        if is_certain[node] && this.kind == NodeKind::Resource {
+            inventory.add(&this.resource.group_kind(), None, "");
+        }
+    }
+    inventory
 }

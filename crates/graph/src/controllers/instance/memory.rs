@@ -10,6 +10,8 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub(super) struct Applied {
     pub uid: String,
+    /// The resource it was made from.
+    pub node: String,
     /// Hash of what it should be.
     pub desired: u64,
     /// Hash of what it was right after it was applied, without what others report in it.
@@ -19,9 +21,10 @@ pub(super) struct Applied {
 }
 
 impl Applied {
-    pub fn new(desired: &Value, live: &Object) -> Self {
+    pub fn new(node: &str, desired: &Value, live: &Object) -> Self {
         Self {
             uid: live.uid().to_owned(),
+            node: node.to_owned(),
             desired: hash_of(desired),
             live: live_hash(live),
             version: live.resource_version().to_owned(),
@@ -118,7 +121,7 @@ mod tests {
             )
         };
         let desired = json!({"spec": {"replicas": 1}});
-        let applied = Applied::new(&desired, &live(1, "5", 0));
+        let applied = Applied::new("it", &desired, &live(1, "5", 0));
         assert!(applied.still_holds(&desired, &live(1, "7", 1)));
         assert!(!applied.still_holds(&desired, &live(2, "7", 1)));
         assert!(!applied.still_holds(&json!({"spec": {"replicas": 2}}), &live(1, "7", 1)));

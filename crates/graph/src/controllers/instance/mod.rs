@@ -15,12 +15,14 @@ mod wavefront;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use controller::{ApplyOptions, Error, Object, Outcome, Reconciler};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::context::{Context, InstanceKey};
+use super::metrics::InstanceEnd;
 use super::registry::RevisionState;
 use super::serving::{Owner, is_suspended};
 use super::watches::NotSynced;
@@ -86,6 +88,23 @@ impl Reconciler for InstanceReconciler {
     type Error = InstanceError;
 
     async fn reconcile(&self, id: &InstanceKey) -> Result<Outcome, InstanceError> {
+        let started = Instant::now();
+        let result = self.run(id).await;
+        let end = match &result {
+            Ok(Outcome::Done) => InstanceEnd::Done,
+            Ok(Outcome::Requeue | Outcome::RequeueAfter(_)) => InstanceEnd::RequeueAfter,
+            Err(_) => InstanceEnd::Failed,
+        };
+        self.context
+            .options
+            .metrics
+            .instance_reconciled(&id.resource, started.elapsed(), end);
+        result
+    }
+}
+
+impl InstanceReconciler {
+    async fn run(&self, id: &InstanceKey) -> Result<Outcome, InstanceError> {
         let Some(owner) = self.context.serving.owner(&id.resource) else {
             return Ok(Outcome::Done);
         };
@@ -130,7 +149,7 @@ impl InstanceReconciler {
         owner: &Owner,
         report: &mut Report,
     ) -> Result<Outcome, InstanceError> {
-        let Some(graph) = self.graph(owner, report) else {
+        let Some(graph) = self.graph(instance, owner, report) else {
             // The revision that becomes available wakes us.
             return Ok(Outcome::Done);
         };
@@ -168,21 +187,34 @@ impl InstanceReconciler {
     }
 
     /// The graph of the newest revision, if it can run.
-    fn graph(&self, owner: &Owner, report: &mut Report) -> Option<Arc<Graph>> {
+    fn graph(
+        &self,
+        instance: &Instance<'_>,
+        owner: &Owner,
+        report: &mut Report,
+    ) -> Option<Arc<Graph>> {
+        let metrics = &self.context.options.metrics;
+        let resource = &instance.id.resource;
         let state = self.context.registry.latest(&owner.rgd);
         let message = match state.map(|entry| (entry.revision, entry.state)) {
             Some((_, RevisionState::Active(graph))) => {
                 report.use_graph(&graph);
+                metrics.graph_resolved(resource);
                 return Some(graph);
             }
-            None => format!("no graph revision of {} is available yet", owner.rgd),
+            None => {
+                metrics.graph_not_resolved(resource, "not_available");
+                format!("no graph revision of {} is available yet", owner.rgd)
+            }
             Some((revision, RevisionState::Failed(message))) => {
+                metrics.graph_not_resolved(resource, "failed");
                 format!(
                     "graph revision {revision} of {} failed: {message}",
                     owner.rgd
                 )
             }
             Some((revision, RevisionState::Pending | RevisionState::Retained)) => {
+                metrics.graph_pending(resource);
                 format!(
                     "graph revision {revision} of {} is not compiled yet",
                     owner.rgd

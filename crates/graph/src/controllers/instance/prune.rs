@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use controller::{DeleteOptions, Error, ListOptions, Object, Resource};
 use futures::future::join_all;
+use serde_json::json;
 
 use super::wavefront::Run;
 use super::{Instance, InstanceError};
@@ -21,17 +22,18 @@ impl Run<'_> {
             .values()
             .map(|applied| applied.uid.as_str())
             .collect();
+        let mut members = self.members().await?;
+        // What was just applied may not have reached the cache yet.
+        members.extend(self.unclaimed());
+        let mut seen = HashSet::new();
         let mut orphans: BTreeMap<usize, Vec<(Resource, Arc<Object>)>> = BTreeMap::new();
-        for (resource, member) in self.members().await? {
-            if !kept.contains(member.uid()) {
+        for (resource, member) in members {
+            if !kept.contains(member.uid()) && seen.insert(member.uid().to_owned()) {
                 orphans
                     .entry(self.place(&member))
                     .or_default()
                     .push((resource, member));
             }
-        }
-        if orphans.is_empty() {
-            return Ok(());
         }
         // Later resources may use earlier ones, so they go first; those unknown to the graph before all.
         for wave in orphans.into_values().rev() {
@@ -47,10 +49,31 @@ impl Run<'_> {
                 }
             }
         }
-        if !self.prune_again {
-            self.batch.shrink(self.instance).await?;
+        if self.prune_again {
+            Ok(())
+        } else {
+            self.batch.shrink(self.instance).await
         }
-        Ok(())
+    }
+
+    /// What earlier runs applied and this one does not ask for.
+    fn unclaimed(&self) -> Vec<(Resource, Arc<Object>)> {
+        let remembered = self.memory.applied.iter();
+        remembered
+            .filter(|(place, _)| !self.claims.contains_key(place))
+            .map(|((resource, key), applied)| {
+                let mut metadata = json!({
+                    "name": key.name, "uid": applied.uid, "labels": {keys::NODE_ID: applied.node},
+                });
+                if let Some(namespace) = key.namespace() {
+                    metadata["namespace"] = namespace.into();
+                }
+                (
+                    resource.clone(),
+                    Arc::new(Object::new(json!({"metadata": metadata}))),
+                )
+            })
+            .collect()
     }
 
     /// The place of a member in the order of creation; beyond all others if its resource is gone.
@@ -127,7 +150,11 @@ pub(super) async fn delete(
     if object.is_terminating() {
         return Ok(());
     }
-    let options = DeleteOptions::of_uid(object.uid());
+    // Said explicitly because the server's default for Jobs would leave their Pods behind.
+    let options = DeleteOptions {
+        propagation_policy: Some("Background"),
+        ..DeleteOptions::of_uid(object.uid())
+    };
     instance
         .context
         .api

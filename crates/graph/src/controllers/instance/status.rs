@@ -51,6 +51,11 @@ impl Report {
         self.set(type_, ConditionStatus::False, reason, error.to_string());
     }
 
+    /// Something went wrong beyond single resources.
+    pub fn fail(&mut self) {
+        self.state = "ERROR";
+    }
+
     /// There is no graph to run.
     pub fn unresolved(&mut self, message: String) {
         self.state = "ERROR";
@@ -93,7 +98,20 @@ impl Report {
         if desired == *current {
             return Ok(());
         }
-        write(instance, &desired).await
+        write(instance, &desired).await?;
+        let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
+        let (from, to) = (state(current), state(&desired));
+        if from != to {
+            instance
+                .context
+                .options
+                .metrics
+                .instance_changed(&instance.id.resource, &from, &to);
+        }
+        if instance.context.options.condition_events {
+            record_transitions(instance, current, &desired);
+        }
+        Ok(())
     }
 
     fn value(&self, current: &Value, generation: i64) -> Value {
@@ -122,6 +140,32 @@ impl Report {
             None => status.remove("conditions"),
         };
         Value::Object(status)
+    }
+}
+
+/// Records an Event for every condition whose status changed.
+fn record_transitions(instance: &Instance<'_>, before: &Value, after: &Value) {
+    let resource = &instance.id.resource;
+    let component = format!("kro/{}.{}-controller", resource.plural, resource.group);
+    let events = instance.context.events.for_component(&component);
+    for condition in after["conditions"].as_array().into_iter().flatten() {
+        let text = |key: &str| condition[key].as_str().unwrap_or_default();
+        let old = controller::condition::find(before, text("type"))
+            .and_then(|old| old["status"].as_str());
+        if old == Some(text("status")) {
+            continue;
+        }
+        let message = format!(
+            "{} -> {}: {}",
+            old.unwrap_or("none"),
+            text("status"),
+            text("reason")
+        );
+        if text("status") == "True" {
+            events.normal(&instance.object, text("type"), message);
+        } else {
+            events.warning(&instance.object, text("type"), message);
+        }
     }
 }
 

@@ -23,12 +23,12 @@ pub(super) struct Run<'a> {
     pub instance: &'a Instance<'a>,
     pub graph: &'a Graph,
     pub pass: Pass<'a>,
-    memory: Memory,
+    pub memory: Memory,
     /// What this run applied or found unchanged.
     pub applied: HashMap<(Resource, ObjectKey), Applied>,
     pub batch: Batch,
     /// Which resource makes which object.
-    claims: HashMap<(Resource, ObjectKey), usize>,
+    pub claims: HashMap<(Resource, ObjectKey), usize>,
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
@@ -62,6 +62,7 @@ impl<'a> Run<'a> {
             };
             self.record(result);
         }
+        self.batch.repair(self.instance).await?;
         let interests = std::mem::take(&mut self.interests);
         self.instance
             .context
@@ -76,8 +77,8 @@ impl<'a> Run<'a> {
         started: &mut [bool],
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
-        let order = &self.graph.order;
-        for node in order.iter().copied() {
+        let mut to_apply = Vec::new();
+        for node in self.graph.order.iter().copied() {
             if started[node] {
                 continue;
             }
@@ -89,7 +90,10 @@ impl<'a> Run<'a> {
                 }
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
-                Step::Apply(objects) => self.start_apply(node, objects, running).await?,
+                Step::Apply(objects) => match self.items(node, objects) {
+                    Ok(items) => to_apply.push((node, items)),
+                    Err(message) => self.pass.set_state(node, NodeState::Error(message)),
+                },
                 Step::Read(key) => self.start_read(node, key, running).await?,
                 Step::List {
                     namespace,
@@ -97,40 +101,45 @@ impl<'a> Run<'a> {
                 } => self.start_list(node, namespace, selector, running).await?,
             }
         }
+        if to_apply.is_empty() {
+            return Ok(());
+        }
+        for (node, items) in &to_apply {
+            let keys = items.iter().map(|item| &item.key);
+            self.batch
+                .add(self.instance, &self.graph.nodes[*node], keys);
+        }
+        // Membership is written before there are members, or they might never be found again.
+        self.batch.write_if_grown(self.instance, self.graph).await?;
+        for (node, items) in to_apply {
+            running.push(Box::pin(apply::run(
+                self.instance,
+                node,
+                &self.graph.nodes[node],
+                items,
+            )));
+        }
         Ok(())
     }
 
-    async fn start_apply(
-        &mut self,
-        node: usize,
-        objects: Vec<Value>,
-        running: &mut Running<'a>,
-    ) -> Result<(), InstanceError> {
+    /// What is to be applied of a resource; an error if another resource makes the same object.
+    fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
         let size = objects.len();
         let mut items = Vec::with_capacity(size);
         for (index, object) in objects.into_iter().enumerate() {
             let key = controller::Object::new(object.clone()).key();
             let place = (this.resource.clone(), key);
-            if let Some(other) = self
-                .claims
-                .insert(place.clone(), node)
-                .filter(|other| *other != node)
-            {
-                let (a, b) = (&self.graph.nodes[other].id, &this.id);
-                let message = format!(
+            let first = *self.claims.entry(place.clone()).or_insert(node);
+            if first != node {
+                let (a, b) = (&self.graph.nodes[first].id, &this.id);
+                return Err(format!(
                     "found resources with conflicts: resourceID: {a} conflicts with resourceID: {b}"
-                );
-                self.pass.set_state(node, NodeState::Error(message));
-                return Ok(());
+                ));
             }
-            let desired = children::decorate(
-                self.instance,
-                this,
-                self.graph.waves[node],
-                Some((index, size)),
-                object,
-            );
+            let wave = self.graph.waves[node];
+            let desired =
+                children::decorate(self.instance, this, wave, Some((index, size)), object);
             let known = self.memory.applied.get(&place).cloned();
             items.push(Item {
                 key: place.1,
@@ -138,12 +147,7 @@ impl<'a> Run<'a> {
                 known,
             });
         }
-        self.batch
-            .add(self.instance, this, items.iter().map(|item| &item.key));
-        // Membership is written before there are members, or they might never be found again.
-        self.batch.write_if_grown(self.instance).await?;
-        running.push(Box::pin(apply::run(self.instance, node, this, items)));
-        Ok(())
+        Ok(items)
     }
 
     /// Watches come before reads, or a change in between would be missed.
@@ -227,7 +231,10 @@ impl<'a> Run<'a> {
         let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
         report.observe(&self.pass);
         let verdict = match error {
-            Some(error) => Verdict::NotReady(error.to_string()),
+            Some(error) => {
+                report.fail();
+                Verdict::NotReady(error.to_string())
+            }
             None => Verdict::of(states()),
         };
         let (status, reason, message) = match verdict {
@@ -253,10 +260,13 @@ impl<'a> Run<'a> {
 
     /// What to remember for the next run.
     pub fn into_memory(self) -> Memory {
+        let is_complete = self.is_complete();
         let mut memory = self.memory;
-        memory
-            .applied
-            .retain(|place, _| self.claims.contains_key(place));
+        if is_complete {
+            memory
+                .applied
+                .retain(|place, _| self.claims.contains_key(place));
+        }
         memory
     }
 }
