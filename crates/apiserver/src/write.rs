@@ -72,7 +72,7 @@ pub fn validate_update(
     old: &Value,
 ) -> Vec<FieldError> {
     let definition = &context.definition;
-    let mut errors = check_metadata_update(object, old);
+    let mut errors = check_metadata_update(definition, object, old);
     if let Some(custom) = &definition.custom {
         errors.extend(custom.validate(object, Some(old)));
     } else {
