@@ -133,7 +133,11 @@ async fn finish(
     default_object(definition, &mut new);
     // What is written differently but means the same is no change.
     canonical(definition, &mut new);
-    behaviour.before_write(update.subresource, &mut new, live);
+    // A binding is the server's own change: it sets what no client may.
+    let own_change = update.subresource == "binding";
+    if !own_change {
+        behaviour.before_write(update.subresource, &mut new, live);
+    }
     if let Some(stamp) = behaviour.stamp {
         stamp(&mut new, Some(live), &context.now());
     }
@@ -146,7 +150,11 @@ async fn finish(
     )
     .await?;
     canonical(definition, &mut new);
-    let errors = validate_update(context, update.subresource, &new, live);
+    let errors = if own_change {
+        Vec::new()
+    } else {
+        validate_update(context, update.subresource, &new, live)
+    };
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&new), &errors));
     }
