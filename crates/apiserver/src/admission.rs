@@ -148,7 +148,7 @@ pub async fn mutate(
 }
 
 /// Lets every plugin refuse an object.
-pub async fn validate(
+pub fn validate(
     context: &Context,
     operation: Operation,
     _subresource: &str,

@@ -122,9 +122,11 @@ impl Allocator {
             let wanted = object::text(service, &["spec", "clusterIP"]).to_owned();
             if wanted.is_empty() {
                 // A dry run shows that there would be an address, not which.
-                match self.free_address(&mut reservation, dry_run) {
-                    Some(address) => set_address(service, address.as_deref()),
-                    None => return refuse(internal("clusterIPs", "range is full")),
+                if !dry_run {
+                    match self.free_address(&mut reservation) {
+                        Some(address) => set_address(service, &address),
+                        None => return refuse(internal("clusterIPs", "range is full")),
+                    }
                 }
             } else if wanted != "None"
                 && let Err(why) = self.take_address(&wanted, &own, &mut reservation)
@@ -159,10 +161,7 @@ impl Allocator {
         }
     }
 
-    fn free_address(&self, reservation: &mut Reservation, dry_run: bool) -> Option<Option<String>> {
-        if dry_run {
-            return Some(None);
-        }
+    fn free_address(&self, reservation: &mut Reservation) -> Option<String> {
         let mut taken = self.taken.lock();
         if taken.addresses.len() >= self.count as usize {
             return None;
@@ -173,7 +172,7 @@ impl Allocator {
             .find(|address| !taken.addresses.contains(address))?;
         taken.addresses.insert(free);
         reservation.addresses.push(free);
-        Some(Some(Ipv4Addr::from(free).to_string()))
+        Some(Ipv4Addr::from(free).to_string())
     }
 
     fn take_address(
@@ -267,8 +266,7 @@ fn free_port(taken: &Taken, range: &RangeInclusive<u16>) -> Option<u16> {
         .find(|port| !taken.ports.contains(port))
 }
 
-fn set_address(service: &mut Value, address: Option<&str>) {
-    let Some(address) = address else { return };
+fn set_address(service: &mut Value, address: &str) {
     let spec = object::child_mut(service, "spec");
     spec.insert("clusterIP".to_owned(), json!(address));
     spec.insert("clusterIPs".to_owned(), json!([address]));

@@ -19,7 +19,7 @@ use crate::server::State;
 const FIELD_MANAGER_LENGTH_MAX: usize = 128;
 
 /// A request for objects, after it has been let in.
-pub struct Context {
+pub(crate) struct Context {
     pub state: Arc<State>,
     pub catalog: Arc<Catalog>,
     pub definition: Arc<Definition>,
@@ -46,7 +46,7 @@ pub enum FieldValidation {
 }
 
 /// The parts a [`Context`] is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     pub state: Arc<State>,
     pub catalog: Arc<Catalog>,
     pub definition: Arc<Definition>,
@@ -212,7 +212,7 @@ impl Context {
                 &[error],
             ));
         }
-        self.query.dry_run()
+        Ok(self.query.dry_run())
     }
 }
 

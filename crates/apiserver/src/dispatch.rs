@@ -51,7 +51,7 @@ where
                 let body = read_body(body).await?;
                 resource(&state, user, path, query, &head.method, head.headers, body).await
             }
-            other => other_path(&state, other, &head.headers, &query).await,
+            other => other_path(&state, other, &head.headers, &query),
         }
     }
     .await;
@@ -197,7 +197,7 @@ pub fn method_not_allowed() -> Status {
     status
 }
 
-async fn other_path(
+fn other_path(
     state: &Arc<State>,
     route: Route,
     headers: &HeaderMap,

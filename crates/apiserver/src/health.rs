@@ -1,5 +1,7 @@
 //! `/healthz`, `/livez`, `/readyz` and `/version`.
 
+use std::fmt::Write as _;
+
 use http::Response;
 use serde_json::json;
 
@@ -40,9 +42,9 @@ pub fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
         } else {
             "ok"
         };
-        text.push_str(&format!("[+]{check} {outcome}\n"));
+        let _ = writeln!(text, "[+]{check} {outcome}");
     }
-    text.push_str(&format!("{endpoint} check passed\n"));
+    let _ = writeln!(text, "{endpoint} check passed");
     respond::text(200, text)
 }
 

@@ -18,8 +18,11 @@ use crate::server::State;
 /// Documents by path, with their digests, of one generation of the catalog.
 #[derive(Default)]
 pub struct Documents {
-    cache: Mutex<(u64, BTreeMap<String, (Bytes, String)>)>,
+    cache: Mutex<Cache>,
 }
+
+/// The generation, and by path the document and its digest.
+type Cache = (u64, BTreeMap<String, (Bytes, String)>);
 
 impl Documents {
     fn get(&self, generation: u64, path: &str, make: impl FnOnce() -> Vec<u8>) -> (Bytes, String) {

@@ -68,10 +68,9 @@ impl Query {
             .map_err(|error| Status::bad_request(error.to_string()))
     }
 
-    /// Whether the write is only tried out. Fails where `dryRun` is anything but `All`.
-    pub fn dry_run(&self) -> Result<bool, Status> {
-        let values: Vec<&str> = self.all("dryRun").filter(|v| !v.is_empty()).collect();
-        Ok(values.contains(&"All"))
+    /// Whether the write is only tried out.
+    pub fn dry_run(&self) -> bool {
+        self.all("dryRun").any(|value| value == "All")
     }
 }
 

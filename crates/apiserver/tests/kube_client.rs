@@ -31,7 +31,7 @@ async fn exercise(client: Client) {
     let again = maps.create(&PostParams::default(), &config_map("a")).await;
     match again {
         Err(kube::Error::Api(status)) => {
-            assert_eq!((status.code, &*status.reason), (409, "AlreadyExists"))
+            assert_eq!((status.code, &*status.reason), (409, "AlreadyExists"));
         }
         other => panic!("a name is taken once, got {other:?}"),
     }

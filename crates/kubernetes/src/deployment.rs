@@ -99,7 +99,7 @@ impl Reconciler for Deployments {
                 }
             }
             self.mark_revision(&deployment, &sets).await?;
-            for scale in next_step(&deployment, &sets, |set| self.unhealthy(set)) {
+            for scale in next_step(&deployment, &sets, unhealthy) {
                 self.scale(&deployment, &scale).await?;
             }
             self.clean_up(&deployment, &sets).await?;
@@ -110,6 +110,13 @@ impl Reconciler for Deployments {
 
 fn is_paused(deployment: &Object) -> bool {
     deployment.get(&["spec", "paused"]) == Some(&Value::Bool(true))
+}
+
+/// How many Pods of a set are not available: those cost nothing to take away.
+fn unhealthy(set: &Object) -> i64 {
+    let wanted = object::number(set.value(), &["spec", "replicas"]).unwrap_or(0);
+    let available = object::number(set.value(), &["status", "availableReplicas"]).unwrap_or(0);
+    (wanted - available).max(0)
 }
 
 impl Deployments {
@@ -124,13 +131,6 @@ impl Deployments {
                 .iter()
                 .all(|pod| matches!(pod::phase(pod), "Succeeded" | "Failed"))
         })
-    }
-
-    /// How many Pods of a set are not ready: those cost nothing to take away.
-    fn unhealthy(&self, set: &Object) -> i64 {
-        let wanted = object::number(set.value(), &["spec", "replicas"]).unwrap_or(0);
-        let available = object::number(set.value(), &["status", "availableReplicas"]).unwrap_or(0);
-        (wanted - available).max(0)
     }
 
     /// Makes the replica set of the current template. `None` where its name is taken by a set of

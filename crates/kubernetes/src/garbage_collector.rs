@@ -359,7 +359,7 @@ impl Collector {
         match finalizer::remove(api, &item.resource, object, name).await {
             Err(error) if error.is_not_found() => Ok(Outcome::Done),
             Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
-            outcome => outcome.map(|_| Outcome::Done).map_err(Error::from),
+            outcome => outcome.map(|()| Outcome::Done).map_err(Error::from),
         }
     }
 }

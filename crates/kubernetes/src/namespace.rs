@@ -129,7 +129,7 @@ impl Namespaces {
                     .to_string(),
                 rest.len(),
             ));
-            for finalizer in rest.iter().flat_map(|object| object.finalizers()) {
+            for finalizer in rest.iter().flat_map(controller::Object::finalizers) {
                 match left
                     .finalizers
                     .iter_mut()

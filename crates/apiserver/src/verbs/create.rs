@@ -102,7 +102,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));
     }
-    admission::validate(context, Operation::Create, "", &object, None).await?;
+    admission::validate(context, Operation::Create, "", &object, None)?;
     let dry_run = context.dry_run()?;
     let reserved = context
         .state

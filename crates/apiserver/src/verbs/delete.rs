@@ -239,7 +239,7 @@ pub async fn delete_object(
         let mut live = envelope::decode(&entry)?;
         context.definition.present(&mut live);
         check_preconditions(context, options, &live)?;
-        admission::validate(context, Operation::Delete, "", &live, Some(&live)).await?;
+        admission::validate(context, Operation::Delete, "", &live, Some(&live))?;
         let live = if is_definition(&context.definition) {
             held_for_its_objects(live)
         } else {

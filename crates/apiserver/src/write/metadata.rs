@@ -160,12 +160,7 @@ fn check_owners(owners: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>
     }
 }
 
-fn check_finalizers(
-    value: &Value,
-    strict: bool,
-    path: &FieldPath,
-    errors: &mut Vec<FieldError>,
-) {
+fn check_finalizers(value: &Value, strict: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let finalizers: Vec<&str> = object::finalizers(value).collect();
     for (index, finalizer) in finalizers.iter().enumerate() {
         for message in names::qualified_name(finalizer) {

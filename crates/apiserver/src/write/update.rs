@@ -164,8 +164,7 @@ async fn finish(
         update.subresource,
         &new,
         Some(live),
-    )
-    .await?;
+    )?;
     track(
         context,
         update.subresource,

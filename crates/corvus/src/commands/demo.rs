@@ -62,7 +62,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
     );
     let told = story::tell(&plane, &mut screen).await;
     if told.is_ok() {
-        screen.next(&arguments.kubeconfig, arguments.keep);
+        Screen::next(&arguments.kubeconfig, arguments.keep);
         if arguments.keep {
             tokio::signal::ctrl_c()
                 .await

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const CORVUS: &str = env!("CARGO_BIN_EXE_corvus");
 
 /// How long anything may take; far more than it does.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A running `corvus up`.
 pub struct Running {

@@ -289,9 +289,9 @@ mod tests {
             }
             for scale in scales {
                 if scale.set.name() == "new" {
-                    new = scale.to
+                    new = scale.to;
                 } else {
-                    old = scale.to
+                    old = scale.to;
                 }
             }
             assert!(old + new <= replicas + surge, "too many: {old} + {new}");

@@ -218,7 +218,10 @@ mod tests {
         let mut kept = slice.clone();
         kept["metadata"]["name"] = json!("web-x");
         let kept = Arc::new(Object::new(kept));
-        assert_eq!(plan(&service(), &[pod("a")], &[kept.clone()]), []);
+        assert_eq!(
+            plan(&service(), &[pod("a")], std::slice::from_ref(&kept)),
+            []
+        );
         assert!(matches!(
             plan(&service(), &[], &[kept]).as_slice(),
             [Change::Update(_)]

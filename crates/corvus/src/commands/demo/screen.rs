@@ -132,7 +132,7 @@ impl Screen {
     }
 
     /// What to type next.
-    pub fn next(&self, kubeconfig: &Path, keeps: bool) {
+    pub fn next(kubeconfig: &Path, keeps: bool) {
         println!();
         if keeps {
             println!("The cluster goes on until Ctrl-C. In another terminal:");
