@@ -253,12 +253,10 @@ impl Allocator {
 }
 
 fn internal(field: &str, why: &str) -> FieldError {
-    FieldError {
-        path: FieldPath::new(format!("spec.{field}")),
-        kind: model::FieldErrorKind::Internal,
-        value: None,
-        detail: format!("failed to allocate: {why}"),
-    }
+    FieldError::internal(
+        &FieldPath::new(format!("spec.{field}")),
+        format!("failed to allocate: {why}"),
+    )
 }
 
 fn free_port(taken: &Taken, range: &RangeInclusive<u16>) -> Option<u16> {

@@ -67,18 +67,16 @@ pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
 /// Everything that is wrong with a changed object.
 pub fn validate_update(
     context: &Context,
+    subresource: &str,
     object: &Value,
     old: &Value,
-    status: bool,
 ) -> Vec<FieldError> {
     let definition = &context.definition;
-    let mut errors = check_metadata_update(object, old);
+    let mut errors = check_metadata_update(definition, object, old);
     if let Some(custom) = &definition.custom {
         errors.extend(custom.validate(object, Some(old)));
-    } else if status {
-        errors.extend((definition.behaviour().validate_status)(object, old));
     } else {
-        errors.extend((definition.behaviour().validate_update)(object, old));
+        errors.extend(definition.behaviour().check_write(subresource, object, old));
     }
     if is_definition(definition) {
         errors.extend(custom::check_definition(object, Some(old)));

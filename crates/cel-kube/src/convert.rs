@@ -25,6 +25,7 @@ const DEPTH_MAX: usize = 512;
 const PARTS_MAX: usize = 1_000_000;
 
 /// Whether the value is the result of `omit()`.
+#[must_use]
 pub fn is_omit(value: &Value<'_>) -> bool {
     value.as_opaque::<Omit>().is_some()
 }
@@ -79,19 +80,21 @@ fn convert(
         Value::Duration(duration) => Json::String(duration.to_string()),
         Value::Timestamp(timestamp) => Json::String(timestamp.to_string()),
         // What came from JSON goes back as it was.
-        Value::List(list) => match list.source_json() {
-            Some(array) => Json::Array(array.to_vec()),
-            None => {
+        Value::List(list) => {
+            if let Some(array) = list.source_json() {
+                Json::Array(array.to_vec())
+            } else {
                 let mut out = Vec::with_capacity(list.len());
                 for element in list.iter() {
                     out.extend(convert(&element.map_err(failed)?, depth + 1, parts)?);
                 }
                 Json::Array(out)
             }
-        },
-        Value::Map(map) => match map.source_json() {
-            Some(object) => Json::Object(object.clone()),
-            None => {
+        }
+        Value::Map(map) => {
+            if let Some(object) = map.source_json() {
+                Json::Object(object.clone())
+            } else {
                 let mut out = Map::new();
                 for (key, value) in map.entries() {
                     let Some(key) = key.as_str() else {
@@ -106,16 +109,17 @@ fn convert(
                 }
                 Json::Object(out)
             }
-        },
-        Value::Object(object) => match object.as_json() {
-            Some(json) => Json::Object(json.clone()),
-            None => {
+        }
+        Value::Object(object) => {
+            if let Some(json) = object.as_json() {
+                Json::Object(json.clone())
+            } else {
                 let name = object.object_type().name();
                 return Err(ConvertError(format!(
                     "a value of type {name} cannot be written into an object"
                 )));
             }
-        },
+        }
         Value::Optional(Some(inner)) => return convert(inner, depth + 1, parts),
         Value::Bytes(_) => {
             return Err(ConvertError(

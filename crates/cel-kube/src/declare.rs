@@ -1,6 +1,6 @@
 //! Schemas to CEL types.
 //!
-//! [`declare`] reads an OpenAPI or structural schema as a JSON document and makes the type expressions see: objects
+//! [`declare`] reads an `OpenAPI` or structural schema as a JSON document and makes the type expressions see: objects
 //! with fields, lists, maps. What a schema leaves open is `dyn`. Object types are named by their path below the name
 //! of the whole, `@idx` for elements of lists and `@elem` for values of maps.
 
@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 pub type Resolver<'r> = dyn Fn(&str) -> Option<Arc<Json>> + 'r;
 
 /// A resolver for schemas without references.
+#[must_use]
 pub fn no_refs(_: &str) -> Option<Arc<Json>> {
     None
 }
@@ -294,6 +295,7 @@ const RESERVED: [&str; 21] = [
 /// assert_eq!(cel_kube::escape("a__b").as_deref(), Some("a__underscores__b"));
 /// assert_eq!(cel_kube::escape("1st"), None);
 /// ```
+#[must_use]
 pub fn escape(name: &str) -> Option<String> {
     let first = name.bytes().next()?;
     if first.is_ascii_digit() {

@@ -171,7 +171,7 @@ fn kro_functions() {
                 json!({"a": {"x": 1, "y": [2], "z": 3}}),
             ),
             (
-                r#"json.marshal({'b': '<&>', 'a': [1, 2.5, true, null]})"#,
+                r"json.marshal({'b': '<&>', 'a': [1, 2.5, true, null]})",
                 json!(r#"{"a":[1,2.5,true,null],"b":"\u003c\u0026\u003e"}"#),
             ),
             (

@@ -36,11 +36,13 @@ pub(crate) enum Binding<'a> {
 
 impl<'a> Activation<'a> {
     /// No variables.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// No variables of its own; what it does not bind is looked up in `parent`.
+    #[must_use]
     pub fn with_parent(parent: &'a Activation<'a>) -> Self {
         Self {
             parent: Some(parent),
@@ -79,6 +81,7 @@ impl<'a> Activation<'a> {
     }
 
     /// The value of a variable.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<Result<Value<'a>, EvalError>> {
         self.find(name).map(|binding| match binding {
             Binding::Value(value) => Ok(value.clone()),

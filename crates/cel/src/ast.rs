@@ -40,6 +40,7 @@ pub struct Expr {
 
 impl Expr {
     /// The span messages point at.
+    #[must_use]
     pub fn anchor_span(&self) -> Span {
         Span {
             start: self.anchor,
@@ -171,6 +172,7 @@ impl ExprKind {
     /// The operand of the node that makes chains deep on the left: the operand of a selection, the
     /// receiver of a call, the left side of an operator, the range of a comprehension. Every way in which a
     /// tree can become deep without nesting in the source is among them.
+    #[must_use]
     pub fn first_operand(&self) -> Option<ExprId> {
         match self {
             Self::Select { operand, .. }
@@ -226,6 +228,7 @@ pub enum BinaryOperator {
 
 impl BinaryOperator {
     /// The function cel-go knows the operator by.
+    #[must_use]
     pub fn function(self) -> &'static str {
         match self {
             Self::Equal => "_==_",
@@ -244,6 +247,7 @@ impl BinaryOperator {
     }
 
     /// The operator as written.
+    #[must_use]
     pub fn symbol(self) -> &'static str {
         match self {
             Self::In => "in",
@@ -254,6 +258,7 @@ impl BinaryOperator {
 
 impl UnaryOperator {
     /// The function cel-go knows the operator by.
+    #[must_use]
     pub fn function(self) -> &'static str {
         match self {
             Self::Not => "!_",
@@ -366,11 +371,13 @@ impl Ast {
     }
 
     /// The text the tree was parsed from.
+    #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// The outermost node.
+    #[must_use]
     pub fn root(&self) -> ExprId {
         self.root
     }
@@ -379,21 +386,25 @@ impl Ast {
     ///
     /// # Panics
     /// If the id belongs to another tree.
+    #[must_use]
     pub fn node(&self, id: ExprId) -> &Expr {
         &self.nodes[id.index()]
     }
 
     /// How many nodes the arena holds, including what macros replaced.
+    #[must_use]
     pub fn node_count(&self) -> usize {
         self.nodes.len()
     }
 
     /// The names, paths and functions the expression refers to, worked out once.
+    #[must_use]
     pub fn references(&self) -> &References {
         self.references.get_or_init(|| References::of(self))
     }
 
     /// The expression as text, with macros as they were written and minimal parentheses.
+    #[must_use]
     pub fn to_text(&self) -> String {
         crate::unparse::unparse(self)
     }

@@ -36,6 +36,7 @@ pub struct Range {
 
 impl Range {
     /// Exactly `value`.
+    #[must_use]
     pub fn exactly(value: u64) -> Self {
         Self {
             min: value,
@@ -44,6 +45,7 @@ impl Range {
     }
 
     /// Anything.
+    #[must_use]
     pub fn unbounded() -> Self {
         Self {
             min: 0,
@@ -52,6 +54,7 @@ impl Range {
     }
 
     /// The sum of both.
+    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             min: self.min.saturating_add(other.min),
@@ -60,6 +63,7 @@ impl Range {
     }
 
     /// The product of both.
+    #[must_use]
     pub fn times(self, other: Self) -> Self {
         Self {
             min: self.min.saturating_mul(other.min),
@@ -68,6 +72,7 @@ impl Range {
     }
 
     /// Each end times a factor, rounded up.
+    #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         let scale = |value: u64| {
             let scaled = (value as f64 * factor).ceil();
@@ -84,6 +89,7 @@ impl Range {
     }
 
     /// The range that holds both.
+    #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self {
             min: self.min.min(other.min),
@@ -111,6 +117,7 @@ pub struct CallEstimate {
 }
 
 /// The size of a value as cost counts it: characters, bytes, elements; one for scalars.
+#[must_use]
 pub fn size(value: &Value<'_>) -> u64 {
     match value {
         Value::String(text) => text_size(text),
@@ -133,6 +140,7 @@ pub(crate) fn text_size(text: &str) -> u64 {
 }
 
 /// Walking over something of this size once.
+#[must_use]
 pub fn traverse(size: u64) -> u64 {
     // A tenth, rounded up, exactly; see STRING_TRAVERSAL_FACTOR.
     size.div_ceil(10)
@@ -150,6 +158,7 @@ pub(crate) fn traverse_smaller(a: &Value<'_>, b: &Value<'_>) -> u64 {
 }
 
 /// Matching a text against a pattern.
+#[must_use]
 pub fn matches(text: &str, pattern: &str) -> u64 {
     traverse(text_size(text) + 1) * text_size(pattern).div_ceil(4)
 }

@@ -32,6 +32,7 @@ impl Issue {
     }
 
     /// The same issue with a hint.
+    #[must_use]
     pub fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
@@ -121,6 +122,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Whether the error ends evaluation at once, without `&&` and `||` looking at their other side.
+    #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::CostLimit | Self::TooLarge | Self::Interrupted)
     }
@@ -164,6 +166,7 @@ impl EvalError {
 
     /// "no such overload".
     #[cold]
+    #[must_use]
     pub fn no_such_overload() -> Self {
         Self::new(ErrorKind::NoSuchOverload, "no such overload")
     }
@@ -197,6 +200,7 @@ impl EvalError {
 
     /// A value beyond the size limits.
     #[cold]
+    #[must_use]
     pub fn too_large(what: &str, limit: usize) -> Self {
         Self::new(
             ErrorKind::TooLarge,
@@ -217,26 +221,31 @@ impl EvalError {
     }
 
     /// What kind of failure it is.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
     /// The message, in cel-go's words.
+    #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
     /// Where in the source it happened, when known.
+    #[must_use]
     pub fn span(&self) -> Option<Span> {
         self.0.span
     }
 
     /// The unknown attributes the result depends on; empty for every other kind of error.
+    #[must_use]
     pub fn unknowns(&self) -> &[Attribute] {
         &self.0.unknowns
     }
 
     /// The message with the place, the source line and a caret.
+    #[must_use]
     pub fn report(&self, source: &str) -> String {
         let Some(span) = self.0.span else {
             return self.0.message.clone();

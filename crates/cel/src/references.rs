@@ -57,6 +57,7 @@ pub struct References {
 
 impl References {
     /// Whether the free name `name` occurs.
+    #[must_use]
     pub fn uses(&self, name: &str) -> bool {
         self.identifiers
             .iter()
@@ -163,16 +164,16 @@ impl Walk<'_> {
         match &ast.node(id).kind {
             ExprKind::Unary(_, operand) => self.visit(*operand),
             ExprKind::And(operands) | ExprKind::Or(operands) => {
-                operands.iter().for_each(|operand| self.visit(*operand))
+                operands.iter().for_each(|operand| self.visit(*operand));
             }
             ExprKind::Conditional {
                 condition,
                 then,
                 otherwise,
             } => {
-                [condition, then, otherwise]
-                    .into_iter()
-                    .for_each(|part| self.visit(*part));
+                for part in [condition, then, otherwise] {
+                    self.visit(*part);
+                }
             }
             ExprKind::List(items) => items.iter().for_each(|item| self.visit(item.value)),
             ExprKind::Map(items) => items.iter().for_each(|item| {
@@ -180,7 +181,7 @@ impl Walk<'_> {
                 self.visit(item.value);
             }),
             ExprKind::Struct { fields, .. } => {
-                fields.iter().for_each(|field| self.visit(field.value))
+                fields.iter().for_each(|field| self.visit(field.value));
             }
             _ => {}
         }
@@ -265,7 +266,9 @@ impl Walk<'_> {
                 _ => return Err(at),
             }
         };
-        indexes.into_iter().for_each(|index| self.visit(index));
+        for index in indexes {
+            self.visit(index);
+        }
         if global || !self.is_local(name) {
             path.reverse();
             if !self

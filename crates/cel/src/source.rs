@@ -16,6 +16,7 @@ pub struct Span {
 
 impl Span {
     /// The span from `start` to `end`.
+    #[must_use]
     pub fn new(start: usize, end: usize) -> Self {
         Self {
             start: start as u32,
@@ -24,6 +25,7 @@ impl Span {
     }
 
     /// The smallest span that holds both.
+    #[must_use]
     pub fn to(self, other: Self) -> Self {
         Self {
             start: self.start.min(other.start),
@@ -32,6 +34,7 @@ impl Span {
     }
 
     /// The text of the span in `source`, empty if the span does not belong to it.
+    #[must_use]
     pub fn text(self, source: &str) -> &str {
         source
             .get(self.start as usize..self.end as usize)
@@ -49,10 +52,11 @@ pub struct Place {
 }
 
 /// The place of a byte offset in `source`.
+#[must_use]
 pub fn place(source: &str, offset: u32) -> Place {
     let offset = (offset as usize).min(source.len());
     let before = &source.as_bytes()[..offset];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let line_start = before
         .iter()
         .rposition(|byte| *byte == b'\n')

@@ -92,12 +92,14 @@ impl AttributePattern {
     }
 
     /// Only what is below this position or integer key.
+    #[must_use]
     pub fn index(mut self, index: i64) -> Self {
         self.path.push(PathElement::Index(index));
         self
     }
 
     /// Only what is below any one element or field.
+    #[must_use]
     pub fn any(mut self) -> Self {
         self.path.push(PathElement::Any);
         self
@@ -105,6 +107,7 @@ impl AttributePattern {
 
     /// Whether reading `variable` with `path` touches what the pattern marks: one is a prefix of the
     /// other.
+    #[must_use]
     pub fn matches(&self, variable: &str, path: &[PathElement]) -> bool {
         self.variable == variable
             && self.path.iter().zip(path).all(|(mine, theirs)| {

@@ -5,6 +5,7 @@
 
 use crate::ast::{Ast, BinaryOperator, ComprehensionKind, ExprId, ExprKind, Literal};
 use crate::library::strings::quote;
+use std::fmt::Write as _;
 
 /// The text of a tree.
 pub fn unparse(ast: &Ast) -> String {
@@ -55,7 +56,7 @@ impl Writer<'_> {
             }
             if let ExprKind::Bind { variable, .. } = kind {
                 if !variable.starts_with("@__sortBy") {
-                    self.out.push_str(&format!("cel.bind({variable}, "));
+                    let _ = write!(self.out, "cel.bind({variable}, ");
                 }
                 let minimum = if variable.starts_with("@__sortBy") {
                     7
@@ -124,7 +125,7 @@ impl Writer<'_> {
                 self.write(*operand, 7);
             }
             ExprKind::Binary(operator, _, right) => {
-                self.out.push_str(&format!(" {} ", operator.symbol()));
+                let _ = write!(self.out, " {} ", operator.symbol());
                 self.write(*right, precedence(&ast.node(id).kind) + 1);
             }
             ExprKind::And(operands) => self.joined(operands, " && ", 3),
@@ -161,7 +162,7 @@ impl Writer<'_> {
                 self.out.push('}');
             }
             ExprKind::Struct { name, fields } => {
-                self.out.push_str(&format!("{name}{{"));
+                let _ = write!(self.out, "{name}{{");
                 for (index, item) in fields.iter().enumerate() {
                     self.out.push_str(if index > 0 { ", " } else { "" });
                     self.out.push_str(if item.optional { "?" } else { "" });
@@ -172,7 +173,7 @@ impl Writer<'_> {
                 self.out.push('}');
             }
             ExprKind::Comprehension(_) | ExprKind::Bind { .. } | ExprKind::OptionalMap { .. } => {
-                self.finish_macro(id)
+                self.finish_macro(id);
             }
         }
     }
@@ -192,7 +193,7 @@ impl Writer<'_> {
                     (ComprehensionKind::TransformMap, _) => "transformMap",
                     (ComprehensionKind::TransformMapEntry, _) => "transformMapEntry",
                 };
-                self.out.push_str(&format!(".{name}("));
+                let _ = write!(self.out, ".{name}(");
                 self.identifier(&inner.first);
                 if let Some(second) = &inner.second {
                     self.out.push_str(", ");
@@ -212,7 +213,7 @@ impl Writer<'_> {
                     _ => None,
                 };
                 if let Some(ExprKind::Comprehension(keys)) = key {
-                    self.out.push_str(&format!(".sortBy({}, ", keys.first));
+                    let _ = write!(self.out, ".sortBy({}, ", keys.first);
                     self.write(keys.body, 0);
                     self.out.push(')');
                 }
@@ -229,7 +230,7 @@ impl Writer<'_> {
                 ..
             } => {
                 let name = if *flat { "optFlatMap" } else { "optMap" };
-                self.out.push_str(&format!(".{name}({variable}, "));
+                let _ = write!(self.out, ".{name}({variable}, ");
                 self.write(*body, 0);
                 self.out.push(')');
             }
@@ -266,11 +267,8 @@ impl Writer<'_> {
             .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && name != "in";
-        self.out.push_str(&if plain {
-            name.to_owned()
-        } else {
-            format!("`{name}`")
-        });
+        let quote = if plain { "" } else { "`" };
+        let _ = write!(self.out, "{quote}{name}{quote}");
     }
 
     /// A variable; those of `cel.block` are written as the calls they came from.

@@ -205,14 +205,14 @@ fn loops() {
 #[test]
 fn doubling() {
     let double = |init: &str, step: &str, times: usize| {
-        let binds: String = (1..=times)
-            .map(|n| {
-                format!(
-                    "cel.bind(x{n}, {}, ",
-                    step.replace('x', &format!("x{}", n - 1))
-                )
-            })
-            .collect();
+        let bind = |n: usize| {
+            format!(
+                "cel.bind(x{n}, {}, ",
+                step.replace('x', &format!("x{}", n - 1))
+            )
+        };
+        let binds: Vec<String> = (1..=times).map(bind).collect();
+        let binds = binds.concat();
         format!(
             "cel.bind(x0, {init}, {binds}size(x{times}){})",
             ")".repeat(times)

@@ -24,6 +24,11 @@ const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(800),
     max: Duration::from_secs(30),
 };
+/// A resource that is not served most often is about to be: its definition was just created.
+const NOT_SERVED_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(20),
+    max: Duration::from_secs(5),
+};
 /// The server ends a watch after this long; it is opened again.
 const WATCH_TIMEOUT_SECONDS: u32 = 290;
 /// A watch that is silent for longer than the server may keep it open is dead.
@@ -75,14 +80,20 @@ impl Reflector {
                     if error.is_gone() {
                         version = None;
                     }
-                    tracing::warn!(resource = %self.shared.resource, %error, "watch failed");
+                    let backoff = if error.is_not_found() {
+                        tracing::debug!(resource = %self.shared.resource, "not served yet");
+                        NOT_SERVED_BACKOFF
+                    } else {
+                        tracing::warn!(resource = %self.shared.resource, %error, "watch failed");
+                        BACKOFF
+                    };
                     // A watch that made progress before it broke starts the backoff anew.
                     failures = if version == before || version.is_none() {
                         failures + 1
                     } else {
                         1
                     };
-                    tokio::time::sleep(self.spread(BACKOFF.delay(failures - 1), failures)).await;
+                    tokio::time::sleep(self.spread(backoff.delay(failures - 1), failures)).await;
                 }
             }
         }

@@ -41,6 +41,9 @@ impl FromStr for StoreKind {
     }
 }
 
+/// How long controllers may take to end.
+const CONTROLLERS_END: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// A running control plane.
 pub struct Plane {
     server: ApiServer,
@@ -133,7 +136,11 @@ impl Plane {
     /// Ends in order: watches first, then connections, then the store.
     pub async fn stop(mut self) {
         self.shutdown.cancel();
-        while self.controllers.join_next().await.is_some() {}
+        let ending = async { while self.controllers.join_next().await.is_some() {} };
+        if tokio::time::timeout(CONTROLLERS_END, ending).await.is_err() {
+            tracing::warn!("controllers were cut off at the end");
+            self.controllers.abort_all();
+        }
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the listener");
         }

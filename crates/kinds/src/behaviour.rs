@@ -1,6 +1,6 @@
 //! The table of functions every kind fills in, and what holds where it does not.
 
-use model::{FieldError, FieldPath, names, object};
+use model::{FieldError, names, object};
 use serde_json::{Map, Value, json};
 
 /// Which names the objects of a kind may have.
@@ -23,6 +23,8 @@ pub enum StatusRule {
     None,
     /// Only the status subresource writes `status`.
     Separate,
+    /// Only the status subresource writes `status`, except that a new object may bring one.
+    SeparateOnceCreated,
 }
 
 /// Which metadata a write of the status may change.
@@ -36,6 +38,17 @@ pub enum MetadataOnStatus {
     Keeps,
 }
 
+/// A part of an object that is written by itself, besides `status`.
+#[derive(Clone, Copy)]
+pub struct Subresource {
+    /// Its name in paths.
+    pub name: &'static str,
+    /// Restores what a write through it may not change; the second argument is the old object.
+    pub prepare: fn(&mut Value, &Value),
+    /// Checks a write through it against the old object.
+    pub validate: fn(&Value, &Value) -> Vec<FieldError>,
+}
+
 /// What the API server knows of a kind.
 #[derive(Clone, Copy)]
 pub struct Behaviour {
@@ -43,6 +56,8 @@ pub struct Behaviour {
     pub name: NameRule,
     /// Whether `metadata.generation` counts the changes of `spec`.
     pub generation: bool,
+    /// Whether it counts changes of labels too.
+    pub generation_counts_labels: bool,
     /// How `status` is kept.
     pub status: StatusRule,
     /// What a write of the status may do to the metadata.
@@ -63,6 +78,11 @@ pub struct Behaviour {
     pub prepare_update: fn(&mut Value, &Value),
     /// Restores what a status write may not change, after the generic part.
     pub prepare_status: fn(&mut Value, &Value),
+    /// Notes times the server itself keeps, after preparation: the object, the old one where there
+    /// is one, and now.
+    pub stamp: Option<fn(&mut Value, Option<&Value>, &str)>,
+    /// Further parts that are written by themselves.
+    pub subresources: &'static [Subresource],
     /// Checks a new object (metadata is checked by the server itself).
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     /// Checks a changed object against the old one.
@@ -90,6 +110,7 @@ impl Behaviour {
     pub const DEFAULT: Self = Self {
         name: NameRule::Subdomain,
         generation: false,
+        generation_counts_labels: false,
         status: StatusRule::None,
         metadata_on_status: MetadataOnStatus::Changes,
         create_on_update: false,
@@ -100,6 +121,8 @@ impl Behaviour {
         prepare_create: keep,
         prepare_update: keep_two,
         prepare_status: keep_two,
+        stamp: None,
+        subresources: &[],
         validate_create: fine,
         validate_update: fine_two,
         validate_status: fine_two,
@@ -114,28 +137,64 @@ impl Behaviour {
         {
             members.remove("status");
         }
-        let metadata = object::metadata_mut(object);
-        metadata.remove("generation");
         if self.generation {
-            metadata.insert("generation".to_owned(), 1.into());
+            object::metadata_mut(object).insert("generation".to_owned(), 1.into());
         }
         (self.prepare_create)(object);
     }
 
     /// Everything that is fixed before a changed object is admitted.
     pub fn before_update(&self, object: &mut Value, old: &Value) {
-        if self.status == StatusRule::Separate {
+        if self.status != StatusRule::None {
             restore(object, old, "status");
         }
         (self.prepare_update)(object, old);
-        let generation = object::generation(old);
+        self.count_change(object, old);
+    }
+
+    /// The old generation, one more where what it counts has changed.
+    fn count_change(&self, object: &mut Value, old: &Value) {
+        let changed = self.generation && (spec_differs(object, old) || self.labels_differ(object, old));
+        let generation = object::generation(old) + i64::from(changed);
         let metadata = object::metadata_mut(object);
         metadata.remove("generation");
-        if self.generation {
-            let changed = spec_differs(object, old);
-            let next = generation + i64::from(changed);
-            object::metadata_mut(object).insert("generation".to_owned(), next.into());
+        if generation != 0 {
+            metadata.insert("generation".to_owned(), generation.into());
         }
+    }
+
+    fn labels_differ(&self, object: &Value, old: &Value) -> bool {
+        self.generation_counts_labels && object::labels(object) != object::labels(old)
+    }
+
+    /// Everything that is fixed before a write to an object that is there, through a subresource or
+    /// (with an empty name) none.
+    pub fn before_write(&self, subresource: &str, object: &mut Value, old: &Value) {
+        if subresource == "status" {
+            return self.before_status(object, old);
+        }
+        match self.subresource(subresource) {
+            Some(own) => {
+                (own.prepare)(object, old);
+                self.count_change(object, old);
+            }
+            None => self.before_update(object, old),
+        }
+    }
+
+    /// Checks a write to an object that is there, through a subresource or (with an empty name) none.
+    pub fn check_write(&self, subresource: &str, object: &Value, old: &Value) -> Vec<FieldError> {
+        if subresource == "status" {
+            return (self.validate_status)(object, old);
+        }
+        match self.subresource(subresource) {
+            Some(own) => (own.validate)(object, old),
+            None => (self.validate_update)(object, old),
+        }
+    }
+
+    fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|own| own.name == name)
     }
 
     /// Everything that is fixed before a changed status is admitted: all but the status is restored.
@@ -179,9 +238,10 @@ impl Behaviour {
     /// The fields (in FieldsV1 form) that a write through a subresource, or through none, resets, so
     /// that nobody comes to own them by it.
     pub fn reset_fields(&self, subresource: &str) -> Option<Value> {
-        match (self.status, subresource) {
-            (StatusRule::Separate, "") => Some(json!({"f:status": {}})),
-            (StatusRule::Separate, "status") => Some(match self.metadata_on_status {
+        let separate = self.status != StatusRule::None;
+        match (separate, subresource) {
+            (true, "") => Some(json!({"f:status": {}})),
+            (true, "status") => Some(match self.metadata_on_status {
                 MetadataOnStatus::Keeps => json!({"f:spec": {}, "f:metadata": {}}),
                 MetadataOnStatus::KeepsLabels => {
                     json!({"f:spec": {}, "f:metadata": {"f:labels": {}}})

@@ -10,18 +10,29 @@
 //! status:  decode, default, prepare_status, (admission), validate_status, store
 //! ```
 //!
-//! Every module of this crate has the same outline: one `pub const BEHAVIOUR` per kind, and the
-//! functions it names. Left out on purpose: anything that looks at other objects (that is admission,
-//! or a controller), and custom resources (their definition is data).
+//! Modules are named after API groups and kinds, and every kind's has the same outline: one
+//! `pub const BEHAVIOUR`, and the functions it names, in the order of the pipeline. Checks read
+//! objects through [`at`], which knows where it is; defaults write them through [`edit`].
+//!
+//! Left out on purpose: anything that looks at other objects (that is admission, or a controller),
+//! and custom resources (their definition is data).
 
 mod age;
+mod apps;
+mod at;
+mod batch;
 mod behaviour;
+mod cell;
+mod check;
 mod columns;
 mod convert;
+mod core;
+mod edit;
 mod registry;
+mod resources;
 
 pub use age::age;
-pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
+pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresource};
 pub use columns::{Column, columns};
 pub use convert::convert;
 pub use registry::behaviour;

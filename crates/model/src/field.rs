@@ -46,6 +46,9 @@ pub struct FieldError {
     pub kind: FieldErrorKind,
     /// The offending value, printed where the kind has a value.
     pub value: Option<Value>,
+    /// How the value prints, where that differs from its JSON: upstream prints some of its own types,
+    /// whose fields have other names and another order.
+    pub printed: Option<String>,
     /// The rest of the sentence.
     pub detail: String,
 }
@@ -140,8 +143,35 @@ impl FieldError {
             path: path.clone(),
             kind,
             value,
+            printed: None,
             detail,
         }
+    }
+
+    /// The same error with its value printed as `text`.
+    #[must_use]
+    pub fn printed_as(mut self, text: impl Into<String>) -> Self {
+        self.printed = Some(text.into());
+        self
+    }
+
+    /// The same error without its value.
+    #[must_use]
+    pub fn without_value(mut self) -> Self {
+        self.value = None;
+        self
+    }
+
+    /// The same error with another end of the sentence.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// The server itself failed while looking at a field.
+    pub fn internal(path: &FieldPath, detail: impl Into<String>) -> Self {
+        Self::new(path, FieldErrorKind::Internal, None, detail.into())
     }
 
     /// A field that must be there is not.
@@ -240,7 +270,10 @@ impl FieldError {
                 | FieldErrorKind::Internal,
             )
             | (None, _) => words.to_owned(),
-            (Some(value), _) => format!("{words}: {}", go_value(value)),
+            (Some(value), _) => {
+                let shown = self.printed.clone().unwrap_or_else(|| go_value(value));
+                format!("{words}: {shown}")
+            }
         };
         if !self.detail.is_empty() {
             text.push_str(": ");

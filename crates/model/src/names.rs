@@ -142,11 +142,26 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     messages
 }
 
+/// The key of a label. As a qualified name, but some messages are worded anew upstream.
+pub fn label_key(value: &str) -> Vec<String> {
+    if value.split('/').count() > 2 {
+        return vec![QUALIFIED_SHAPE.replacen("a qualified name", "a valid label key", 1)];
+    }
+    let name_too_long = format!("name part {}", too_long(DNS1123_LABEL_LENGTH_MAX));
+    let mut messages = qualified_name(value);
+    for message in &mut messages {
+        if *message == name_too_long {
+            *message = format!("name part {}", must_be_no_more_than_bytes(DNS1123_LABEL_LENGTH_MAX));
+        }
+    }
+    messages
+}
+
 /// The value of a label.
 pub fn label_value(value: &str) -> Vec<String> {
     let mut messages = Vec::new();
     if value.len() > DNS1123_LABEL_LENGTH_MAX {
-        messages.push(too_long(DNS1123_LABEL_LENGTH_MAX));
+        messages.push(must_be_no_more_than_bytes(DNS1123_LABEL_LENGTH_MAX));
     }
     if !value.is_empty() && !qualified_shape(value) {
         messages.push(LABEL_VALUE.to_owned());

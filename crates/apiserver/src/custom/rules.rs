@@ -347,6 +347,7 @@ impl Run {
             path: place,
             kind: rule.reason,
             value: Some(shown),
+            printed: None,
             detail: failure,
         });
     }

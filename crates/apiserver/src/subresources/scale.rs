@@ -251,7 +251,10 @@ mod tests {
         let path = ["spec".to_owned(), "size".to_owned()];
         for (before, after) in [
             (json!({}), json!({"spec": {"size": 2}})),
-            (json!({"spec": {"a": 1}}), json!({"spec": {"a": 1, "size": 2}})),
+            (
+                json!({"spec": {"a": 1}}),
+                json!({"spec": {"a": 1, "size": 2}}),
+            ),
         ] {
             let mut value = before;
             set(&mut value, &path, json!(2));

@@ -90,6 +90,9 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     metadata.insert("creationTimestamp".to_owned(), context.now().into());
     default_object(definition, &mut object);
     definition.behaviour().before_create(&mut object);
+    if let Some(stamp) = definition.behaviour().stamp {
+        stamp(&mut object, None, &context.now());
+    }
     if is_definition(definition) {
         object["status"] = custom::initial_status(&object);
     }

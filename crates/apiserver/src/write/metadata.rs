@@ -69,12 +69,17 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
         let why = "not allowed on this type";
         errors.push(FieldError::forbidden(&path.child("namespace"), why));
     }
-    check_common(value, &path, &mut errors);
+    check_common(definition, value, &path, &mut errors);
     errors
 }
 
 /// What is checked of a new and of a changed object alike.
-fn check_common(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn check_common(
+    definition: &Definition,
+    value: &Value,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     let map = |name: &str| object::at(value, &["metadata", name]).and_then(Value::as_object);
     check_labels(map("labels"), &path.child("labels"), errors);
     check_annotations(map("annotations"), &path.child("annotations"), errors);
@@ -83,7 +88,9 @@ fn check_common(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         &path.child("ownerReferences"),
         errors,
     );
-    check_finalizers(value, &path.child("finalizers"), errors);
+    // As upstream: only built-in kinds ask for more than a qualified name.
+    let strict = definition.custom.is_none() && definition.gvr.group != "apiextensions.k8s.io";
+    check_finalizers(value, strict, &path.child("finalizers"), errors);
 }
 
 /// What is wrong with a map of labels.
@@ -153,14 +160,19 @@ fn check_owners(owners: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>
     }
 }
 
-fn check_finalizers(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn check_finalizers(
+    value: &Value,
+    strict: bool,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     let finalizers: Vec<&str> = object::finalizers(value).collect();
     for (index, finalizer) in finalizers.iter().enumerate() {
         for message in names::qualified_name(finalizer) {
             errors.push(FieldError::invalid(path, *finalizer, message));
         }
         let known = ["orphan", "foregroundDeletion", "kubernetes"].contains(finalizer);
-        if !known && !finalizer.contains('/') {
+        if strict && !known && !finalizer.contains('/') {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(&path.index(index), *finalizer, why));
         }
@@ -179,10 +191,14 @@ fn check_finalizers(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError
 }
 
 /// What is wrong with the metadata of a changed object.
-pub fn check_metadata_update(value: &Value, old: &Value) -> Vec<FieldError> {
+pub fn check_metadata_update(
+    definition: &Definition,
+    value: &Value,
+    old: &Value,
+) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let mut errors = Vec::new();
-    check_common(value, &path, &mut errors);
+    check_common(definition, value, &path, &mut errors);
     if object::is_deleting(old) {
         let before: Vec<&str> = object::finalizers(old).collect();
         let added: Vec<&str> = object::finalizers(value)

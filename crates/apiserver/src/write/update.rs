@@ -131,11 +131,11 @@ async fn finish(
     let definition = &context.definition;
     let behaviour = definition.behaviour();
     default_object(definition, &mut new);
-    let status = update.subresource == "status";
-    if status {
-        behaviour.before_status(&mut new, live);
-    } else {
-        behaviour.before_update(&mut new, live);
+    // What is written differently but means the same is no change.
+    canonical(definition, &mut new);
+    behaviour.before_write(update.subresource, &mut new, live);
+    if let Some(stamp) = behaviour.stamp {
+        stamp(&mut new, Some(live), &context.now());
     }
     admission::mutate(
         context,
@@ -146,7 +146,7 @@ async fn finish(
     )
     .await?;
     canonical(definition, &mut new);
-    let errors = validate_update(context, &new, live, status);
+    let errors = validate_update(context, update.subresource, &new, live);
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&new), &errors));
     }

@@ -13,6 +13,7 @@ const FIELDS: [&str; 4] = ["type", "status", "reason", "message"];
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// The type of a condition: `kro.run.Condition`.
+#[must_use]
 pub fn condition_type() -> Type {
     Type::Object(object_type())
 }

@@ -2,6 +2,7 @@
 
 use cel::{Context, EvalError, Function, JsonOptions, Library, List, MapBuilder, Type, Value};
 use serde_json::Value as Json;
+use std::fmt::Write as _;
 
 use crate::kubernetes::{text, walked};
 
@@ -135,7 +136,7 @@ fn string(out: &mut String, text: &str) {
             '\x08' => out.push_str("\\b"),
             '\x0C' => out.push_str("\\f"),
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1F' => {
-                out.push_str(&format!("\\u{:04x}", character as u32));
+                let _ = write!(out, "\\u{:04x}", character as u32);
             }
             other => out.push(other),
         }

@@ -59,7 +59,7 @@ pub fn library() -> Library {
                 &format!("list_{name}_is_sorted_bool"),
                 [list.clone()],
                 Type::Bool,
-                |context, arguments| is_sorted(context, arguments),
+                is_sorted,
             )
             .cost(walked);
         min = min

@@ -1,6 +1,7 @@
 //! URLs: `url('https://example.com:443/path?q=1')`, read as Go's `url.ParseRequestURI` does.
 
 use std::any::Any;
+use std::fmt::Write as _;
 
 use cel::{EvalError, Function, Library, MapBuilder, Opaque, Type, Value};
 
@@ -158,7 +159,7 @@ fn escape_path(path: &str) -> String {
         if plain {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -52,9 +52,9 @@ impl Checker<'_> {
                 })
         });
         let Some((ty, is_well_known, full_name)) = found else {
-            fields
-                .iter()
-                .for_each(|field| drop(self.check(field.value)));
+            for field in fields {
+                self.check(field.value);
+            }
             return self.undeclared(id, name, false);
         };
         for field in fields {

@@ -53,16 +53,19 @@ pub struct Checked {
 
 impl Checked {
     /// The expression.
+    #[must_use]
     pub fn ast(&self) -> &Ast {
         &self.ast
     }
 
     /// The type of the result.
+    #[must_use]
     pub fn result_type(&self) -> &Type {
         self.type_of(self.ast.root())
     }
 
     /// The type of a node.
+    #[must_use]
     pub fn type_of(&self, id: ExprId) -> &Type {
         &self.types[id.index()]
     }
@@ -115,7 +118,7 @@ struct Checker<'e> {
     issues: Vec<Issue>,
 }
 
-impl<'e> Checker<'e> {
+impl Checker<'_> {
     /// Checks a node and everything below it; gives its type.
     fn check(&mut self, id: ExprId) -> Type {
         let base = self.spine.len();

@@ -36,9 +36,10 @@ impl Checker<'_> {
                 Type::Dyn
             }
             Type::Map(map) => map.value.clone(),
-            Type::Object(object) => match object.field_type(field) {
-                Some(ty) => ty.clone(),
-                None => {
+            Type::Object(object) => {
+                if let Some(ty) = object.field_type(field) {
+                    ty.clone()
+                } else {
                     let near = nearest(field, object.fields().keys().map(|name| &**name));
                     let hint = match near {
                         Some(near) => format!("did you mean '{near}'?"),
@@ -46,7 +47,7 @@ impl Checker<'_> {
                     };
                     self.issue(id, format!("undefined field '{field}'"), Some(hint))
                 }
-            },
+            }
             other => {
                 let hint = match other {
                     Type::List(_) => Some(

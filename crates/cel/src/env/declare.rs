@@ -70,6 +70,7 @@ pub struct Function {
 
 impl Function {
     /// A function without overloads.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -127,6 +128,7 @@ impl Function {
     }
 
     /// Adds an overload that is only checked: calling it is an error.
+    #[must_use]
     pub fn declared(self, id: &str, member: bool, parameters: Vec<Type>, result: Type) -> Self {
         self.overload(id, member, parameters, result, None)
     }
@@ -154,6 +156,7 @@ impl Function {
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -221,6 +224,7 @@ pub struct Library {
 
 impl Library {
     /// An empty library.
+    #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -229,17 +233,20 @@ impl Library {
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// Adds a function.
+    #[must_use]
     pub fn function(mut self, function: Function) -> Self {
         self.functions.push(function);
         self
     }
 
     /// Adds a macro.
+    #[must_use]
     pub fn macro_rule(mut self, rule: Macro) -> Self {
         self.macros.push(rule);
         self
@@ -252,12 +259,14 @@ impl Library {
     }
 
     /// Adds a type that expressions may name: `net.IP`.
+    #[must_use]
     pub fn named_type(mut self, ty: Type) -> Self {
         self.types.push(ty);
         self
     }
 
     /// The functions of the library.
+    #[must_use]
     pub fn functions(&self) -> &[Function] {
         &self.functions
     }

@@ -77,6 +77,7 @@ impl fmt::Debug for Env {
 
 impl Env {
     /// An environment with nothing at all, not even operators' functions such as `size`.
+    #[must_use]
     pub fn empty() -> Self {
         Self(Arc::new(Inner {
             parent: None,
@@ -121,6 +122,7 @@ impl Env {
     }
 
     /// Starts a child environment.
+    #[must_use]
     pub fn extend(&self) -> EnvBuilder {
         EnvBuilder {
             inner: Inner {
@@ -174,6 +176,7 @@ impl Env {
     }
 
     /// The type of a variable.
+    #[must_use]
     pub fn variable(&self, name: &str) -> Option<&Type> {
         let mut env = self;
         loop {
@@ -191,6 +194,7 @@ impl Env {
     }
 
     /// The function with this name.
+    #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.0.functions.get(name).map(|function| &**function)
     }
@@ -201,6 +205,7 @@ impl Env {
     }
 
     /// The named type: `int`, `google.protobuf.Timestamp`, `net.IP`.
+    #[must_use]
     pub fn find_type(&self, name: &str) -> Option<Type> {
         if let Some(ty) = self.0.types.get(name) {
             return Some(ty.clone());
@@ -212,6 +217,7 @@ impl Env {
     }
 
     /// The names a name may stand for in the container of the environment, the most specific first.
+    #[must_use]
     pub fn candidates(&self, name: &str) -> Vec<Name> {
         let container = &*self.0.container;
         if let Some(absolute) = name.strip_prefix('.') {
@@ -228,6 +234,7 @@ impl Env {
     }
 
     /// The functions of the expression that the environment does not know, each once, in order.
+    #[must_use]
     pub fn unknown_functions(&self, ast: &Ast) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
         for function in &ast.references().functions {
@@ -243,6 +250,7 @@ impl Env {
     }
 
     /// The free names of the expression that are no variable and no type of the environment, in order.
+    #[must_use]
     pub fn unknown_identifiers(&self, ast: &Ast) -> Vec<String> {
         let known = |name: &str| {
             self.candidates(name).iter().any(|name| {
@@ -292,6 +300,7 @@ pub struct EnvBuilder {
 
 impl EnvBuilder {
     /// Declares a variable. Its name may have qualifiers: `request.auth`.
+    #[must_use]
     pub fn variable(mut self, name: &str, ty: Type) -> Self {
         let valid = |part: &str| {
             let mut bytes = part.bytes();
@@ -313,6 +322,7 @@ impl EnvBuilder {
 
     /// Adds a function, or overloads to a function of the same name. An overload with the identifier of an
     /// existing one replaces it.
+    #[must_use]
     pub fn function(mut self, function: Function) -> Self {
         let table = Arc::make_mut(&mut self.inner.functions);
         if function.name.contains('.') {
@@ -345,12 +355,14 @@ impl EnvBuilder {
     }
 
     /// Adds a macro.
+    #[must_use]
     pub fn macro_rule(mut self, rule: Macro) -> Self {
         Arc::make_mut(&mut self.inner.macros).insert(rule);
         self
     }
 
     /// Adds a type expressions may name.
+    #[must_use]
     pub fn named_type(mut self, ty: Type) -> Self {
         Arc::make_mut(&mut self.inner.types).insert(ty.name().into(), ty);
         self
@@ -363,6 +375,7 @@ impl EnvBuilder {
     }
 
     /// Adds everything of a library.
+    #[must_use]
     pub fn library(mut self, library: Library) -> Self {
         for function in library.functions {
             self = self.function(function);
@@ -378,6 +391,7 @@ impl EnvBuilder {
 
     /// Adds a library of this crate by its name, see [`library_names`](crate::library_names). Unknown names are
     /// ignored by `None` from [`library`](crate::library_named).
+    #[must_use]
     pub fn libraries(mut self, names: &[&str]) -> Self {
         for name in names {
             if let Some(library) = library::find(name) {
@@ -388,12 +402,14 @@ impl EnvBuilder {
     }
 
     /// Sets the namespace names are looked up in first.
+    #[must_use]
     pub fn container(mut self, container: &str) -> Self {
         self.inner.container = container.into();
         self
     }
 
     /// Sets the limits of the parser.
+    #[must_use]
     pub fn parse_limits(mut self, limits: ParseLimits) -> Self {
         self.inner.limits = limits;
         self

@@ -6,6 +6,7 @@ use crate::ast::ComprehensionKind;
 use crate::cost::{self, SELECT_AND_IDENT};
 use crate::error::EvalError;
 use crate::program::node::Loop;
+use crate::types::Type;
 use crate::value::{List, Map, MapBuilder, Value};
 
 /// Turns between two looks at the interrupt; Kubernetes' value.
@@ -31,17 +32,28 @@ impl<'a> Evaluator<'a, '_> {
 
     fn over_list(&mut self, inner: &'a Loop, list: &List<'a>) -> Evaluated<'a> {
         let mut fold = Fold::new(inner, list.len(), self)?;
-        for index in 0..list.len() {
-            let Some(element) = list.get(index) else {
-                break;
-            };
-            let element = element?;
-            let key = if inner.two_variables {
-                Some(Value::Int(index as i64))
-            } else {
-                None
-            };
-            if fold.turn(self, key, element)?.is_break() {
+        let key = |index: usize| {
+            inner
+                .two_variables
+                .then_some(Local::Value(Value::Int(index as i64)))
+        };
+        if let Some((array, ty)) = list.data() {
+            for (index, json) in array.iter().enumerate() {
+                let element = match ty {
+                    None | Some(Type::Dyn) => Local::Json(json),
+                    Some(ty) => Local::Typed(json, ty),
+                };
+                if fold.turn(self, key(index), element)?.is_break() {
+                    break;
+                }
+            }
+            return fold.finish(self);
+        }
+        for (index, element) in list.iter().enumerate() {
+            if fold
+                .turn(self, key(index), Local::Value(element?))?
+                .is_break()
+            {
                 break;
             }
         }
@@ -52,9 +64,9 @@ impl<'a> Evaluator<'a, '_> {
         let mut fold = Fold::new(inner, map.len(), self)?;
         for (key, value) in map.entries() {
             let turn = if inner.two_variables {
-                fold.turn(self, Some(key), value?)?
+                fold.turn(self, Some(Local::Value(key)), Local::Value(value?))?
             } else {
-                fold.turn(self, None, key)?
+                fold.turn(self, None, Local::Value(key))?
             };
             if turn.is_break() {
                 break;
@@ -115,8 +127,8 @@ impl<'a> Fold<'a> {
     fn turn(
         &mut self,
         evaluator: &mut Evaluator<'a, '_>,
-        key: Option<Value<'a>>,
-        element: Value<'a>,
+        key: Option<Local<'a>>,
+        element: Local<'a>,
     ) -> Turn {
         self.turns += 1;
         if self.turns.is_multiple_of(INTERRUPT_CHECK_FREQUENCY) {
@@ -133,36 +145,31 @@ impl<'a> Fold<'a> {
         }
         let slot = inner.slot as usize;
         evaluator.locals.truncate(slot);
-        evaluator.locals.extend(key.map(Local::Value));
-        evaluator.locals.push(Local::Value(element));
-        if let Some(filter) = &inner.filter {
-            match evaluator.eval(filter)? {
-                Value::Bool(true) => {}
-                Value::Bool(false) => return CONTINUE,
-                _ => return Err(EvalError::no_such_overload()),
-            }
+        evaluator.locals.extend(key);
+        evaluator.locals.push(element);
+        if let Some(filter) = &inner.filter
+            && !evaluator.truth(filter)?
+        {
+            return CONTINUE;
         }
         match inner.kind {
             ComprehensionKind::All => self.decide(evaluator, false),
             ComprehensionKind::Exists => self.decide(evaluator, true),
-            ComprehensionKind::ExistsOne => match evaluator.eval(&inner.body)? {
-                Value::Bool(true) => {
+            ComprehensionKind::ExistsOne => {
+                if evaluator.truth(&inner.body)? {
                     self.count += 1;
                     evaluator.charge(SELECT_AND_IDENT + 1)?;
-                    CONTINUE
                 }
-                Value::Bool(false) => CONTINUE,
-                _ => Err(EvalError::no_such_overload()),
-            },
-            ComprehensionKind::Filter => match evaluator.eval(&inner.body)? {
-                Value::Bool(true) => {
-                    evaluator.charge(2 * SELECT_AND_IDENT + cost::LIST_CREATE + 1)?;
-                    let element = evaluator.local(inner.slot)?;
-                    self.push(evaluator, element)
+                CONTINUE
+            }
+            ComprehensionKind::Filter => {
+                if !evaluator.truth(&inner.body)? {
+                    return CONTINUE;
                 }
-                Value::Bool(false) => CONTINUE,
-                _ => Err(EvalError::no_such_overload()),
-            },
+                evaluator.charge(2 * SELECT_AND_IDENT + cost::LIST_CREATE + 1)?;
+                let element = evaluator.local(inner.slot)?.into_value()?;
+                self.push(evaluator, element)
+            }
             ComprehensionKind::Map => {
                 let value = evaluator.eval(&inner.body)?;
                 evaluator.charge(SELECT_AND_IDENT + cost::LIST_CREATE + 1)?;
@@ -171,7 +178,7 @@ impl<'a> Fold<'a> {
             ComprehensionKind::TransformMap => {
                 let value = evaluator.eval(&inner.body)?;
                 evaluator.charge(2 * SELECT_AND_IDENT + 1)?;
-                let key = evaluator.local(inner.slot)?;
+                let key = evaluator.local(inner.slot)?.into_value()?;
                 self.insert(evaluator, key, value)
             }
             ComprehensionKind::TransformMapEntry => {
@@ -191,13 +198,12 @@ impl<'a> Fold<'a> {
     /// One predicate of `all` and `exists`: it decides, or it is remembered if it failed.
     fn decide(&mut self, evaluator: &mut Evaluator<'a, '_>, decisive: bool) -> Turn {
         evaluator.charge(SELECT_AND_IDENT)?;
-        let error = match evaluator.eval(&self.inner.body) {
-            Ok(Value::Bool(value)) => {
+        let error = match evaluator.truth(&self.inner.body) {
+            Ok(value) => {
                 // The next turn's condition sees the decision and ends the loop: it is paid for there.
                 self.decided = value == decisive;
                 return CONTINUE;
             }
-            Ok(_) => EvalError::no_such_overload(),
             Err(error) if error.kind().is_final() => return Err(error),
             Err(error) => error,
         };

@@ -10,6 +10,9 @@ mod operators;
 
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
+use self::attribute::{Cached, Place};
 use crate::activation::Activation;
 use crate::ast::Name;
 use crate::cost::{self, SELECT_AND_IDENT};
@@ -18,7 +21,8 @@ use crate::error::{ErrorKind, EvalError};
 use crate::library::well_known;
 use crate::program;
 use crate::program::node::{
-    Bind, Call, Conditional, MapEntry, Matches, Node, OptionalMap, Struct, StructKind,
+    Bind, Call, Conditional, Intrinsic, MapEntry, Matches, Node, OptionalMap, PLACE_SLOTS, Struct,
+    StructKind,
 };
 use crate::regex::{Regex, RegexCache};
 use crate::types::Type;
@@ -125,6 +129,10 @@ impl Context<'_> {
 /// What a local variable holds.
 enum Local<'a> {
     Value(Value<'a>),
+    /// An element of data that is not looked at yet.
+    Json(&'a Json),
+    /// The same with its declared type.
+    Typed(&'a Json, &'a Type),
     /// Not evaluated yet: bindings are, when first read.
     Pending(&'a Node),
     Failed(EvalError),
@@ -137,6 +145,7 @@ pub(crate) struct Evaluator<'a, 'c> {
     context: Context<'c>,
     cost: u64,
     has_unknowns: bool,
+    places: [Cached<'a>; PLACE_SLOTS],
 }
 
 type Evaluated<'a> = Result<Value<'a>, EvalError>;
@@ -164,6 +173,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             context,
             cost: 0,
             has_unknowns: activation.has_unknowns(),
+            places: [Cached::Empty; PLACE_SLOTS],
         }
     }
 
@@ -193,25 +203,17 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 Ok(folded.0.reborrow())
             }
             Node::Attribute(attribute) => self.attribute(attribute, SELECT_AND_IDENT),
-            Node::And(operands) => self.logical(operands, false),
-            Node::Or(operands) => self.logical(operands, true),
-            Node::Not(inner) => {
-                let value = self.eval(&inner.0)?;
-                self.charge(1)?;
-                match value {
-                    Value::Bool(value) => Ok(Value::Bool(!value)),
-                    _ => Err(EvalError::no_such_overload().at(inner.1)),
-                }
+            Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Compare(_) | Node::Matches(_) => {
+                self.truth(node).map(Value::Bool)
             }
             Node::Negate(inner) => self.negate(&inner.0, inner.1),
             Node::Conditional(inner) => self.conditional(inner),
-            Node::Compare(binary) => self.compare(binary),
             Node::Chain(chain) => self.chain(chain),
             Node::List(items) => self.list(items),
             Node::Map(entries) => self.map(entries),
             Node::Struct(literal) => self.structure(literal),
             Node::Call(call) => self.call(call),
-            Node::Matches(matches) => self.matches(matches),
+            Node::Intrinsic(inner) => self.intrinsic(inner.0, &inner.1),
             Node::Comprehension(inner) => self.comprehension(inner),
             Node::Bind(bind) => self.bind(bind),
             Node::OptionalMap(inner) => self.optional_map(inner),
@@ -219,34 +221,52 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         }
     }
 
+    /// Evaluates what is expected to be a truth value; anything else is an error.
+    fn truth(&mut self, node: &'a Node) -> Result<bool, EvalError> {
+        match node {
+            Node::And(operands) => self.logical(operands, false),
+            Node::Or(operands) => self.logical(operands, true),
+            Node::Compare(binary) => self.compare(binary),
+            Node::Matches(matches) => self.matches(matches),
+            Node::Not(inner) => {
+                let value = self.truth(&inner.0).map_err(|error| error.at(inner.1))?;
+                self.charge(1)?;
+                Ok(!value)
+            }
+            other => match self.eval(other)? {
+                Value::Bool(value) => Ok(value),
+                _ => Err(EvalError::no_such_overload()),
+            },
+        }
+    }
+
     /// `&&` and `||` over any number of operands: one that decides wins over errors before and behind it.
-    fn logical(&mut self, operands: &'a [Node], decisive: bool) -> Evaluated<'a> {
+    fn logical(&mut self, operands: &'a [Node], decisive: bool) -> Result<bool, EvalError> {
         let mut failed: Option<EvalError> = None;
         for operand in operands {
-            let error = match self.eval(operand) {
-                Ok(Value::Bool(value)) if value == decisive => return Ok(Value::Bool(decisive)),
-                Ok(Value::Bool(_)) => continue,
-                Ok(_) => EvalError::no_such_overload(),
+            match self.truth(operand) {
+                Ok(value) if value == decisive => return Ok(decisive),
+                Ok(_) => {}
                 Err(error) if error.kind().is_final() => return Err(error),
-                Err(error) => error,
-            };
-            failed = Some(match failed {
-                Some(earlier) => earlier.merge(error),
-                None => error,
-            });
+                Err(error) => {
+                    failed = Some(match failed {
+                        Some(earlier) => earlier.merge(error),
+                        None => error,
+                    });
+                }
+            }
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(Value::Bool(!decisive)),
+            None => Ok(!decisive),
         }
     }
 
     fn conditional(&mut self, inner: &'a Conditional) -> Evaluated<'a> {
-        let branch = match self.eval(&inner.condition)? {
-            Value::Bool(true) => &inner.then,
-            Value::Bool(false) => &inner.otherwise,
-            _ => return Err(EvalError::no_such_overload().at(inner.span)),
-        };
+        let holds = self
+            .truth(&inner.condition)
+            .map_err(|error| error.at(inner.span))?;
+        let branch = if holds { &inner.then } else { &inner.otherwise };
         match branch {
             // A branch that is an attribute is part of the conditional's own: cel-go counts its qualifiers only.
             Node::Attribute(attribute) if !attribute.is_relative() => self.attribute(attribute, 0),
@@ -387,7 +407,62 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         Ok(result)
     }
 
-    fn matches(&mut self, inner: &'a Matches) -> Evaluated<'a> {
+    /// The commonest functions, without looking for an overload.
+    fn intrinsic(&mut self, intrinsic: Intrinsic, call: &'a Call) -> Evaluated<'a> {
+        let [first, rest @ ..] = &*call.arguments else {
+            return self.dispatch(call, &[]);
+        };
+        if let Intrinsic::Size = intrinsic {
+            let value = self.eval(first)?;
+            return match &value {
+                Value::String(_)
+                | Value::Bytes(_)
+                | Value::List(_)
+                | Value::Map(_)
+                | Value::Object(_) => {
+                    self.charge(1)?;
+                    Ok(Value::Int(cost::size(&value) as i64))
+                }
+                _ => self.dispatch(call, &[value]),
+            };
+        }
+        if let Intrinsic::Text = intrinsic {
+            let value = self.eval(first)?;
+            return match value {
+                Value::Int(_) | Value::String(_) | Value::Bool(_) => {
+                    self.charge(1)?;
+                    value.to_text()
+                }
+                other => self.dispatch(call, &[other]),
+            };
+        }
+        let [second] = rest else {
+            return self.dispatch(call, &[]);
+        };
+        let values = self.both(first, second)?;
+        let [Value::String(text), Value::String(part)] = &values else {
+            return self.dispatch(call, &values);
+        };
+        let (found, cost) = match intrinsic {
+            Intrinsic::StartsWith => (
+                text.starts_with(&**part),
+                cost::traverse(cost::text_size(part)),
+            ),
+            Intrinsic::EndsWith => (
+                text.ends_with(&**part),
+                cost::traverse(cost::text_size(part)),
+            ),
+            _ => {
+                let cost =
+                    cost::traverse(cost::text_size(text)) * cost::traverse(cost::text_size(part));
+                (text.contains(&**part), cost)
+            }
+        };
+        self.charge(cost)?;
+        Ok(Value::Bool(found))
+    }
+
+    fn matches(&mut self, inner: &'a Matches) -> Result<bool, EvalError> {
         let target = self.eval(&inner.target)?;
         let Value::String(text) = &target else {
             return Err(EvalError::no_such_overload().at(inner.span));
@@ -397,7 +472,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             .regex
             .get_or_init(|| self.context.regexes.get(&inner.pattern));
         match regex {
-            Ok(regex) => Ok(Value::Bool(regex.is_match(text))),
+            Ok(regex) => Ok(regex.is_match(text)),
             Err(error) => Err(error.clone().at(inner.span)),
         }
     }
@@ -434,29 +509,35 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         }
     }
 
-    /// The value of a local variable, evaluating it if it is read for the first time.
-    fn local(&mut self, slot: u32) -> Evaluated<'a> {
+    /// What a local variable holds, evaluating it if it is read for the first time.
+    fn local(&mut self, slot: u32) -> Result<Place<'a>, EvalError> {
         let slot = slot as usize;
         match self.locals.get(slot) {
-            Some(Local::Value(value)) => Ok(value.clone()),
+            Some(Local::Json(json)) => Ok(Place::Json(json)),
+            Some(Local::Typed(json, ty)) => Ok(Place::Typed(json, ty)),
+            Some(Local::Value(value)) => Ok(Place::Value(value.clone())),
             Some(Local::Failed(error)) => Err(error.clone()),
             Some(Local::Pending(node)) => {
                 let node = *node;
-                // The initialiser sees only the slots below its own: set the others aside.
-                let above = self.locals.split_off(slot + 1);
-                let result = self.eval(node);
-                self.locals.truncate(slot);
-                self.locals.push(match &result {
-                    Ok(value) => Local::Value(value.clone()),
-                    Err(error) => Local::Failed(error.clone()),
-                });
-                self.locals.extend(above);
-                result
+                self.initialize(slot, node).map(Place::Value)
             }
             None => Err(EvalError::other(
                 "a local variable is read outside of its scope",
             )),
         }
+    }
+
+    /// Evaluates a binding. It sees only the slots below its own: the others are set aside.
+    fn initialize(&mut self, slot: usize, node: &'a Node) -> Evaluated<'a> {
+        let above = self.locals.split_off(slot + 1);
+        let result = self.eval(node);
+        self.locals.truncate(slot);
+        self.locals.push(match &result {
+            Ok(value) => Local::Value(value.clone()),
+            Err(error) => Local::Failed(error.clone()),
+        });
+        self.locals.extend(above);
+        result
     }
 }
 

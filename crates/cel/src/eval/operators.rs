@@ -2,13 +2,16 @@
 
 use std::cmp::Ordering;
 
+use serde_json::Value as Json;
+
+use super::attribute::Place;
 use super::{Evaluated, Evaluator};
 use crate::ast::BinaryOperator;
-use crate::cost;
+use crate::cost::{self, SELECT_AND_IDENT};
 use crate::error::{ErrorKind, EvalError};
 use crate::program::node::{Binary, Chain, Node};
 use crate::source::Span;
-use crate::types::ListKind;
+use crate::types::{ListKind, Type};
 use crate::value::{List, Value, compare, equal};
 
 impl<'a> Evaluator<'a, '_> {
@@ -25,17 +28,51 @@ impl<'a> Evaluator<'a, '_> {
         }
     }
 
-    pub(super) fn compare(&mut self, binary: &'a Binary) -> Evaluated<'a> {
-        let [left, right] = self.both(&binary.left, &binary.right)?;
+    pub(super) fn compare(&mut self, binary: &'a Binary) -> Result<bool, EvalError> {
+        if self.has_unknowns || binary.operator == BinaryOperator::In {
+            let [left, right] = self.both(&binary.left, &binary.right)?;
+            return self.compare_values(binary, &left, &right);
+        }
+        if let (Node::Attribute(attribute), Node::Constant(constant)) =
+            (&binary.left, &binary.right)
+            && !attribute.test
+            && let Some(json) = self.data(attribute)
+            && let Some((holds, cost)) = compare_data(binary.operator, json, constant)
+        {
+            self.charge(SELECT_AND_IDENT + attribute.qualifiers.len() as u64 + cost)?;
+            return Ok(holds);
+        }
+        let (left, right) = (self.operand(&binary.left)?, self.operand(&binary.right)?);
+        if let Some((ordering, cost)) = order_of_data(binary.operator, &left, &right) {
+            self.charge(cost)?;
+            return Ok(holds(binary.operator, ordering));
+        }
+        self.compare_values(binary, &left.into_value()?, &right.into_value()?)
+    }
+
+    /// An operand as it lies in the data, without making a value of it.
+    #[inline]
+    fn operand(&mut self, node: &'a Node) -> Result<Place<'a>, EvalError> {
+        match node {
+            Node::Attribute(attribute) => self.place(attribute, SELECT_AND_IDENT),
+            Node::Constant(value) => Ok(Place::Value(value.reborrow())),
+            other => self.eval(other).map(Place::Value),
+        }
+    }
+
+    fn compare_values(
+        &mut self,
+        binary: &'a Binary,
+        left: &Value<'a>,
+        right: &Value<'a>,
+    ) -> Result<bool, EvalError> {
         let result = match binary.operator {
-            BinaryOperator::Equal => self.equal(&left, &right),
-            BinaryOperator::NotEqual => self.equal(&left, &right).map(|equal| !equal),
-            BinaryOperator::In => self.contains(&left, &right),
-            operator => self.order(operator, &left, &right),
+            BinaryOperator::Equal => self.equal(left, right),
+            BinaryOperator::NotEqual => self.equal(left, right).map(|equal| !equal),
+            BinaryOperator::In => self.contains(left, right),
+            operator => self.order(operator, left, right),
         };
-        result
-            .map(Value::Bool)
-            .map_err(|error| error.at(binary.span))
+        result.map_err(|error| error.at(binary.span))
     }
 
     fn equal(&mut self, left: &Value<'a>, right: &Value<'a>) -> Result<bool, EvalError> {
@@ -64,12 +101,7 @@ impl<'a> Evaluator<'a, '_> {
                 Err(EvalError::no_such_overload())
             };
         };
-        Ok(match operator {
-            BinaryOperator::Less => ordering == Ordering::Less,
-            BinaryOperator::LessEqual => ordering != Ordering::Greater,
-            BinaryOperator::Greater => ordering == Ordering::Greater,
-            _ => ordering != Ordering::Less,
-        })
+        Ok(holds(operator, ordering))
     }
 
     fn contains(&mut self, element: &Value<'a>, container: &Value<'a>) -> Result<bool, EvalError> {
@@ -131,9 +163,7 @@ impl<'a> Evaluator<'a, '_> {
         rest: &mut &'a [(BinaryOperator, Node, Span)],
         span: Span,
     ) -> Evaluated<'a> {
-        let mut text =
-            String::with_capacity((left.len() + right.len()) * if rest.is_empty() { 1 } else { 2 });
-        text.push_str(left);
+        let mut text = Text::new(left);
         self.append(&mut text, right, span)?;
         while let [(BinaryOperator::Add, node, span), tail @ ..] = *rest {
             match self.eval(node)? {
@@ -142,17 +172,16 @@ impl<'a> Evaluator<'a, '_> {
             }
             *rest = tail;
         }
-        Ok(Value::string(text))
+        Ok(Value::string(text.as_str()))
     }
 
-    fn append(&mut self, text: &mut String, right: &str, span: Span) -> Result<(), EvalError> {
-        self.charge(cost::traverse(
-            cost::text_size(text) + cost::text_size(right),
-        ))?;
+    fn append(&mut self, text: &mut Text, right: &str, span: Span) -> Result<(), EvalError> {
+        let size = text.size + cost::text_size(right);
+        self.charge(cost::traverse(size))?;
         self.context
-            .check_bytes(text.len() + right.len())
+            .check_bytes(text.length + right.len())
             .map_err(|error| error.at(span))?;
-        text.push_str(right);
+        text.push(right, size);
         Ok(())
     }
 
@@ -194,9 +223,9 @@ impl<'a> Evaluator<'a, '_> {
             ListKind::Set => {
                 for element in b.iter() {
                     let element = element?;
-                    if !self
+                    if self
                         .find(&elements, |known, work| equal(known, &element, work))?
-                        .is_some()
+                        .is_none()
                     {
                         elements.push(element);
                     }
@@ -238,6 +267,56 @@ impl<'a> Evaluator<'a, '_> {
     }
 }
 
+/// A text that grows: on the stack while it is short, as most are.
+struct Text {
+    buffer: [u8; SHORT_TEXT],
+    /// Everything, once it is too long for the buffer.
+    long: String,
+    /// In bytes.
+    length: usize,
+    /// In characters.
+    size: u64,
+}
+
+const SHORT_TEXT: usize = 96;
+
+impl Text {
+    fn new(start: &str) -> Self {
+        let mut text = Self {
+            buffer: [0; SHORT_TEXT],
+            long: String::new(),
+            length: 0,
+            size: 0,
+        };
+        text.push(start, cost::text_size(start));
+        text
+    }
+
+    /// Adds a part; `size` is that of the whole.
+    fn push(&mut self, part: &str, size: u64) {
+        let length = self.length + part.len();
+        if let Some(room) = self.buffer.get_mut(self.length..length) {
+            room.copy_from_slice(part.as_bytes());
+        } else {
+            if self.long.is_empty() {
+                let short = self.as_str().to_owned();
+                self.long.reserve(length * 2);
+                self.long.push_str(&short);
+            }
+            self.long.push_str(part);
+        }
+        (self.length, self.size) = (length, size);
+    }
+
+    fn as_str(&self) -> &str {
+        if !self.long.is_empty() {
+            return &self.long;
+        }
+        // Invariant: only whole strings are pushed.
+        std::str::from_utf8(&self.buffer[..self.length]).unwrap_or_default()
+    }
+}
+
 /// A field of a map or object; absent ones count as null.
 fn field<'a>(value: &Value<'a>, name: &str) -> Value<'a> {
     let found = match value {
@@ -246,6 +325,83 @@ fn field<'a>(value: &Value<'a>, name: &str) -> Value<'a> {
         _ => None,
     };
     found.and_then(Result::ok).unwrap_or_default()
+}
+
+/// Data compared with a constant, for integers and strings: the commonest comparison of all.
+#[inline]
+fn compare_data(
+    operator: BinaryOperator,
+    json: &Json,
+    constant: &Value<'static>,
+) -> Option<(bool, u64)> {
+    match (json, constant) {
+        (Json::Number(number), Value::Int(constant)) => {
+            Some((holds(operator, number.as_i64()?.cmp(constant)), 1))
+        }
+        (Json::String(text), Value::String(constant)) => {
+            let cost = cost::traverse(cost::text_size(text).min(cost::text_size(constant)));
+            let result = match operator {
+                BinaryOperator::Equal => text.as_str() == &**constant,
+                BinaryOperator::NotEqual => text.as_str() != &**constant,
+                other => holds(other, text.as_str().cmp(constant)),
+            };
+            Some((result, cost))
+        }
+        _ => None,
+    }
+}
+
+/// The order of two operands that are both integers or both strings, and what comparing them costs.
+#[inline]
+fn order_of_data(
+    operator: BinaryOperator,
+    left: &Place<'_>,
+    right: &Place<'_>,
+) -> Option<(Ordering, u64)> {
+    if let (Some(left), Some(right)) = (text_of(left), text_of(right)) {
+        let cost = cost::traverse(cost::text_size(left).min(cost::text_size(right)));
+        let is_equality = matches!(operator, BinaryOperator::Equal | BinaryOperator::NotEqual);
+        // Most strings that differ differ in length.
+        if is_equality && left.len() != right.len() {
+            return Some((Ordering::Less, cost));
+        }
+        return Some((left.cmp(right), cost));
+    }
+    Some((int_of(left)?.cmp(&int_of(right)?), 1))
+}
+
+#[inline]
+fn text_of<'p>(place: &'p Place<'_>) -> Option<&'p str> {
+    match place {
+        Place::Json(Json::String(text)) | Place::Typed(Json::String(text), Type::String) => {
+            Some(text)
+        }
+        Place::Value(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[inline]
+fn int_of(place: &Place<'_>) -> Option<i64> {
+    match place {
+        Place::Json(Json::Number(number)) | Place::Typed(Json::Number(number), Type::Int) => {
+            number.as_i64()
+        }
+        Place::Value(Value::Int(value)) => Some(*value),
+        _ => None,
+    }
+}
+
+/// Whether an order is one the operator asks for.
+fn holds(operator: BinaryOperator, ordering: Ordering) -> bool {
+    match operator {
+        BinaryOperator::Equal => ordering == Ordering::Equal,
+        BinaryOperator::NotEqual => ordering != Ordering::Equal,
+        BinaryOperator::Less => ordering == Ordering::Less,
+        BinaryOperator::LessEqual => ordering != Ordering::Greater,
+        BinaryOperator::Greater => ordering == Ordering::Greater,
+        _ => ordering != Ordering::Less,
+    }
 }
 
 #[cold]

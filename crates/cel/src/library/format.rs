@@ -116,7 +116,7 @@ fn write_clause(
             let mut digits = String::new();
             match value {
                 Value::Int(value) => {
-                    signed(&mut digits, *value, |magnitude| format!("{magnitude:x}"))
+                    signed(&mut digits, *value, |magnitude| format!("{magnitude:x}"));
                 }
                 Value::Uint(value) => drop(write!(digits, "{value:x}")),
                 Value::String(text) => hexadecimal(&mut digits, text.as_bytes()),
@@ -227,17 +227,18 @@ fn write_text(
             out.push_str(&entries.join(", "));
             out.push('}');
         }
-        other => match other.to_text() {
-            Ok(Value::String(text)) => out.push_str(&text),
-            _ => {
+        other => {
+            if let Ok(Value::String(text)) = other.to_text() {
+                out.push_str(&text);
+            } else {
                 let message = format!(
                     "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, \
-                     maps, lists, types, durations, and timestamps, was given {}",
+                 maps, lists, types, durations, and timestamps, was given {}",
                     other.type_name()
                 );
                 return Err(EvalError::invalid(message));
             }
-        },
+        }
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ pub const NAMES: [&str; 11] = [
 ];
 
 /// The library with this name.
+#[must_use]
 pub fn find(name: &str) -> Option<Library> {
     Some(match name {
         "strings" => strings::library(),

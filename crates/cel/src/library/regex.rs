@@ -111,7 +111,7 @@ fn replace<'a>(
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Group(group) => {
-                    out.push_str(captures.get(*group).map_or("", |group| group.as_str()))
+                    out.push_str(captures.get(*group).map_or("", |group| group.as_str()));
                 }
             }
         }

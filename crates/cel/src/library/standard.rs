@@ -65,17 +65,17 @@ fn size() -> Function {
                 &format!("size_{name}"),
                 [ty.clone()],
                 Type::Int,
-                |_, arguments| size_of(&arguments[0]),
+                |_, arguments| Ok(size_of(&arguments[0])),
             )
             .member(&format!("{name}_size"), [ty], Type::Int, |_, arguments| {
-                size_of(&arguments[0])
+                Ok(size_of(&arguments[0]))
             });
     }
     function
 }
 
-fn size_of<'a>(value: &Value<'a>) -> Result<Value<'a>, EvalError> {
-    Ok(Value::Int(cost::size(value) as i64))
+fn size_of(value: &Value<'_>) -> Value<'static> {
+    Value::Int(cost::size(value) as i64)
 }
 
 fn text_predicate(

@@ -156,7 +156,7 @@ mod tests {
         };
         check(r"'a\x41\u00e9\U0001F431\101\n'", Ok("aAé🐱A\n"));
         check(r"r'\n'", Ok(r"\n"));
-        check(r#"'''it's'''"#, Ok("it's"));
+        check(r"'''it's'''", Ok("it's"));
         check(r"'\ud800'", Err(()));
         check(r"'\U00110000'", Err(()));
         check(r"'\x4'", Err(()));

@@ -135,16 +135,19 @@ impl Expander<'_> {
     }
 
     /// A node made so far.
+    #[must_use]
     pub fn node(&self, id: ExprId) -> &Expr {
         &self.nodes[id.index()]
     }
 
     /// The place of the macro call.
+    #[must_use]
     pub fn span(&self) -> Span {
         self.span
     }
 
     /// Whether the node is the plain name `name`.
+    #[must_use]
     pub fn is_ident(&self, id: ExprId, name: &str) -> bool {
         matches!(&self.node(id).kind, ExprKind::Ident { name: found, global: false } if **found == *name)
     }

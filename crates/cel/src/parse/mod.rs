@@ -173,7 +173,7 @@ impl<'s> Parser<'s> {
         if self.at(symbol) {
             self.advance()
         } else {
-            Err(self.unexpected(what))
+            Err(Box::new(self.unexpected(what)))
         }
     }
 
@@ -181,12 +181,12 @@ impl<'s> Parser<'s> {
         if self.token.kind == TokenKind::End {
             Ok(())
         } else {
-            Err(self.unexpected("an operator or the end"))
+            Err(Box::new(self.unexpected("an operator or the end")))
         }
     }
 
     #[cold]
-    fn unexpected(&self, expected: &str) -> Box<Issue> {
+    fn unexpected(&self, expected: &str) -> Issue {
         let found = match self.token.kind {
             TokenKind::End => "the end of the expression".to_owned(),
             _ => format!(
@@ -198,7 +198,7 @@ impl<'s> Parser<'s> {
             ),
         };
         let message = format!("Syntax error: mismatched input: found {found}, expected {expected}");
-        Box::new(Issue::new(self.token.span, message))
+        Issue::new(self.token.span, message)
     }
 
     fn push(&mut self, start: u32, anchor: u32, kind: ExprKind) -> ExprId {
@@ -463,7 +463,7 @@ impl<'s> Parser<'s> {
                 let token = self.advance()?;
                 Ok(Arc::from(self.text(token.span).trim_matches('`')))
             }
-            _ => Err(self.unexpected("a field name")),
+            _ => Err(Box::new(self.unexpected("a field name"))),
         }
     }
 
@@ -507,14 +507,14 @@ impl<'s> Parser<'s> {
             TokenKind::Symbol(Symbol::Dot) => {
                 self.advance()?;
                 if self.token.kind != TokenKind::Identifier {
-                    return Err(self.unexpected("a name"));
+                    return Err(Box::new(self.unexpected("a name")));
                 }
                 self.identifier(start, true)
             }
             TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
-            _ => Err(self.unexpected("an expression")),
+            _ => Err(Box::new(self.unexpected("an expression"))),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::node::{
-    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Loop, MapEntry, Matches, Node,
-    OptionalMap, Qualifier, QualifierKind, Struct, StructKind,
+    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Intrinsic, Loop, MapEntry, Matches,
+    NO_SLOT, Node, OptionalMap, PLACE_SLOTS, Qualifier, QualifierKind, Struct, StructKind,
 };
 use crate::ast::{
     Ast, BinaryOperator, Comprehension, ExprId, ExprKind, FieldItem, ListItem, Literal, MapItem,
@@ -35,6 +35,8 @@ pub(super) struct Lowering<'e> {
     locals: Vec<Name>,
     slots: usize,
     depth: usize,
+    /// What the place slots are for: a variable, or a field behind another slot.
+    places: Vec<(u8, Name)>,
 }
 
 impl<'e> Lowering<'e> {
@@ -51,6 +53,7 @@ impl<'e> Lowering<'e> {
             locals: Vec::new(),
             slots: 0,
             depth: 0,
+            places: Vec::new(),
         };
         match lowering.node(ast.root()) {
             Ok(root) => Ok((root, lowering.slots)),
@@ -302,24 +305,70 @@ impl<'e> Lowering<'e> {
                     };
                     (*operand, kind, *optional)
                 }
-                ExprKind::Ident { .. } => break self.unresolved(at, &mut qualifiers),
+                ExprKind::Ident { .. } => break self.unresolved(at, &qualifiers),
                 _ => break Base::Value(self.node(at)?),
             };
             qualifiers.push(Qualifier {
                 kind,
                 optional,
+                cache: NO_SLOT,
                 span,
             });
             at = operand;
         };
         qualifiers.reverse();
-        let span = ast.node(at).span;
+        let mut base = base;
+        if let Base::Variable(name, slot) = &mut base {
+            *slot = self.place_slot(NO_SLOT, name);
+            self.assign_places(*slot, &mut qualifiers);
+        }
+        let is_plain = |qualifier: &Qualifier| {
+            let constant = match &qualifier.kind {
+                QualifierKind::Field(_) => true,
+                QualifierKind::Constant(key) => matches!(key, Value::Int(_) | Value::String(_)),
+                QualifierKind::Dynamic(_) => false,
+            };
+            constant && !qualifier.optional
+        };
+        let is_plain =
+            matches!(base, Base::Variable(..) | Base::Local(_)) && qualifiers.iter().all(is_plain);
         Ok(Node::Attribute(Box::new(Attribute {
             base,
             qualifiers: qualifiers.into(),
             test,
-            span,
+            is_plain,
+            span: ast.node(at).span,
         })))
+    }
+
+    /// Gives the fields that follow a variable their slots.
+    fn assign_places(&mut self, mut parent: u8, qualifiers: &mut [Qualifier]) {
+        for qualifier in qualifiers {
+            let QualifierKind::Field(field) = &qualifier.kind else {
+                return;
+            };
+            if qualifier.optional || parent == NO_SLOT {
+                return;
+            }
+            parent = self.place_slot(parent, field);
+            qualifier.cache = parent;
+        }
+    }
+
+    /// The slot of a variable, or of a field behind another slot; the first few that come get one.
+    fn place_slot(&mut self, parent: u8, name: &Name) -> u8 {
+        let known = self
+            .places
+            .iter()
+            .position(|(at, known)| *at == parent && known == name);
+        match known {
+            Some(slot) => slot as u8,
+            None if self.places.len() < PLACE_SLOTS => {
+                self.places.push((parent, Arc::clone(name)));
+                self.places.len() as u8 - 1
+            }
+            None => NO_SLOT,
+        }
     }
 
     /// What a node names, if it names something: a variable, or a constant as the error.
@@ -333,7 +382,7 @@ impl<'e> Lowering<'e> {
             return Some(Ok(Base::Local(slot as u32)));
         }
         match self.resolution(id)? {
-            Resolution::Variable(name) => Some(Ok(Base::Variable(Arc::clone(name)))),
+            Resolution::Variable(name) => Some(Ok(Base::Variable(Arc::clone(name), NO_SLOT))),
             Resolution::Type(ty) => Some(Err(Node::of_type(ty))),
             Resolution::Null => Some(Err(Node::Constant(Value::Null))),
             _ => None,
@@ -342,7 +391,7 @@ impl<'e> Lowering<'e> {
 
     /// An unchecked name: which variable it is turns out while evaluating. `qualifiers` are those above it, the
     /// innermost last.
-    fn unresolved(&self, id: ExprId, qualifiers: &mut Vec<Qualifier>) -> Base {
+    fn unresolved(&self, id: ExprId, qualifiers: &[Qualifier]) -> Base {
         let ExprKind::Ident { name, global } = &self.ast.node(id).kind else {
             return Base::Candidates([].into());
         };
@@ -387,14 +436,15 @@ impl<'e> Lowering<'e> {
                 overloads,
                 qualified,
             }) => (overloads.clone(), *qualified),
-            _ => match self.find_unchecked(name, target, arguments.len()) {
-                Some(found) => found,
-                None => {
+            _ => {
+                if let Some(found) = self.find_unchecked(name, target, arguments.len()) {
+                    found
+                } else {
                     let message = format!("no such overload: unbound function '{name}'");
                     let error = EvalError::new(ErrorKind::NoSuchOverload, message).at(span);
                     return Ok(Node::Fail(Box::new(error)));
                 }
-            },
+            }
         };
         let mut nodes = Vec::with_capacity(arguments.len() + 1);
         if let Some(target) = target.filter(|_| !qualified) {
@@ -421,17 +471,16 @@ impl<'e> Lowering<'e> {
                 span,
             })));
         }
-        let (name, overloads, arguments) = (
-            Arc::clone(name),
-            overloads.into_boxed_slice(),
-            nodes.into_boxed_slice(),
-        );
-        Ok(Node::Call(Box::new(Call {
-            name,
-            overloads,
-            arguments,
+        let call = Call {
+            name: Arc::clone(name),
+            overloads: overloads.into_boxed_slice(),
+            arguments: nodes.into_boxed_slice(),
             span,
-        })))
+        };
+        Ok(match intrinsic(&call) {
+            Some(intrinsic) => Node::Intrinsic(Box::new((intrinsic, call))),
+            None => Node::Call(Box::new(call)),
+        })
     }
 
     /// The overloads an unchecked call may mean, by name and number of arguments.
@@ -582,6 +631,44 @@ fn fold(node: Node) -> Node {
         }
         _ => node,
     }
+}
+
+/// Which of the functions the evaluator knows itself the call means. Only the standard overloads count: a library
+/// may have its own.
+fn intrinsic(call: &Call) -> Option<Intrinsic> {
+    let all = |ids: &[&str]| {
+        call.overloads
+            .iter()
+            .all(|overload| ids.contains(&&*overload.id))
+    };
+    let (found, ids): (Intrinsic, &[&str]) = match (&*call.name, call.arguments.len()) {
+        ("size", 1) => (
+            Intrinsic::Size,
+            &[
+                "size_string",
+                "size_bytes",
+                "size_list",
+                "size_map",
+                "string_size",
+                "bytes_size",
+                "list_size",
+                "map_size",
+            ],
+        ),
+        ("startsWith", 2) => (Intrinsic::StartsWith, &["starts_with_string"]),
+        ("endsWith", 2) => (Intrinsic::EndsWith, &["ends_with_string"]),
+        ("contains", 2) => (Intrinsic::Contains, &["contains_string"]),
+        ("string", 1)
+            if call
+                .overloads
+                .iter()
+                .any(|overload| &*overload.id == "int_to_string") =>
+        {
+            return Some(Intrinsic::Text);
+        }
+        _ => return None,
+    };
+    (!call.overloads.is_empty() && all(ids)).then_some(found)
 }
 
 fn is_arithmetic(operator: BinaryOperator) -> bool {

@@ -72,26 +72,31 @@ impl Program {
     }
 
     /// The type of the result; `dyn` for unchecked programs.
+    #[must_use]
     pub fn result_type(&self) -> &Type {
         &self.0.result_type
     }
 
     /// The text of the expression.
+    #[must_use]
     pub fn source(&self) -> &str {
         self.0.ast.source()
     }
 
     /// The parsed expression.
+    #[must_use]
     pub fn ast(&self) -> &Ast {
         &self.0.ast
     }
 
     /// The types of all nodes, if the program was checked.
+    #[must_use]
     pub fn types(&self) -> Option<&Checked> {
         self.0.checked.as_ref()
     }
 
     /// The names, paths and functions the expression refers to.
+    #[must_use]
     pub fn references(&self) -> &References {
         self.0.ast.references()
     }
@@ -126,6 +131,7 @@ impl Program {
     /// assert_eq!(error.kind(), ErrorKind::CostLimit);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn eval_with<'a>(
         &'a self,
         activation: &'a Activation<'a>,

@@ -10,6 +10,11 @@ use crate::source::Span;
 use crate::types::{ObjectType, Type};
 use crate::value::Value;
 
+/// Slots for places that several attributes share.
+pub const PLACE_SLOTS: usize = 8;
+/// No slot.
+pub const NO_SLOT: u8 = u8::MAX;
+
 /// A node of a program: what is left of a syntax node once names and overloads are resolved.
 pub enum Node {
     /// A constant.
@@ -40,6 +45,8 @@ pub enum Node {
     Struct(Box<Struct>),
     /// A call of a function.
     Call(Box<Call>),
+    /// A call of one of the commonest functions.
+    Intrinsic(Box<(Intrinsic, Call)>),
     /// `matches` with a constant pattern.
     Matches(Box<Matches>),
     /// A macro over a list or map.
@@ -58,13 +65,15 @@ pub struct Attribute {
     pub qualifiers: Box<[Qualifier]>,
     /// Whether only the presence of the last field is asked for.
     pub test: bool,
+    /// Whether it is a variable and fields or elements known before evaluation, none of them optional.
+    pub is_plain: bool,
     pub span: Span,
 }
 
 /// What an attribute starts from.
 pub enum Base {
-    /// A variable of the activation.
-    Variable(Name),
+    /// A variable of the activation, and the slot its place is kept in.
+    Variable(Name, u8),
     /// A local variable, by slot.
     Local(u32),
     /// Any other value.
@@ -77,6 +86,8 @@ pub enum Base {
 pub struct Qualifier {
     pub kind: QualifierKind,
     pub optional: bool,
+    /// The slot the place behind this step is kept in, for other attributes that begin alike.
+    pub cache: u8,
     pub span: Span,
 }
 
@@ -134,6 +145,17 @@ pub struct Call {
     pub overloads: Box<[Arc<Overload>]>,
     pub arguments: Box<[Node]>,
     pub span: Span,
+}
+
+/// Functions the evaluator knows itself; the call behind is for arguments of unexpected types.
+#[derive(Clone, Copy)]
+pub enum Intrinsic {
+    Size,
+    /// `string()`
+    Text,
+    StartsWith,
+    EndsWith,
+    Contains,
 }
 
 pub struct Matches {

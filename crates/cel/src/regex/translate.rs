@@ -4,6 +4,7 @@
 //! languages write alike is copied, what they read differently is written out: `\d`, `\w`, `\s` and `\b` are ASCII,
 //! classes have no nesting and no set operations, `{` is a literal unless it is a repetition, `\Q...\E` quotes.
 
+use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
@@ -227,7 +228,7 @@ impl<'p> Translator<'p> {
             } else {
                 ""
             };
-            self.out.push_str(&format!("(?P<{safe}{name}>"));
+            let _ = write!(self.out, "(?P<{safe}{name}>");
             self.skip_to(start + end + 1);
             self.enter();
             return Ok(());
@@ -336,7 +337,7 @@ impl<'p> Translator<'p> {
         if character.is_ascii_graphic() || character == ' ' {
             self.literal(character);
         } else {
-            self.out.push_str(&format!("\\x{{{:X}}}", character as u32));
+            let _ = write!(self.out, "\\x{{{:X}}}", character as u32);
         }
     }
 
@@ -489,7 +490,7 @@ impl<'p> Translator<'p> {
                 &format!("[:{name}:]"),
             ));
         }
-        self.out.push_str(&format!("[:{name}:]"));
+        let _ = write!(self.out, "[:{name}:]");
         let target = self.offset() + end + 3;
         self.skip_to(target);
         Ok(true)

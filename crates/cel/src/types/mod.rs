@@ -102,6 +102,7 @@ pub struct OpaqueType {
 
 impl Type {
     /// `list(element)`
+    #[must_use]
     pub fn list(element: Self) -> Self {
         Self::List(Arc::new(ListType {
             element,
@@ -110,21 +111,25 @@ impl Type {
     }
 
     /// `map(key, value)`
+    #[must_use]
     pub fn map(key: Self, value: Self) -> Self {
         Self::Map(Arc::new(MapType { key, value }))
     }
 
     /// `optional_type(inner)`
+    #[must_use]
     pub fn optional(inner: Self) -> Self {
         Self::Optional(Arc::new(inner))
     }
 
     /// The type of an object.
+    #[must_use]
     pub fn object(object: ObjectType) -> Self {
         Self::Object(Arc::new(object))
     }
 
     /// An opaque type without parameters.
+    #[must_use]
     pub fn opaque(name: &str) -> Self {
         Self::Opaque(Arc::new(OpaqueType {
             name: name.into(),
@@ -133,21 +138,25 @@ impl Type {
     }
 
     /// `wrapper(inner)`
+    #[must_use]
     pub fn wrapper(inner: Self) -> Self {
         Self::Wrapper(Arc::new(inner))
     }
 
     /// The type of the type `inner`.
+    #[must_use]
     pub fn type_of(inner: Self) -> Self {
         Self::Type(Some(Arc::new(inner)))
     }
 
     /// Whether anything may be done with it before evaluation.
+    #[must_use]
     pub fn is_dyn(&self) -> bool {
         matches!(self, Self::Dyn | Self::Any)
     }
 
     /// The type of a list's elements.
+    #[must_use]
     pub fn element(&self) -> Option<&Self> {
         match self {
             Self::List(list) => Some(&list.element),
@@ -156,6 +165,7 @@ impl Type {
     }
 
     /// The types of a map's keys and values.
+    #[must_use]
     pub fn key_value(&self) -> Option<(&Self, &Self)> {
         match self {
             Self::Map(map) => Some((&map.key, &map.value)),
@@ -164,6 +174,7 @@ impl Type {
     }
 
     /// The object type, if it is one.
+    #[must_use]
     pub fn as_object(&self) -> Option<&ObjectType> {
         match self {
             Self::Object(object) => Some(object),
@@ -172,6 +183,7 @@ impl Type {
     }
 
     /// `T` of `optional_type(T)`, anything else itself.
+    #[must_use]
     pub fn unwrap_optional(&self) -> &Self {
         match self {
             Self::Optional(inner) => inner,
@@ -180,6 +192,7 @@ impl Type {
     }
 
     /// The name by which expressions and messages know the type, without parameters.
+    #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::Dyn => "dyn",
@@ -207,6 +220,7 @@ impl Type {
     }
 
     /// Whether both are the same type, names of object types deciding for those.
+    #[must_use]
     pub fn is_exactly(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::List(a), Self::List(b)) => Arc::ptr_eq(a, b) || a.element.is_exactly(&b.element),
@@ -244,6 +258,7 @@ impl Type {
     /// assert!(Type::list(Type::Dyn).is_assignable_from(&Type::list(Type::Int)));
     /// assert!(!Type::Double.is_assignable_from(&Type::Int));
     /// ```
+    #[must_use]
     pub fn is_assignable_from(&self, other: &Self) -> bool {
         Substitution::default().is_assignable(other, self)
     }

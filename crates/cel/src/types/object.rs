@@ -72,38 +72,45 @@ impl ObjectType {
     }
 
     /// Allows undeclared fields; they are `dyn`.
+    #[must_use]
     pub fn open(self) -> Self {
         self.open_with(Type::Dyn)
     }
 
     /// Allows undeclared fields of this type.
+    #[must_use]
     pub fn open_with(mut self, ty: Type) -> Self {
         self.open = Some(ty);
         self
     }
 
     /// The name that identifies the type.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The declared fields by name.
+    #[must_use]
     pub fn fields(&self) -> &BTreeMap<Arc<str>, Field> {
         &self.fields
     }
 
     /// Whether undeclared fields are allowed.
+    #[must_use]
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
     /// The type of undeclared fields, if allowed.
+    #[must_use]
     pub fn additional(&self) -> Option<&Type> {
         self.open.as_ref()
     }
 
     /// The declared field with this name, or with this key in JSON: what cannot be written as an identifier can be
     /// in backquotes.
+    #[must_use]
     pub fn find(&self, name: &str) -> Option<&Field> {
         match self.fields.get(name) {
             None if self.renamed => self.find_key(name).map(|(_, field)| field),
@@ -112,6 +119,7 @@ impl ObjectType {
     }
 
     /// The type a field has, declared or not; `None` if there is no such field.
+    #[must_use]
     pub fn field_type(&self, name: &str) -> Option<&Type> {
         self.find(name)
             .map(|field| &field.ty)
@@ -119,6 +127,7 @@ impl ObjectType {
     }
 
     /// The declared field that reads the JSON key `key`.
+    #[must_use]
     pub fn find_key(&self, key: &str) -> Option<(&str, &Field)> {
         if let Some((name, field)) = self.fields.get_key_value(key)
             && field.key.is_none()

@@ -44,6 +44,7 @@ impl Default for JsonOptions {
 impl<'a> Value<'a> {
     /// The value a JSON value stands for when no type is declared: numbers without a fraction are `int`, others
     /// `double`.
+    #[must_use]
     pub fn from_json(json: &'a Json) -> Self {
         match json {
             Json::Null => Self::Null,
@@ -216,17 +217,17 @@ fn write(
             }
             Json::Object(out)
         }
-        Value::Object(object) => match object.as_json() {
-            // What came from JSON goes back as it was.
-            Some(json) => Json::Object(json.clone()),
-            None => {
-                let mut out = JsonMap::new();
-                for (name, value) in object.fields() {
-                    out.insert(name.to_owned(), below(&value.map_err(failed)?, left)?);
-                }
-                Json::Object(out)
+        Value::Object(object) => {
+            if let Some(json) = object.as_json() {
+                // What came from JSON goes back as it was.
+                return Ok(Json::Object(json.clone()));
             }
-        },
+            let mut out = JsonMap::new();
+            for (name, value) in object.fields() {
+                out.insert(name.to_owned(), below(&value.map_err(failed)?, left)?);
+            }
+            Json::Object(out)
+        }
         Value::Optional(Some(inner)) => below(inner, left)?,
         Value::Type(ty) => return Err(JsonError(format!("the type {ty} has no JSON form"))),
         Value::Opaque(opaque) => {

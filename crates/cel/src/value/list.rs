@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::Value;
 use crate::error::EvalError;
-use crate::types::{ListKind, ListType};
+use crate::types::{ListKind, ListType, Type};
 
 /// A list.
 #[derive(Clone, Debug)]
@@ -21,16 +21,19 @@ enum Inner<'a> {
 
 impl<'a> List<'a> {
     /// A JSON array.
+    #[must_use]
     pub fn json(array: &'a [Json]) -> Self {
         Self(Inner::Json(array))
     }
 
     /// A JSON array whose elements follow a declared type.
+    #[must_use]
     pub fn typed(array: &'a [Json], ty: &'a ListType) -> Self {
         Self(Inner::Typed(array, ty))
     }
 
     /// The number of elements.
+    #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
             Inner::Json(array) | Inner::Typed(array, _) => array.len(),
@@ -39,6 +42,7 @@ impl<'a> List<'a> {
     }
 
     /// Whether there are no elements.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -62,7 +66,17 @@ impl<'a> List<'a> {
         }
     }
 
+    /// The JSON array it looks into, with the type declared for its elements.
+    pub(crate) fn data(&self) -> Option<(&'a [Json], Option<&'a Type>)> {
+        match &self.0 {
+            Inner::Json(array) => Some((array, None)),
+            Inner::Typed(array, ty) => Some((array, Some(&ty.element))),
+            Inner::Shared(_) => None,
+        }
+    }
+
     /// The JSON array behind the list, declared type or not.
+    #[must_use]
     pub fn source_json(&self) -> Option<&'a [Json]> {
         match &self.0 {
             Inner::Json(array) | Inner::Typed(array, _) => Some(array),
@@ -71,6 +85,7 @@ impl<'a> List<'a> {
     }
 
     /// The elements in order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Result<Value<'a>, EvalError>> + '_ {
         // Invariant: indexes below `len` exist.
         (0..self.len()).map(|index| self.get(index).unwrap_or(Ok(Value::Null)))
@@ -85,6 +100,7 @@ impl<'a> List<'a> {
     }
 
     /// How equality and `+` treat the list.
+    #[must_use]
     pub fn kind(&self) -> &ListKind {
         match &self.0 {
             Inner::Typed(_, ty) => &ty.kind,

@@ -100,16 +100,19 @@ impl<'a> Table<'a> {
 
 impl<'a> Map<'a> {
     /// A JSON object.
+    #[must_use]
     pub fn json(object: &'a JsonMap<String, Json>) -> Self {
         Self(Inner::Json(object))
     }
 
     /// A JSON object whose values follow a declared type.
+    #[must_use]
     pub fn typed(object: &'a JsonMap<String, Json>, value: &'a Type) -> Self {
         Self(Inner::Typed(object, value))
     }
 
     /// The number of entries.
+    #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
             Inner::Json(object) | Inner::Typed(object, _) => object.len(),
@@ -118,11 +121,13 @@ impl<'a> Map<'a> {
     }
 
     /// Whether there are no entries.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The value below a string key.
+    #[must_use]
     pub fn get_str(&self, key: &str) -> Option<Result<Value<'a>, EvalError>> {
         match &self.0 {
             Inner::Json(object) => object.get(key).map(|json| Ok(Value::from_json(json))),
@@ -142,6 +147,7 @@ impl<'a> Map<'a> {
     }
 
     /// The value below a key of any type.
+    #[must_use]
     pub fn get(&self, key: &Value<'a>) -> Option<Result<Value<'a>, EvalError>> {
         match (&self.0, key) {
             (_, Value::String(text)) if !matches!(self.0, Inner::Shared(_)) => self.get_str(text),
@@ -154,6 +160,7 @@ impl<'a> Map<'a> {
     }
 
     /// Whether there is an entry below the key.
+    #[must_use]
     pub fn contains(&self, key: &Value<'a>) -> bool {
         match (&self.0, key) {
             (Inner::Json(object) | Inner::Typed(object, _), Value::String(text)) => {
@@ -175,6 +182,7 @@ impl<'a> Map<'a> {
     }
 
     /// The JSON object behind the map, declared type or not.
+    #[must_use]
     pub fn source_json(&self) -> Option<&'a JsonMap<String, Json>> {
         match &self.0 {
             Inner::Json(object) | Inner::Typed(object, _) => Some(object),
@@ -183,6 +191,7 @@ impl<'a> Map<'a> {
     }
 
     /// The entries in order.
+    #[must_use]
     pub fn entries(&self) -> MapEntries<'a> {
         match &self.0 {
             Inner::Json(object) => MapEntries(Entries::Json(object.iter(), None)),
@@ -228,6 +237,7 @@ pub struct MapBuilder<'a>(Table<'a>);
 
 impl<'a> MapBuilder<'a> {
     /// A builder with room for this many entries.
+    #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Table {
             entries: Vec::with_capacity(capacity),
@@ -273,16 +283,19 @@ impl<'a> MapBuilder<'a> {
     }
 
     /// The number of entries so far.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.0.entries.len()
     }
 
     /// Whether there are no entries so far.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.entries.is_empty()
     }
 
     /// The map.
+    #[must_use]
     pub fn build(self) -> Map<'a> {
         Map(Inner::Shared(Arc::new(self.0)))
     }

@@ -23,6 +23,7 @@ pub use self::json::{JsonError, JsonOptions};
 pub use self::list::List;
 pub use self::map::{Map, MapBuilder};
 pub(crate) use self::number::{compare_numbers, double_to_int, double_to_uint, format_double};
+pub(crate) use self::object::unexpected_null;
 pub use self::object::{Object, Record};
 pub use self::text::{Blob, Str};
 pub(crate) use self::time::{Civil, Zone};
@@ -101,6 +102,7 @@ pub struct OpaqueValue(pub Arc<dyn Opaque>);
 
 impl OpaqueValue {
     /// The concrete value, if it is a `T`.
+    #[must_use]
     pub fn downcast<T: Opaque>(&self) -> Option<&T> {
         self.0.as_any().downcast_ref()
     }
@@ -118,6 +120,7 @@ impl<'a> Value<'a> {
     }
 
     /// A list of these elements.
+    #[must_use]
     pub fn list(elements: Vec<Value<'a>>) -> Self {
         Self::List(List::from(elements))
     }
@@ -128,11 +131,13 @@ impl<'a> Value<'a> {
     }
 
     /// An optional that holds `value`.
+    #[must_use]
     pub fn some(value: Value<'a>) -> Self {
         Self::Optional(Some(Arc::new(value)))
     }
 
     /// The opaque value inside, if it is a `T`.
+    #[must_use]
     pub fn as_opaque<T: Opaque>(&self) -> Option<&T> {
         match self {
             Self::Opaque(opaque) => opaque.downcast(),
@@ -141,6 +146,7 @@ impl<'a> Value<'a> {
     }
 
     /// The text, if it is a string.
+    #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -149,6 +155,7 @@ impl<'a> Value<'a> {
     }
 
     /// The integer, if it is one.
+    #[must_use]
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Self::Int(value) => Some(*value),
@@ -157,6 +164,7 @@ impl<'a> Value<'a> {
     }
 
     /// The truth value, if it is one.
+    #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
@@ -165,6 +173,7 @@ impl<'a> Value<'a> {
     }
 
     /// The type of the value; elements and fields count as `dyn`.
+    #[must_use]
     pub fn type_of(&self) -> Type {
         match self {
             Self::Null => Type::Null,
@@ -186,6 +195,7 @@ impl<'a> Value<'a> {
     }
 
     /// The name of the value's type, for messages.
+    #[must_use]
     pub fn type_name(&self) -> String {
         self.type_of().name().to_owned()
     }
@@ -200,11 +210,13 @@ impl<'a> Value<'a> {
     }
 
     /// CEL's order of two values of types that have one together; `None` if they have none, NaN included.
+    #[must_use]
     pub fn compare(&self, other: &Value<'_>) -> Option<std::cmp::Ordering> {
         compare(self, other)
     }
 
     /// Whether it is the value variables of its type start with: what `optional.ofNonZeroValue` drops.
+    #[must_use]
     pub fn is_zero(&self) -> bool {
         match self {
             Self::Null => true,

@@ -15,7 +15,7 @@ pub fn double_to_int(value: f64) -> Option<i64> {
 
 /// The unsigned integer a double holds or is truncated to, if it is in range.
 pub fn double_to_uint(value: f64) -> Option<u64> {
-    (value >= 0.0 && value < TWO_TO_64).then_some(value as u64)
+    (0.0..TWO_TO_64).contains(&value).then_some(value as u64)
 }
 
 /// Compares two numbers of any types; `None` if one is no number or NaN. Integers are compared with doubles as
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn comparisons_across_types() {
         let check = |a: Value<'_>, b: Value<'_>, expect| {
-            assert_eq!(compare_numbers(&a, &b), expect, "{a:?} {b:?}")
+            assert_eq!(compare_numbers(&a, &b), expect, "{a:?} {b:?}");
         };
         check(Value::Int(1), Value::Double(1.5), Some(Ordering::Less));
         check(Value::Int(-1), Value::Double(-1.5), Some(Ordering::Greater));

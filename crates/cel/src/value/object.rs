@@ -29,16 +29,19 @@ pub struct Record<'a> {
 
 impl<'a> Object<'a> {
     /// A JSON object that follows a declared type.
+    #[must_use]
     pub fn json(object: &'a JsonMap<String, Json>, ty: &'a Arc<ObjectType>) -> Self {
         Self(Inner::Json(object, ty))
     }
 
     /// An object made of fields.
+    #[must_use]
     pub fn record(record: Record<'a>) -> Self {
         Self(Inner::Shared(Arc::new(record)))
     }
 
     /// The declared type.
+    #[must_use]
     pub fn object_type(&self) -> &Arc<ObjectType> {
         match &self.0 {
             Inner::Json(_, ty) => ty,
@@ -47,28 +50,27 @@ impl<'a> Object<'a> {
     }
 
     /// The declared type as a type.
+    #[must_use]
     pub fn type_of(&self) -> Type {
         Type::Object(Arc::clone(self.object_type()))
     }
 
     /// The value of a set field.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<Result<Value<'a>, EvalError>> {
         match &self.0 {
-            Inner::Json(object, ty) => match ty.find(name) {
-                Some(field) => {
+            Inner::Json(object, ty) => {
+                if let Some(field) = ty.find(name) {
                     let json = object.get(field.key.as_deref().unwrap_or(name))?;
                     if json.is_null() && !field.nullable {
-                        return Some(Err(EvalError::invalid(format!(
-                            "invalid data, got null for the field '{name}', which is not nullable"
-                        ))));
+                        return Some(Err(unexpected_null(name)));
                     }
                     Some(Value::from_typed(json, &field.ty))
-                }
-                None => {
+                } else {
                     let ty = ty.additional()?;
                     object.get(name).map(|json| Value::from_typed(json, ty))
                 }
-            },
+            }
             Inner::Shared(record) => record
                 .fields
                 .iter()
@@ -78,11 +80,13 @@ impl<'a> Object<'a> {
     }
 
     /// Whether the type has the field, declared or by being open.
+    #[must_use]
     pub fn declares(&self, name: &str) -> bool {
         self.object_type().field_type(name).is_some()
     }
 
     /// Whether the field is set.
+    #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match &self.0 {
             Inner::Json(object, ty) => match ty.find(name) {
@@ -94,6 +98,7 @@ impl<'a> Object<'a> {
     }
 
     /// The set fields with their keys in JSON.
+    #[must_use]
     pub fn fields(&self) -> Vec<(&str, Result<Value<'a>, EvalError>)> {
         match &self.0 {
             Inner::Json(object, ty) => object
@@ -121,6 +126,7 @@ impl<'a> Object<'a> {
     }
 
     /// The number of set fields.
+    #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
             Inner::Json(object, _) => object.len(),
@@ -129,15 +135,25 @@ impl<'a> Object<'a> {
     }
 
     /// Whether no field is set.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The JSON object behind it, if there is one.
+    #[must_use]
     pub fn as_json(&self) -> Option<&'a JsonMap<String, Json>> {
         match &self.0 {
             Inner::Json(object, _) => Some(object),
             Inner::Shared(_) => None,
         }
     }
+}
+
+/// The error of a `null` where the schema allows none.
+#[cold]
+pub fn unexpected_null(name: &str) -> EvalError {
+    EvalError::invalid(format!(
+        "invalid data, got null for the field '{name}', which is not nullable"
+    ))
 }

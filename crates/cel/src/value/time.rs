@@ -21,11 +21,13 @@ pub struct Duration(i64);
 
 impl Duration {
     /// A duration of this many nanoseconds.
+    #[must_use]
     pub fn from_nanoseconds(nanoseconds: i64) -> Self {
         Self(nanoseconds)
     }
 
     /// Its length in nanoseconds.
+    #[must_use]
     pub fn nanoseconds(self) -> i64 {
         self.0
     }
@@ -73,6 +75,7 @@ impl Duration {
     }
 
     /// The form `string()` gives: seconds, `5025s`, `1.5s`.
+    #[must_use]
     pub fn to_seconds_text(self) -> String {
         let sign = if self.0 < 0 { "-" } else { "" };
         let magnitude = self.0.unsigned_abs();
@@ -163,6 +166,7 @@ pub struct Timestamp {
 
 impl Timestamp {
     /// Seconds since 1970 and nanoseconds behind them, if in range.
+    #[must_use]
     pub fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         let in_range =
             (SECONDS_MIN..=SECONDS_MAX).contains(&seconds) && nanoseconds < 1_000_000_000;
@@ -173,21 +177,25 @@ impl Timestamp {
     }
 
     /// Whole seconds since 1970.
+    #[must_use]
     pub fn seconds(self) -> i64 {
         self.seconds
     }
 
     /// Nanoseconds behind the whole second.
+    #[must_use]
     pub fn nanoseconds(self) -> u32 {
         self.nanoseconds
     }
 
     /// Whether it is the start of 1970.
+    #[must_use]
     pub fn is_zero(self) -> bool {
         self.seconds == 0 && self.nanoseconds == 0
     }
 
     /// Reads RFC 3339: `2009-02-13T23:31:30.5Z`, with an offset or `Z`.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let number = |from: usize, to: usize| -> Option<i64> {
@@ -247,17 +255,20 @@ impl Timestamp {
     }
 
     /// Reads a date, `2009-02-13`, as the start of that day in UTC.
+    #[must_use]
     pub fn parse_date(text: &str) -> Option<Self> {
         (text.len() == 10).then(|| Self::parse(&format!("{text}T00:00:00Z")))?
     }
 
     /// The point in time `duration` later, if in range.
+    #[must_use]
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         let total = self.total_nanoseconds() + i128::from(duration.0);
         Self::from_total(total)
     }
 
     /// The point in time `duration` earlier, if in range.
+    #[must_use]
     pub fn checked_sub(self, duration: Duration) -> Option<Self> {
         Self::from_total(self.total_nanoseconds() - i128::from(duration.0))
     }
@@ -280,6 +291,7 @@ impl Timestamp {
     }
 
     /// Calendar and clock in a zone.
+    #[must_use]
     pub fn civil(self, zone: &Zone) -> Civil {
         let local = self.seconds + zone.offset_seconds(self.seconds);
         let days = local.div_euclid(86_400);

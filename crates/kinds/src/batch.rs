@@ -1,0 +1,6 @@
+//! Kinds of the group `batch`.
+
+pub mod cron_job;
+pub mod job;
+mod job_status;
+mod schedule;

@@ -1,0 +1,142 @@
+//! Endpoints.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::object;
+use serde_json::{Value, json};
+
+use crate::at::{At, Errors};
+use crate::behaviour::Behaviour;
+use crate::cell;
+use crate::check;
+use crate::edit::{each, fill_zero, set};
+
+/// How many addresses a table shows.
+const SHOWN_MAX: usize = 3;
+
+/// Endpoints.
+pub const BEHAVIOUR: Behaviour = Behaviour {
+    create_on_update: true,
+    default,
+    prepare_create: repack,
+    prepare_update: |endpoints, _| repack(endpoints),
+    validate_create,
+    validate_update: |new, _| validate_create(new),
+    cells: Some(cells),
+    ..Behaviour::DEFAULT
+};
+
+fn default(endpoints: &mut Value) {
+    each(endpoints, "subsets", |subset| {
+        each(subset, "ports", |port| fill_zero(port, "protocol", "TCP"));
+    });
+}
+
+/// Subsets with the same ports are one, and addresses are sorted; what is invalid is left alone.
+fn repack(endpoints: &mut Value) {
+    if !validate_create(endpoints).is_empty() {
+        return;
+    }
+    // By address and readiness: all ports it is reached at.
+    let mut ports_of: BTreeMap<(String, bool), (Value, Vec<Value>)> = BTreeMap::new();
+    for subset in object::list(endpoints, &["subsets"]) {
+        let ports = object::list(subset, &["ports"]);
+        for (list, ready) in [("addresses", true), ("notReadyAddresses", false)] {
+            for address in object::list(subset, &[list]) {
+                let uid = object::text(address, &["targetRef", "uid"]);
+                let key = (format!("{}/{uid}", object::text(address, &["ip"])), ready);
+                let (_, known) = ports_of.entry(key).or_insert_with(|| (address.clone(), Vec::new()));
+                for port in ports {
+                    if !known.contains(port) {
+                        known.push(port.clone());
+                    }
+                }
+            }
+        }
+    }
+    let mut subsets: Vec<(Vec<Value>, Vec<Value>, Vec<Value>)> = Vec::new();
+    for ((_, ready), (address, ports)) in ports_of {
+        let found = subsets.iter().position(|(_, _, known)| same_ports(known, &ports));
+        let index = found.unwrap_or_else(|| {
+            subsets.push((Vec::new(), Vec::new(), ports));
+            subsets.len() - 1
+        });
+        let (addresses, waiting, _) = &mut subsets[index];
+        if ready { addresses } else { waiting }.push(address);
+    }
+    if subsets.is_empty() {
+        return;
+    }
+    let made: Vec<Value> = subsets
+        .into_iter()
+        .map(|(addresses, waiting, ports)| {
+            json!({"addresses": addresses, "notReadyAddresses": waiting, "ports": ports})
+        })
+        .collect();
+    set(endpoints, "subsets", made);
+}
+
+fn same_ports(one: &[Value], other: &[Value]) -> bool {
+    one.len() == other.len() && one.iter().all(|port| other.contains(port))
+}
+
+fn validate_create(endpoints: &Value) -> Errors {
+    let mut errors = Vec::new();
+    for subset in At::root(endpoints).get("subsets").items() {
+        let (ready, waiting) = (subset.get("addresses"), subset.get("notReadyAddresses"));
+        if ready.is_empty() && waiting.is_empty() {
+            errors.push(subset.required("must specify `addresses` or `notReadyAddresses`"));
+        }
+        for address in ready.items().chain(waiting.items()) {
+            check::check_ip(&address.get("ip"), &mut errors);
+            if !address.get("hostname").is_empty() {
+                check::dns_label(&address.get("hostname"), &mut errors);
+            }
+            if address.get("nodeName").is_set() {
+                check::subdomain(&address.get("nodeName"), &mut errors);
+            }
+            check::check_non_special_ip(&address.get("ip"), &mut errors);
+        }
+        let ports = subset.get("ports");
+        for port in ports.items() {
+            let name = port.get("name");
+            if !name.is_empty() {
+                check::dns_label(&name, &mut errors);
+            } else if ports.len() > 1 {
+                errors.push(name.required(""));
+            }
+            check::port_number(&port.get("port"), &mut errors);
+            let protocols = ["SCTP", "TCP", "UDP"];
+            check::required_one_of(&port.get("protocol"), &protocols, &mut errors);
+            if port.get("appProtocol").is_set() {
+                check::qualified_name(&port.get("appProtocol"), &mut errors);
+            }
+        }
+    }
+    errors
+}
+
+fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {
+    let mut found = Vec::new();
+    for subset in object::list(endpoints, &["subsets"]) {
+        let addresses = object::list(subset, &["addresses"]);
+        let ip = |address: &Value| object::text(address, &["ip"]).to_owned();
+        let ports = object::list(subset, &["ports"]);
+        if ports.is_empty() {
+            found.extend(addresses.iter().map(ip));
+        }
+        for port in ports {
+            let number = object::number(port, &["port"]).unwrap_or(0);
+            found.extend(addresses.iter().map(|address| {
+                let ip = ip(address);
+                if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }
+            }));
+        }
+    }
+    let mut text = found[..found.len().min(SHOWN_MAX)].join(",");
+    if found.len() > SHOWN_MAX {
+        text.push_str(&format!(" + {} more...", found.len() - SHOWN_MAX));
+    }
+    vec![json!(object::name(endpoints)), cell::or_none(&text), cell::age_of(endpoints, now)]
+}
