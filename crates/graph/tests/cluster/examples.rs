@@ -60,6 +60,11 @@ async fn every_example_becomes_what_it_says() {
             graph::Options::default(),
         )
         .await;
+        // Namespaces end only with their controller.
+        let (client, shutdown) = (world.cluster.client(), world.cluster.shutdown());
+        let controllers = tokio::spawn(async move {
+            kubernetes::run(client, &kubernetes::Selection::all(), shutdown).await;
+        });
         let documents: Vec<Value> = files(&example)
             .iter()
             .flat_map(|path| documents(path))
@@ -106,5 +111,6 @@ async fn every_example_becomes_what_it_says() {
                 .unwrap();
             world.wait_gone(&resource, &key).await;
         }
+        controllers.abort();
     }
 }

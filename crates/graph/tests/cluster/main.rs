@@ -7,4 +7,5 @@ mod examples;
 mod faults;
 mod features;
 mod load;
+mod safety;
 mod world;

@@ -189,3 +189,22 @@ impl World {
         .await;
     }
 }
+
+/// An App with this schema, status and these resources.
+pub fn app(spec: Value, status: Value, resources: Value) -> Value {
+    json!({
+        "apiVersion": "kro.run/v1alpha1",
+        "kind": "ResourceGraphDefinition",
+        "metadata": {"name": "app"},
+        "spec": {
+            "schema": {"apiVersion": "v1", "kind": "App", "spec": spec, "status": status},
+            "resources": resources,
+        },
+    })
+}
+
+pub fn condition(object: &Object, type_: &str) -> Value {
+    controller::condition::find(object.status(), type_)
+        .cloned()
+        .unwrap_or_default()
+}
