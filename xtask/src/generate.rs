@@ -41,7 +41,12 @@ pub fn run(root: &Path, mode: Mode) -> Result<()> {
         mode,
     )?;
     let columns = columns::generate(&read("tables.json")?)?;
-    put(root, "crates/kinds/src/columns/generated.rs", columns.as_bytes(), mode)?;
+    put(
+        root,
+        "crates/kinds/src/columns/generated.rs",
+        columns.as_bytes(),
+        mode,
+    )?;
     let facts = fs::read_to_string(root.join(schemas::FACTS)).context(schemas::FACTS)?;
     let (definitions, kinds) = schemas::generate(&read("schemas.json")?, &facts)?;
     put(root, schemas::DEFINITIONS, definitions.as_bytes(), mode)?;

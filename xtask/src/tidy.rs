@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 /// The layers of the workspace, lowest first (see ARCHITECTURE.md). Support crates may use all.
 const LAYERS: &[&[&str]] = &[
-    &["cel", "cel-kube", "model", "schema", "patch", "kinds"],
+    &["cel", "cel-kube", "model", "schema", "patch", "kinds", "protobuf"],
     &["store", "pki", "controller"],
     &["apiserver"],
     &["kubernetes", "graph"],

@@ -29,8 +29,12 @@ pub enum Operation {
 }
 
 /// The plugins this server has, in upstream's order; all are on by default.
-const KNOWN: &[&str] =
-    &["NamespaceLifecycle", "ServiceAccount", "DefaultTolerationSeconds", "Priority"];
+const KNOWN: &[&str] = &[
+    "NamespaceLifecycle",
+    "ServiceAccount",
+    "DefaultTolerationSeconds",
+    "Priority",
+];
 
 /// Upstream's plugins that this server does not have; naming one to switch it off is fine.
 const UPSTREAM: &[&str] = &[
@@ -111,7 +115,10 @@ impl Plugins {
 }
 
 fn unknown(name: &str) -> String {
-    format!("admission plugin {name:?} is unknown; this server has {}", KNOWN.join(", "))
+    format!(
+        "admission plugin {name:?} is unknown; this server has {}",
+        KNOWN.join(", ")
+    )
 }
 
 /// Lets every plugin change an object before it is checked.
@@ -141,7 +148,7 @@ pub async fn mutate(
 }
 
 /// Lets every plugin refuse an object.
-pub async fn validate(
+pub fn validate(
     context: &Context,
     operation: Operation,
     _subresource: &str,
@@ -159,7 +166,11 @@ pub async fn validate(
 pub fn written(context: &Context, old: &Value, stored: &Entry, gone: bool) {
     let gvr = &context.definition.gvr;
     if gvr.resource == "services" && gvr.group.is_empty() && old.is_object() {
-        let new = if gone { None } else { envelope::decode(stored).ok() };
+        let new = if gone {
+            None
+        } else {
+            envelope::decode(stored).ok()
+        };
         context.state.allocator.release(old, new.as_ref());
     }
 }

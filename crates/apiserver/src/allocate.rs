@@ -73,13 +73,20 @@ impl Allocator {
         taken.addresses.insert(first);
         taken.addresses.insert(first + count - 1);
         let prefix = envelope::key_prefix("", "services", None);
-        let listing = store.list(&prefix, &ListOptions::default()).map_err(|e| e.to_string())?;
+        let listing = store
+            .list(&prefix, &ListOptions::default())
+            .map_err(|e| e.to_string())?;
         for entry in &listing.entries {
             if let Ok(service) = envelope::decode(entry) {
                 note(&mut taken, &service);
             }
         }
-        Ok(Self { first, count, node_ports, taken: Arc::new(Mutex::new(taken)) })
+        Ok(Self {
+            first,
+            count,
+            node_ports,
+            taken: Arc::new(Mutex::new(taken)),
+        })
     }
 
     /// The first address of the range: the `kubernetes` Service's.
@@ -115,9 +122,11 @@ impl Allocator {
             let wanted = object::text(service, &["spec", "clusterIP"]).to_owned();
             if wanted.is_empty() {
                 // A dry run shows that there would be an address, not which.
-                match self.free_address(&mut reservation, dry_run) {
-                    Some(address) => set_address(service, address.as_deref()),
-                    None => return refuse(internal("clusterIPs", "range is full")),
+                if !dry_run {
+                    match self.free_address(&mut reservation) {
+                        Some(address) => set_address(service, &address),
+                        None => return refuse(internal("clusterIPs", "range is full")),
+                    }
                 }
             } else if wanted != "None"
                 && let Err(why) = self.take_address(&wanted, &own, &mut reservation)
@@ -140,7 +149,8 @@ impl Allocator {
         if let Some(new) = new {
             note(&mut kept, new);
         }
-        gone.addresses.retain(|address| !kept.addresses.contains(address));
+        gone.addresses
+            .retain(|address| !kept.addresses.contains(address));
         gone.ports.retain(|port| !kept.ports.contains(port));
         let mut taken = self.taken.lock();
         for address in gone.addresses {
@@ -151,14 +161,7 @@ impl Allocator {
         }
     }
 
-    fn free_address(
-        &self,
-        reservation: &mut Reservation,
-        dry_run: bool,
-    ) -> Option<Option<String>> {
-        if dry_run {
-            return Some(None);
-        }
+    fn free_address(&self, reservation: &mut Reservation) -> Option<String> {
         let mut taken = self.taken.lock();
         if taken.addresses.len() >= self.count as usize {
             return None;
@@ -169,7 +172,7 @@ impl Allocator {
             .find(|address| !taken.addresses.contains(address))?;
         taken.addresses.insert(free);
         reservation.addresses.push(free);
-        Some(Some(Ipv4Addr::from(free).to_string()))
+        Some(Ipv4Addr::from(free).to_string())
     }
 
     fn take_address(
@@ -178,7 +181,9 @@ impl Allocator {
         own: &Taken,
         reservation: &mut Reservation,
     ) -> Result<(), String> {
-        let Ok(address) = text.parse::<Ipv4Addr>().map(u32::from) else { return Ok(()) };
+        let Ok(address) = text.parse::<Ipv4Addr>().map(u32::from) else {
+            return Ok(());
+        };
         if own.addresses.contains(&address) {
             return Ok(());
         }
@@ -192,7 +197,9 @@ impl Allocator {
             reservation.addresses.push(address);
             Ok(())
         } else {
-            Err(format!("failed to allocate IP {text}: provided IP is already allocated"))
+            Err(format!(
+                "failed to allocate IP {text}: provided IP is already allocated"
+            ))
         }
     }
 
@@ -203,7 +210,9 @@ impl Allocator {
         reservation: &mut Reservation,
     ) -> Result<(), FieldError> {
         let mut taken = self.taken.lock();
-        let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+        let ports = service
+            .pointer_mut("/spec/ports")
+            .and_then(Value::as_array_mut);
         for (index, port) in ports.into_iter().flatten().enumerate() {
             let path = FieldPath::new("spec.ports").index(index).child("nodePort");
             let wanted = object::number(port, &["nodePort"]).unwrap_or(0);
@@ -229,7 +238,11 @@ impl Allocator {
                 continue;
             }
             if !taken.ports.insert(number) {
-                return Err(FieldError::invalid(&path, wanted, "provided port is already allocated"));
+                return Err(FieldError::invalid(
+                    &path,
+                    wanted,
+                    "provided port is already allocated",
+                ));
             }
             reservation.ports.push(number);
             port["nodePort"] = json!(number);
@@ -253,8 +266,7 @@ fn free_port(taken: &Taken, range: &RangeInclusive<u16>) -> Option<u16> {
         .find(|port| !taken.ports.contains(port))
 }
 
-fn set_address(service: &mut Value, address: Option<&str>) {
-    let Some(address) = address else { return };
+fn set_address(service: &mut Value, address: &str) {
     let spec = object::child_mut(service, "spec");
     spec.insert("clusterIP".to_owned(), json!(address));
     spec.insert("clusterIPs".to_owned(), json!([address]));
@@ -265,7 +277,8 @@ fn note(taken: &mut Taken, service: &Value) {
         taken.addresses.insert(address.into());
     }
     for port in object::list(service, &["spec", "ports"]) {
-        if let Some(port) = object::number(port, &["nodePort"]).and_then(|p| u16::try_from(p).ok()) {
+        if let Some(port) = object::number(port, &["nodePort"]).and_then(|p| u16::try_from(p).ok())
+        {
             taken.ports.insert(port);
         }
     }
@@ -277,7 +290,9 @@ fn parse_range(text: &str) -> Result<(u32, u32), String> {
     let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
     let bits: u32 = bits.parse().map_err(|_| bad())?;
     if !(8..=30).contains(&bits) {
-        return Err(format!("service range {text:?}: the prefix must have 8 to 30 bits"));
+        return Err(format!(
+            "service range {text:?}: the prefix must have 8 to 30 bits"
+        ));
     }
     let count = 1_u32 << (32 - bits);
     Ok((u32::from(address) & !(count - 1), count))
@@ -297,16 +312,31 @@ mod tests {
         let mut given = BTreeSet::new();
         for _ in 0..6 {
             let mut service = json!({"spec": {"type": "ClusterIP"}});
-            allocator.reserve(definition, &mut service, None, false).expect("free").keep();
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .expect("free")
+                .keep();
             given.insert(object::text(&service, &["spec", "clusterIP"]).to_owned());
         }
         assert_eq!(given.len(), 6);
         let mut service = json!({"spec": {"type": "ClusterIP"}});
-        assert!(allocator.reserve(definition, &mut service, None, false).is_err(), "the range is full");
+        assert!(
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .is_err(),
+            "the range is full"
+        );
         allocator.release(&json!({"spec": {"clusterIP": "10.0.0.3"}}), None);
-        drop(allocator.reserve(definition, &mut service, None, false).expect("one is free"));
+        drop(
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .expect("one is free"),
+        );
         let mut again = json!({"spec": {"type": "ClusterIP"}});
-        allocator.reserve(definition, &mut again, None, false).expect("it was given back").keep();
+        allocator
+            .reserve(definition, &mut again, None, false)
+            .expect("it was given back")
+            .keep();
         assert_eq!(again["spec"]["clusterIP"], "10.0.0.3");
     }
 
@@ -316,9 +346,18 @@ mod tests {
         let allocator = Allocator::new("10.0.0.0/24", 30000..=30001, &store).expect("a range");
         let catalog = Catalog::built_in();
         let definition = catalog.get("", "v1", "services").expect("built in");
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}});
-        assert!(allocator.reserve(definition, &mut service, None, false).is_err());
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
-        allocator.reserve(definition, &mut service, None, false).expect("two are free").keep();
+        let mut service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}});
+        assert!(
+            allocator
+                .reserve(definition, &mut service, None, false)
+                .is_err()
+        );
+        let mut service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
+        allocator
+            .reserve(definition, &mut service, None, false)
+            .expect("two are free")
+            .keep();
     }
 }

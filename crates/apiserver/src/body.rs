@@ -104,8 +104,10 @@ mod tests {
 
     #[test]
     fn small_pieces_become_one_frame() {
-        let mut pieces: VecDeque<Bytes> =
-            ["a", "b", "c"].into_iter().map(Bytes::from_static_str).collect();
+        let mut pieces: VecDeque<Bytes> = ["a", "b", "c"]
+            .into_iter()
+            .map(Bytes::from_static_str)
+            .collect();
         assert_eq!(gather(&mut pieces), Some(Bytes::from_static(b"abc")));
         assert_eq!(gather(&mut pieces), None);
     }

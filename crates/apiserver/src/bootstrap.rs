@@ -22,9 +22,7 @@ pub(crate) async fn run(state: &Arc<State>) -> Result<(), Error> {
 fn objects(state: &State) -> Vec<Value> {
     let mut objects = Vec::new();
     for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-        objects.push(
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
-        );
+        objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     }
     for (name, value, description) in [
         (
@@ -69,16 +67,25 @@ async fn ensure(state: &Arc<State>, object: Value) -> Result<(), Error> {
         model::object::text(&object, &["kind"]),
         model::object::name(&object)
     );
-    let failed = |source: Status| Error::Bootstrap { what: what.clone(), source: Box::new(source) };
+    let failed = |source: Status| Error::Bootstrap {
+        what: what.clone(),
+        source: Box::new(source),
+    };
     let kind = GroupVersionKind::of(&object)
         .ok_or_else(|| failed(Status::internal("an object of the server has no kind")))?;
     let catalog = state.catalog.load_full();
-    let definition = catalog
-        .by_kind(&kind)
-        .ok_or_else(|| failed(Status::internal("an object of the server has an unknown kind")))?;
+    let definition = catalog.by_kind(&kind).ok_or_else(|| {
+        failed(Status::internal(
+            "an object of the server has an unknown kind",
+        ))
+    })?;
     let namespace = model::object::namespace(&object);
     let namespace = (!namespace.is_empty()).then_some(namespace);
-    if state.store.get(&definition.key(namespace, model::object::name(&object))).is_some() {
+    if state
+        .store
+        .get(&definition.key(namespace, model::object::name(&object)))
+        .is_some()
+    {
         return Ok(());
     }
     let path = definition.gvr.collection_path(namespace);

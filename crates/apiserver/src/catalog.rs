@@ -181,26 +181,34 @@ impl Catalog {
 
     /// The definition of a resource.
     pub fn get(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Definition>> {
-        self.definitions.get(&GroupVersionResource::new(group, version, resource))
+        self.definitions
+            .get(&GroupVersionResource::new(group, version, resource))
     }
 
     /// The definition that serves a kind.
     pub fn by_kind(&self, kind: &GroupVersionKind) -> Option<&Arc<Definition>> {
-        self.definitions.values().find(|definition| definition.kind == *kind)
+        self.definitions
+            .values()
+            .find(|definition| definition.kind == *kind)
     }
 
     /// Groups with their versions, the preferred version first; the core group first, then the
     /// built-in ones in upstream's order of priority, then the rest by name.
     pub fn groups(&self) -> Vec<(&str, &[String])> {
-        let mut groups: Vec<(&str, &[String])> =
-            self.groups.iter().map(|(name, versions)| (name.as_str(), versions.as_slice())).collect();
+        let mut groups: Vec<(&str, &[String])> = self
+            .groups
+            .iter()
+            .map(|(name, versions)| (name.as_str(), versions.as_slice()))
+            .collect();
         groups.sort_by_key(|(name, _)| (group_rank(name), *name));
         groups
     }
 
     /// Whether a group and version is served.
     pub fn serves(&self, group: &str, version: &str) -> bool {
-        self.groups.get(group).is_some_and(|versions| versions.iter().any(|v| v == version))
+        self.groups
+            .get(group)
+            .is_some_and(|versions| versions.iter().any(|v| v == version))
     }
 
     /// The resources of a group and version, by name.
@@ -245,14 +253,19 @@ fn group_rank(group: &str) -> usize {
         "resource.k8s.io",
         "flowcontrol.apiserver.k8s.io",
     ];
-    ORDER.iter().position(|known| *known == group).unwrap_or(ORDER.len())
+    ORDER
+        .iter()
+        .position(|known| *known == group)
+        .unwrap_or(ORDER.len())
 }
 
 /// Kubernetes' order of versions: stable over beta over alpha, higher over lower, then by text.
 pub fn compare_versions(a: &str, b: &str) -> std::cmp::Ordering {
     fn rank(version: &str) -> Option<(u8, u64, u64)> {
         let rest = version.strip_prefix('v')?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let major = rest[..digits].parse().ok()?;
         let (stage, minor) = match &rest[digits..] {
             "" => (2, ""),
@@ -279,12 +292,31 @@ mod tests {
 
     #[test]
     fn versions_sort_as_kubernetes_sorts_them() {
-        let mut versions =
-            ["v1", "v10", "v2beta1", "v2", "foo1", "v11alpha2", "v3beta1", "v12alpha1", "foo10"];
+        let mut versions = [
+            "v1",
+            "v10",
+            "v2beta1",
+            "v2",
+            "foo1",
+            "v11alpha2",
+            "v3beta1",
+            "v12alpha1",
+            "foo10",
+        ];
         versions.sort_by(|a, b| compare_versions(b, a));
         assert_eq!(
             versions,
-            ["v10", "v2", "v1", "v3beta1", "v2beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"]
+            [
+                "v10",
+                "v2",
+                "v1",
+                "v3beta1",
+                "v2beta1",
+                "v12alpha1",
+                "v11alpha2",
+                "foo1",
+                "foo10"
+            ]
         );
     }
 
@@ -296,7 +328,9 @@ mod tests {
         assert_eq!(pods.prefix(Some("a")), "//pods/a/");
         assert_eq!(catalog.groups()[0].0, "");
         assert!(catalog.serves("apps", "v1"));
-        let old = catalog.get("autoscaling", "v1", "horizontalpodautoscalers").expect("v1");
+        let old = catalog
+            .get("autoscaling", "v1", "horizontalpodautoscalers")
+            .expect("v1");
         assert_eq!(old.storage_version, "autoscaling/v2");
     }
 }

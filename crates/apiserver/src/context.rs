@@ -19,7 +19,7 @@ use crate::server::State;
 const FIELD_MANAGER_LENGTH_MAX: usize = 128;
 
 /// A request for objects, after it has been let in.
-pub struct Context {
+pub(crate) struct Context {
     pub state: Arc<State>,
     pub catalog: Arc<Catalog>,
     pub definition: Arc<Definition>,
@@ -46,7 +46,7 @@ pub enum FieldValidation {
 }
 
 /// The parts a [`Context`] is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     pub state: Arc<State>,
     pub catalog: Arc<Catalog>,
     pub definition: Arc<Definition>,
@@ -111,7 +111,11 @@ impl Context {
 
     /// 404 for the object of the path.
     pub fn not_found(&self) -> Status {
-        Status::not_found(&self.definition.gvr.group, &self.definition.gvr.resource, self.name())
+        Status::not_found(
+            &self.definition.gvr.group,
+            &self.definition.gvr.resource,
+            self.name(),
+        )
     }
 
     /// 409 for the object of the path.
@@ -134,7 +138,11 @@ impl Context {
             let errors = if manager.len() > FIELD_MANAGER_LENGTH_MAX {
                 vec![FieldError::too_long(&path, FIELD_MANAGER_LENGTH_MAX)]
             } else if manager.chars().any(char::is_control) {
-                vec![FieldError::invalid(&path, manager, "should only contain printable characters")]
+                vec![FieldError::invalid(
+                    &path,
+                    manager,
+                    "should only contain printable characters",
+                )]
             } else {
                 Vec::new()
             };
@@ -149,7 +157,11 @@ impl Context {
             let error = FieldError::required(&path, "is required for apply patch");
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
-        let agent = self.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let agent = self
+            .headers
+            .get(USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         let name = agent.split('/').next().unwrap_or_default();
         let name = if name.is_empty() { "unknown" } else { name };
         Ok(name.chars().take(FIELD_MANAGER_LENGTH_MAX).collect())
@@ -173,21 +185,34 @@ impl Context {
                 let path = FieldPath::new("fieldValidation");
                 let error =
                     FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]);
-                Err(Status::invalid("meta.k8s.io", self.options_kind(), "", &[error]))
+                Err(Status::invalid(
+                    "meta.k8s.io",
+                    self.options_kind(),
+                    "",
+                    &[error],
+                ))
             }
         }
     }
 
     /// Whether the write is only tried out.
     pub fn dry_run(&self) -> Result<bool, Status> {
-        let bad: Vec<&str> =
-            self.query.all("dryRun").filter(|v| !v.is_empty() && *v != "All").collect();
+        let bad: Vec<&str> = self
+            .query
+            .all("dryRun")
+            .filter(|v| !v.is_empty() && *v != "All")
+            .collect();
         if let Some(value) = bad.first() {
             let path = FieldPath::new("dryRun");
             let error = FieldError::not_supported(&path, *value, &["All"]);
-            return Err(Status::invalid("meta.k8s.io", self.options_kind(), "", &[error]));
+            return Err(Status::invalid(
+                "meta.k8s.io",
+                self.options_kind(),
+                "",
+                &[error],
+            ));
         }
-        self.query.dry_run()
+        Ok(self.query.dry_run())
     }
 }
 

@@ -9,9 +9,7 @@ mod definition;
 mod establish;
 mod rules;
 
-pub use definition::{
-    check as check_definition, default as default_definition, initial_status,
-};
+pub use definition::{check as check_definition, default as default_definition, initial_status};
 pub use establish::FINALIZER;
 pub use rules::Rules;
 
@@ -58,7 +56,11 @@ impl CustomVersion {
         Behaviour {
             generation: true,
             unconditional_update: false,
-            status: if self.has_status { StatusRule::Separate } else { StatusRule::None },
+            status: if self.has_status {
+                StatusRule::Separate
+            } else {
+                StatusRule::None
+            },
             metadata_on_status: MetadataOnStatus::Keeps,
             ..Behaviour::DEFAULT
         }
@@ -109,7 +111,9 @@ pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
     };
     let words = |field: &str| -> Vec<String> {
         let list = object::list(crd, &["spec", "names", field]);
-        list.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        list.iter()
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
     };
     let versions = object::list(crd, &["spec", "versions"]);
     let storage = versions
@@ -118,7 +122,10 @@ pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
         .map(|version| object::text(version, &["name"]))
         .unwrap_or_default();
     let mut definitions = Vec::new();
-    for version in versions.iter().filter(|v| v.get("served") == Some(&Value::Bool(true))) {
+    for version in versions
+        .iter()
+        .filter(|v| v.get("served") == Some(&Value::Bool(true)))
+    {
         let name = object::text(version, &["name"]);
         let kind = GroupVersionKind::new(&group, name, text(&["spec", "names", "kind"]));
         let custom = compile(crd, version)?;
@@ -132,7 +139,14 @@ pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
             scope,
             // The order in which upstream names the verbs of custom resources.
             verbs: [
-                "delete", "deletecollection", "get", "list", "patch", "create", "update", "watch",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "create",
+                "update",
+                "watch",
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -170,11 +184,11 @@ fn subresources(custom: &CustomVersion, kind: &GroupVersionKind) -> Vec<Subresou
 }
 
 fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
-    let document =
-        object::at(version, &["schema", "openAPIV3Schema"]).cloned().unwrap_or_default();
+    let document = object::at(version, &["schema", "openAPIV3Schema"])
+        .cloned()
+        .unwrap_or_default();
     let preserve = object::at(crd, &["spec", "preserveUnknownFields"]) == Some(&Value::Bool(true));
-    let schema =
-        Schema::custom_resource(&document, preserve).map_err(|error| error.to_string())?;
+    let schema = Schema::custom_resource(&document, preserve).map_err(|error| error.to_string())?;
     let scale = object::at(version, &["subresources", "scale"]).map(|scale| {
         let text = |field: &str| object::text(scale, &[field]).to_owned();
         let selector = text("labelSelectorPath");
@@ -186,7 +200,11 @@ fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
     });
     let selectable = object::list(version, &["selectableFields"])
         .iter()
-        .map(|field| object::text(field, &["jsonPath"]).trim_start_matches('.').to_owned())
+        .map(|field| {
+            object::text(field, &["jsonPath"])
+                .trim_start_matches('.')
+                .to_owned()
+        })
         .collect();
     Ok(CustomVersion {
         rules: Rules::compile(&document)?,

@@ -26,7 +26,11 @@ pub fn groups(
     encoding: Encoding,
 ) -> Response<Body> {
     let value = if legacy {
-        let address = state.options.advertise.map(|a| a.to_string()).unwrap_or_default();
+        let address = state
+            .options
+            .advertise
+            .map(|a| a.to_string())
+            .unwrap_or_default();
         json!({
             "kind": "APIVersions",
             "versions": ["v1"],
@@ -45,9 +49,8 @@ pub fn groups(
 }
 
 fn group_value(name: &str, versions: &[String]) -> Value {
-    let version = |version: &String| {
-        json!({"groupVersion": format!("{name}/{version}"), "version": version})
-    };
+    let version =
+        |version: &String| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     json!({
         "name": name,
         "versions": versions.iter().map(version).collect::<Vec<_>>(),
@@ -130,8 +133,11 @@ fn resource_value(definition: &Definition) -> Value {
 /// Upstream's hash of the kind and version objects are stored in: clients see when it changes.
 fn storage_version_hash(definition: &Definition) -> String {
     let group = &definition.storage.0;
-    let version =
-        definition.storage_version.rsplit('/').next().unwrap_or(&definition.storage_version);
+    let version = definition
+        .storage_version
+        .rsplit('/')
+        .next()
+        .unwrap_or(&definition.storage_version);
     let text = format!("{group}/{version}/{}", definition.kind.kind);
     STANDARD.encode(&Sha256::digest(text.as_bytes())[..8])
 }
@@ -151,19 +157,24 @@ pub fn aggregated(catalog: &Arc<Catalog>, legacy: bool, headers: &HeaderMap) -> 
         "items": items,
     });
     let body = value.to_string();
-    let digest: String =
-        Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect();
+    let digest: String = Sha256::digest(body.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
     let etag = format!("\"{digest}\"");
-    let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let seen = headers
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
     let mut response = if seen == Some(etag.as_str()) {
         respond::bytes(304, AGGREGATED, "")
     } else {
         respond::bytes(200, AGGREGATED, body)
     };
     let accept: HeaderName = http::header::ACCEPT;
-    if let (Ok(etag), Ok(vary)) =
-        (HeaderValue::from_str(&etag), HeaderValue::from_str(accept.as_str()))
-    {
+    if let (Ok(etag), Ok(vary)) = (
+        HeaderValue::from_str(&etag),
+        HeaderValue::from_str(accept.as_str()),
+    ) {
         response.headers_mut().insert(ETAG, etag);
         response.headers_mut().insert(VARY, vary);
     }
@@ -182,15 +193,22 @@ fn aggregated_group(catalog: &Catalog, name: &str, versions: &[String]) -> Value
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
-    let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+    let metadata = if name.is_empty() {
+        json!({})
+    } else {
+        json!({"name": name})
+    };
     json!({"metadata": metadata, "versions": versions})
 }
 
 fn aggregated_resource(definition: &Definition) -> Value {
     let custom = definition.custom.is_some();
     let kind = |kind: &model::GroupVersionKind, whole: bool| {
-        let (group, version) =
-            if whole { (kind.group.as_str(), kind.version.as_str()) } else { ("", "") };
+        let (group, version) = if whole {
+            (kind.group.as_str(), kind.version.as_str())
+        } else {
+            ("", "")
+        };
         json!({"group": group, "version": version, "kind": kind.kind})
     };
     let mut value = json!({
@@ -230,11 +248,21 @@ pub fn paths(catalog: &Catalog) -> Response<Body> {
     for (name, versions) in catalog.groups() {
         if !name.is_empty() {
             paths.push(format!("/apis/{name}"));
-            paths.extend(versions.iter().map(|version| format!("/apis/{name}/{version}")));
+            paths.extend(
+                versions
+                    .iter()
+                    .map(|version| format!("/apis/{name}/{version}")),
+            );
         }
     }
     let rest = [
-        "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
     ];
     paths.extend(rest.map(str::to_owned));
     paths.sort();

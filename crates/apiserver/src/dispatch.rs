@@ -38,7 +38,10 @@ where
     let query = Query::parse(head.uri.query());
     let mut seen = Attributes::default();
     let outcome = async {
-        let user = state.options.authentication.authenticate(&head.headers, certificate)?;
+        let user = state
+            .options
+            .authentication
+            .authenticate(&head.headers, certificate)?;
         seen = attributes(&route, &head.method, &query, head.uri.path());
         if authorize(state.store.as_ref(), &user, &seen) == Decision::NoOpinion {
             return Err(forbidden(&user, &seen));
@@ -48,32 +51,38 @@ where
                 let body = read_body(body).await?;
                 resource(&state, user, path, query, &head.method, head.headers, body).await
             }
-            other => other_path(&state, other, &head.headers, &query).await,
+            other => other_path(&state, other, &head.headers, &query),
         }
     }
     .await;
     let response = outcome.unwrap_or_else(|failure| respond::status(&failure));
-    state.metrics.request(&seen, response.status().as_u16(), started.elapsed());
+    state
+        .metrics
+        .request(&seen, response.status().as_u16(), started.elapsed());
     response
 }
 
 /// A request of the server to itself; gives the code and the answer.
-pub async fn internal(
-    state: &Arc<State>,
-    method: &str,
-    path: &str,
-    body: &Value,
-) -> (u16, Value) {
-    let content_type =
-        if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-    let text = if body.is_null() { String::new() } else { body.to_string() };
+pub async fn internal(state: &Arc<State>, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let content_type = if method == "PATCH" {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
+    let text = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, content_type)
         .header(http::header::USER_AGENT, "corvus-apiserver")
         .body(Full::new(Bytes::from(text)));
-    let Ok(request) = request else { return (400, Value::Null) };
+    let Ok(request) = request else {
+        return (400, Value::Null);
+    };
     let response = Box::pin(handle(state.clone(), request, Some(&bootstrap::itself()))).await;
     let code = response.status().as_u16();
     let bytes = match response.into_body().collect().await {
@@ -129,7 +138,11 @@ fn attributes(route: &Route, method: &Method, query: &Query, path: &str) -> Attr
         };
     };
     let itself = parts.resource == "namespaces" && parts.group.is_empty();
-    let namespace = if itself { &parts.name } else { &parts.namespace };
+    let namespace = if itself {
+        &parts.name
+    } else {
+        &parts.namespace
+    };
     Attributes {
         verb: verb(method, parts, query).to_owned(),
         group: parts.group.clone(),
@@ -142,7 +155,15 @@ fn attributes(route: &Route, method: &Method, query: &Query, path: &str) -> Attr
 }
 
 fn forbidden(user: &User, attributes: &Attributes) -> Status {
-    let Attributes { verb, group, resource, subresource, namespace, name, path } = attributes;
+    let Attributes {
+        verb,
+        group,
+        resource,
+        subresource,
+        namespace,
+        name,
+        path,
+    } = attributes;
     if resource.is_empty() {
         let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
         let mut status = Status::forbidden("", "", "", &why);
@@ -176,7 +197,7 @@ pub fn method_not_allowed() -> Status {
     status
 }
 
-async fn other_path(
+fn other_path(
     state: &Arc<State>,
     route: Route,
     headers: &HeaderMap,
@@ -260,10 +281,7 @@ async fn serve(
     (outcome, context.warnings())
 }
 
-async fn serve_object(
-    context: &mut Context,
-    method: &Method,
-) -> Result<Response<Body>, Status> {
+async fn serve_object(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
     let known = matches!(method.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE");
     let verb = verb(method, &context.path, &context.query);
     let fits = match verb {
@@ -276,7 +294,9 @@ async fn serve_object(
         || context.path.namespace.is_some()
         || matches!(verb, "list" | "watch");
     if context.path.name.is_some()
-        && !["get", "update", "patch", "delete"].iter().any(|v| context.definition.serves(v))
+        && !["get", "update", "patch", "delete"]
+            .iter()
+            .any(|v| context.definition.serves(v))
     {
         return Err(Status::unknown_path());
     }

@@ -56,7 +56,9 @@ impl Envelope {
 
     /// The envelope of an entry.
     pub fn of(entry: &Entry) -> &Self {
-        entry.attachment(Self::parse).expect("the API server attaches nothing but envelopes")
+        entry
+            .attachment(Self::parse)
+            .expect("the API server attaches nothing but envelopes")
     }
 
     /// A label's value.
@@ -72,7 +74,11 @@ impl Envelope {
 }
 
 fn prefix(kind: &str, api_version: &str) -> String {
-    format!("{{\"kind\":{},\"apiVersion\":{},", quoted(kind), quoted(api_version))
+    format!(
+        "{{\"kind\":{},\"apiVersion\":{},",
+        quoted(kind),
+        quoted(api_version)
+    )
 }
 
 fn quoted(text: &str) -> String {
@@ -81,12 +87,22 @@ fn quoted(text: &str) -> String {
 
 /// Encodes an object for the store: its resource version is left out and its place remembered.
 pub fn encode(object: &Value) -> Result<Document, Status> {
-    let members = object.as_object().ok_or_else(|| Status::internal("object is no JSON object"))?;
-    let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
+    let members = object
+        .as_object()
+        .ok_or_else(|| Status::internal("object is no JSON object"))?;
+    let text = |name: &str| {
+        members
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut out = prefix(text("kind"), text("apiVersion")).into_bytes();
     out.extend_from_slice(b"\"metadata\":{");
     let none = Map::new();
-    let metadata = members.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+    let metadata = members
+        .get("metadata")
+        .and_then(Value::as_object)
+        .unwrap_or(&none);
     let gap = encode_metadata(metadata, &mut out)?;
     out.push(b'}');
     for (name, value) in members {
@@ -175,13 +191,19 @@ mod tests {
         assert_eq!(envelope.label("app"), Some("w\u{e9}b\n"));
         let (open, rest) = envelope.item(entry.bytes());
         let item: Value = serde_json::from_slice(&[open, rest].concat()).expect("JSON");
-        expect.as_object_mut().expect("object").retain(|k, _| k != "kind" && k != "apiVersion");
+        expect
+            .as_object_mut()
+            .expect("object")
+            .retain(|k, _| k != "kind" && k != "apiVersion");
         assert_eq!(item, expect);
     }
 
     #[test]
     fn keys_name_their_object() {
-        assert_eq!(name_of(&key("apps", "deployments", Some("a"), "b")), (Some("a"), "b"));
+        assert_eq!(
+            name_of(&key("apps", "deployments", Some("a"), "b")),
+            (Some("a"), "b")
+        );
         assert_eq!(name_of(&key("", "nodes", None, "n")), (None, "n"));
         assert_eq!(key_prefix("", "pods", Some("x")), "//pods/x/");
     }

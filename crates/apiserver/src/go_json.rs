@@ -44,7 +44,10 @@ pub fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
         return "unexpected end of JSON input".to_owned();
     };
     let text = error.to_string();
-    let before = body[..offset].iter().rev().find(|b| !b.is_ascii_whitespace());
+    let before = body[..offset]
+        .iter()
+        .rev()
+        .find(|b| !b.is_ascii_whitespace());
     let place = if text.starts_with("trailing characters") {
         "after top-level value"
     } else if text.starts_with("expected value") || text.starts_with("expected ident") {
@@ -68,7 +71,10 @@ pub fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     } else {
         "looking for beginning of value"
     };
-    let shown = char::from(byte).escape_default().to_string().replace("\\\"", "\"");
+    let shown = char::from(byte)
+        .escape_default()
+        .to_string()
+        .replace("\\\"", "\"");
     format!("invalid character '{shown}' {place}")
 }
 
@@ -88,7 +94,11 @@ fn preview(body: &[u8]) -> String {
         return "<empty>".to_owned();
     }
     let head = &body[..body.len().min(PREVIEW_BYTES)];
-    let more = if body.len() > PREVIEW_BYTES { " ..." } else { "" };
+    let more = if body.len() > PREVIEW_BYTES {
+        " ..."
+    } else {
+        ""
+    };
     if body[0] == b'{' {
         return format!("{}{more}", String::from_utf8_lossy(head));
     }
@@ -102,15 +112,24 @@ mod tests {
 
     fn check(body: &str, expect: &str) {
         let status = parse(body.as_bytes(), "ConfigMap").expect_err(body);
-        let (_, tail) = status.message.split_once("json parse error: ").expect("the words");
+        let (_, tail) = status
+            .message
+            .split_once("json parse error: ")
+            .expect("the words");
         assert_eq!(tail, expect, "{body}");
     }
 
     #[test]
     fn malformed_bodies_are_described_as_go_describes_them() {
         check("", "unexpected end of JSON input (<empty>)");
-        check("{\"apiVersion\":\"v1\",", "unexpected end of JSON input ({\"apiVersion\":\"v1\",)");
-        check("hello", "invalid character 'h' looking for beginning of value (68656c6c6f)");
+        check(
+            "{\"apiVersion\":\"v1\",",
+            "unexpected end of JSON input ({\"apiVersion\":\"v1\",)",
+        );
+        check(
+            "hello",
+            "invalid character 'h' looking for beginning of value (68656c6c6f)",
+        );
         check(
             "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"trail\"}} x",
             "invalid character 'x' after top-level value ({\"apiVersion\":\"v1\",\"kind\":\"Con ...)",

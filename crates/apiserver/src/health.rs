@@ -1,5 +1,7 @@
 //! `/healthz`, `/livez`, `/readyz` and `/version`.
 
+use std::fmt::Write as _;
+
 use http::Response;
 use serde_json::json;
 
@@ -24,7 +26,10 @@ pub fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
     }
     let stopping = endpoint == "readyz" && state.shutdown.is_cancelled();
     if stopping {
-        return respond::text(500, "[-]shutdown failed: reason withheld\nreadyz check failed\n");
+        return respond::text(
+            500,
+            "[-]shutdown failed: reason withheld\nreadyz check failed\n",
+        );
     }
     let excluded: Vec<&str> = query.all("exclude").collect();
     if query.raw("verbose").is_none() || !part.is_empty() {
@@ -32,17 +37,24 @@ pub fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
     }
     let mut text = String::new();
     for check in CHECKS {
-        let outcome = if excluded.contains(check) { "excluded: ok" } else { "ok" };
-        text.push_str(&format!("[+]{check} {outcome}\n"));
+        let outcome = if excluded.contains(check) {
+            "excluded: ok"
+        } else {
+            "ok"
+        };
+        let _ = writeln!(text, "[+]{check} {outcome}");
     }
-    text.push_str(&format!("{endpoint} check passed\n"));
+    let _ = writeln!(text, "{endpoint} check passed");
     respond::text(200, text)
 }
 
 /// `/version`.
 pub fn version() -> Response<Body> {
     let mut numbers = KUBERNETES_VERSION.split('.');
-    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let (major, minor) = (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    );
     let value = json!({
         "major": major,
         "minor": minor,

@@ -13,7 +13,11 @@ enum Step {
     Field(String),
     Index(i64),
     All,
-    Filter { path: Vec<String>, equal: bool, value: Value },
+    Filter {
+        path: Vec<String>,
+        equal: bool,
+        value: Value,
+    },
 }
 
 /// A parsed path.
@@ -42,7 +46,9 @@ impl JsonPath {
                 }
                 rest = left;
             } else {
-                return Err(format!("unexpected {rest:?}: a step starts with a dot or a bracket"));
+                return Err(format!(
+                    "unexpected {rest:?}: a step starts with a dot or a bracket"
+                ));
             }
         }
         Ok(Self(steps))
@@ -52,7 +58,10 @@ impl JsonPath {
     pub fn find<'a>(&self, root: &'a Value) -> Vec<&'a Value> {
         let mut values = vec![root];
         for step in &self.0 {
-            values = values.into_iter().flat_map(|value| step.find(value)).collect();
+            values = values
+                .into_iter()
+                .flat_map(|value| step.find(value))
+                .collect();
         }
         values
     }
@@ -103,11 +112,15 @@ fn bracket(text: &str) -> Result<Step, String> {
     if let Some(name) = unquote(text) {
         return Ok(Step::Field(name.to_owned()));
     }
-    text.parse().map(Step::Index).map_err(|_| format!("invalid array index {text:?}"))
+    text.parse()
+        .map(Step::Index)
+        .map_err(|_| format!("invalid array index {text:?}"))
 }
 
 fn unquote(text: &str) -> Option<&str> {
-    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+    ['"', '\'']
+        .into_iter()
+        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
 
 fn comparison(text: &str) -> Result<Step, String> {
@@ -135,13 +148,27 @@ impl Step {
         match (self, value) {
             (Self::Field(name), value) => value.get(name).into_iter().collect(),
             (Self::Index(index), Value::Array(items)) => {
-                let index =
-                    if *index < 0 { items.len() as i64 + index } else { *index };
-                usize::try_from(index).ok().and_then(|i| items.get(i)).into_iter().collect()
+                let index = if *index < 0 {
+                    items.len() as i64 + index
+                } else {
+                    *index
+                };
+                usize::try_from(index)
+                    .ok()
+                    .and_then(|i| items.get(i))
+                    .into_iter()
+                    .collect()
             }
             (Self::All, Value::Array(items)) => items.iter().collect(),
             (Self::All, Value::Object(members)) => members.values().collect(),
-            (Self::Filter { path, equal, value: wanted }, Value::Array(items)) => items
+            (
+                Self::Filter {
+                    path,
+                    equal,
+                    value: wanted,
+                },
+                Value::Array(items),
+            ) => items
                 .iter()
                 .filter(|item| {
                     let found = path.iter().try_fold(*item, |value, name| value.get(name));

@@ -54,7 +54,11 @@ impl Listener {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let acceptor = TlsAcceptor::from(Arc::new(tls(options)?));
-        Ok(Self { listener, acceptor, address })
+        Ok(Self {
+            listener,
+            acceptor,
+            address,
+        })
     }
 
     /// Where it listens.
@@ -67,7 +71,9 @@ impl Listener {
         let connections = TaskTracker::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { break };
+            let Ok(place) = places.clone().acquire_owned().await else {
+                break;
+            };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = shutdown.cancelled() => break,
@@ -89,7 +95,10 @@ impl Listener {
             }
         }
         connections.close();
-        if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("connections were cut off at the end");
         }
     }
@@ -98,7 +107,9 @@ impl Listener {
 fn tls(options: ListenerOptions) -> Result<rustls::ServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(options.client_authority).map_err(Error::Certificate)?;
+    roots
+        .add(options.client_authority)
+        .map_err(Error::Certificate)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
@@ -142,8 +153,14 @@ async fn connection(
         async move { Ok::<_, std::convert::Infallible>(server.handle(request, certificate).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1_000);
     let running = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(running);
     let outcome = tokio::select! {

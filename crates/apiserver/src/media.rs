@@ -48,11 +48,16 @@ impl Encoding {
     }
 }
 
-const JSON: Accept = Accept { encoding: Encoding::Json, shape: Shape::Object };
+const JSON: Accept = Accept {
+    encoding: Encoding::Json,
+    shape: Shape::Object,
+};
 const REPRESENTATIONS: &str = "application/json, application/yaml";
 
 fn parameter<'a>(parts: &'a [&str], name: &str) -> Option<&'a str> {
-    parts.iter().find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+    parts
+        .iter()
+        .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// A media range of `Accept`, where the server can serve it.
@@ -64,7 +69,10 @@ fn offer(range: &str) -> Option<Accept> {
         _ => return None,
     };
     let Some(form) = parameter(&parts, "as") else {
-        return Some(Accept { encoding, shape: Shape::Object });
+        return Some(Accept {
+            encoding,
+            shape: Shape::Object,
+        });
     };
     let group = parameter(&parts, "g");
     let version = match parameter(&parts, "v") {
@@ -98,7 +106,12 @@ pub fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
         .flat_map(|value| value.split(','))
         .map(|range| {
             let parts: Vec<&str> = range.split(';').collect();
-            (parameter(&parts, "q").and_then(|q| q.parse().ok()).unwrap_or(1.0), range.trim())
+            (
+                parameter(&parts, "q")
+                    .and_then(|q| q.parse().ok())
+                    .unwrap_or(1.0),
+                range.trim(),
+            )
         })
         .collect();
     if ranges.is_empty() {
@@ -110,7 +123,12 @@ pub fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
     }
     // Upstream words the refusal differently where the type is known but not its form.
     let known = |range: &str| {
-        let media = range.split(';').next().unwrap_or_default().trim().to_owned();
+        let media = range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         range.contains("as=") && (media == "application/json" || media == "application/yaml")
     };
     if ranges.iter().any(|(_, range)| known(range)) {
@@ -129,7 +147,10 @@ pub fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
 
 /// The media type of the request's body without parameters; JSON where none is named.
 pub fn content_type(headers: &HeaderMap) -> &str {
-    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     match text.split(';').next().unwrap_or_default().trim() {
         "" => "application/json",
         media => media,
@@ -138,8 +159,7 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 
 /// 415, as upstream words it.
 pub fn unsupported() -> Status {
-    let mut status =
-        Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type");
+    let mut status = Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type");
     status.details = Some(Box::new(StatusDetails::default()));
     status
 }
@@ -148,9 +168,9 @@ pub fn unsupported() -> Status {
 pub fn encode(value: &Value, encoding: Encoding) -> Result<Vec<u8>, Status> {
     match encoding {
         Encoding::Json => serde_json::to_vec(value).map_err(Status::internal),
-        Encoding::Yaml => {
-            serde_saphyr::to_string(value).map(String::into_bytes).map_err(Status::internal)
-        }
+        Encoding::Yaml => serde_saphyr::to_string(value)
+            .map(String::into_bytes)
+            .map_err(Status::internal),
     }
 }
 
@@ -169,7 +189,10 @@ mod tests {
     fn the_first_range_that_can_be_served_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(accepted(kubectl).map(|a| a.shape), Ok(Shape::Table("v1")));
-        assert_eq!(accepted("application/vnd.kubernetes.protobuf,*/*"), Ok(JSON));
+        assert_eq!(
+            accepted("application/vnd.kubernetes.protobuf,*/*"),
+            Ok(JSON)
+        );
         assert_eq!(
             accepted("application/json;q=0.5,application/yaml").map(|a| a.encoding),
             Ok(Encoding::Yaml)

@@ -33,8 +33,9 @@ struct DurationLabels {
 }
 
 /// Upstream's buckets of request durations, in seconds, thinned out.
-const BUCKETS_SECONDS: [f64; 12] =
-    [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const BUCKETS_SECONDS: [f64; 12] = [
+    0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
 
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS_SECONDS)
@@ -61,9 +62,23 @@ impl Default for Metrics {
             "Time to the response's head",
             durations.clone(),
         );
-        registry.register("apiserver_storage_objects", "Stored objects", objects.clone());
-        registry.register("apiserver_storage_size_bytes", "Stored bytes", bytes.clone());
-        Self { registry: Mutex::new(registry), requests, durations, objects, bytes }
+        registry.register(
+            "apiserver_storage_objects",
+            "Stored objects",
+            objects.clone(),
+        );
+        registry.register(
+            "apiserver_storage_size_bytes",
+            "Stored bytes",
+            bytes.clone(),
+        );
+        Self {
+            registry: Mutex::new(registry),
+            requests,
+            durations,
+            objects,
+            bytes,
+        }
     }
 }
 
@@ -82,8 +97,13 @@ impl Metrics {
             return;
         }
         self.requests.get_or_create(&labels).inc();
-        let labels = DurationLabels { verb: labels.verb, resource: labels.resource };
-        self.durations.get_or_create(&labels).observe(taken.as_secs_f64());
+        let labels = DurationLabels {
+            verb: labels.verb,
+            resource: labels.resource,
+        };
+        self.durations
+            .get_or_create(&labels)
+            .observe(taken.as_secs_f64());
     }
 
     /// The metrics as text.

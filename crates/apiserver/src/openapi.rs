@@ -18,25 +18,27 @@ use crate::server::State;
 /// Documents by path, with their digests, of one generation of the catalog.
 #[derive(Default)]
 pub struct Documents {
-    cache: Mutex<(u64, BTreeMap<String, (Bytes, String)>)>,
+    cache: Mutex<Cache>,
 }
 
+/// The generation, and by path the document and its digest.
+type Cache = (u64, BTreeMap<String, (Bytes, String)>);
+
 impl Documents {
-    fn get(
-        &self,
-        generation: u64,
-        path: &str,
-        make: impl FnOnce() -> Vec<u8>,
-    ) -> (Bytes, String) {
+    fn get(&self, generation: u64, path: &str, make: impl FnOnce() -> Vec<u8>) -> (Bytes, String) {
         if let Some(found) = self.cached(generation, path) {
             return found;
         }
         let bytes = Bytes::from(make());
-        let digest: String =
-            Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
+        let digest: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
         let mut cache = self.cache.lock();
         if cache.0 == generation {
-            cache.1.insert(path.to_owned(), (bytes.clone(), digest.clone()));
+            cache
+                .1
+                .insert(path.to_owned(), (bytes.clone(), digest.clone()));
         }
         (bytes, digest)
     }
@@ -69,24 +71,37 @@ fn resource(definition: &Definition) -> Resource {
                 verbs: sub.verbs.clone(),
             })
             .collect(),
-        custom_schema: definition.custom.as_ref().map(|custom| custom.document.clone()),
+        custom_schema: definition
+            .custom
+            .as_ref()
+            .map(|custom| custom.document.clone()),
     }
 }
 
 fn of_version(catalog: &Catalog, group: &str, version: &str) -> Vec<Resource> {
-    catalog.resources(group, version).into_iter().map(|d| resource(d)).collect()
+    catalog
+        .resources(group, version)
+        .into_iter()
+        .map(|d| resource(d))
+        .collect()
 }
 
 fn path_of(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
 }
 
 fn document(state: &State, catalog: &Catalog, group: &str, version: &str) -> (Bytes, String) {
-    state.documents.get(catalog.generation, &path_of(group, version), || {
-        openapi::v3_document(group, version, &of_version(catalog, group, version))
-            .to_string()
-            .into_bytes()
-    })
+    state
+        .documents
+        .get(catalog.generation, &path_of(group, version), || {
+            openapi::v3_document(group, version, &of_version(catalog, group, version))
+                .to_string()
+                .into_bytes()
+        })
 }
 
 /// `/openapi/v3`: the paths of the documents, each with its hash so that clients may cache it.
@@ -95,17 +110,27 @@ pub fn v3_index(state: &State, catalog: &Arc<Catalog>) -> Response<Body> {
     for (group, versions) in catalog.groups() {
         for version in versions {
             // The hash only has to change with the document; for built-in groups it never does.
-            let custom = catalog.resources(group, version).iter().any(|d| d.custom.is_some());
+            let custom = catalog
+                .resources(group, version)
+                .iter()
+                .any(|d| d.custom.is_some());
             let hash = if custom {
                 document(state, catalog, group, version).1
             } else {
                 let text = format!("{group}/{version}/{}", env!("CARGO_PKG_VERSION"));
-                Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect()
+                Sha256::digest(text.as_bytes())
+                    .iter()
+                    .map(|byte| format!("{byte:02X}"))
+                    .collect()
             };
             documents.push((path_of(group, version), hash));
         }
     }
-    respond::bytes(200, "application/json", openapi::v3_index(&documents).to_string())
+    respond::bytes(
+        200,
+        "application/json",
+        openapi::v3_index(&documents).to_string(),
+    )
 }
 
 /// `/openapi/v3/PATH`.
@@ -132,7 +157,9 @@ pub fn v3(
 pub fn v2(state: &State, catalog: &Arc<Catalog>, headers: &HeaderMap) -> Response<Body> {
     let (bytes, digest) = state.documents.get(catalog.generation, "v2", || {
         let mut resources: Vec<Resource> = catalog.all().map(|d| resource(d)).collect();
-        resources.sort_by(|a, b| (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural)));
+        resources.sort_by(|a, b| {
+            (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural))
+        });
         openapi::v2_document(&resources).to_string().into_bytes()
     });
     cacheable(bytes, &digest, headers)
@@ -140,7 +167,9 @@ pub fn v2(state: &State, catalog: &Arc<Catalog>, headers: &HeaderMap) -> Respons
 
 fn cacheable(bytes: Bytes, digest: &str, headers: &HeaderMap) -> Response<Body> {
     let etag = format!("\"{digest}\"");
-    let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let seen = headers
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
     let mut response = if seen == Some(etag.as_str()) {
         respond::bytes(304, "application/json", "")
     } else {

@@ -10,7 +10,11 @@ impl Query {
     /// Decodes a query string.
     pub fn parse(text: Option<&str>) -> Self {
         let text = text.unwrap_or_default();
-        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+        Self(
+            form_urlencoded::parse(text.as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     /// The first value of a parameter; empty counts as absent.
@@ -20,24 +24,35 @@ impl Query {
 
     /// The first value of a parameter, which may be empty.
     pub fn raw(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Every value of a parameter.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A boolean as the API server reads one: anything but `false` and `0` that is there is true.
     pub fn flag(&self, name: &str) -> bool {
-        self.raw(name).is_some_and(|value| !matches!(value.to_lowercase().as_str(), "false" | "0"))
+        self.raw(name)
+            .is_some_and(|value| !matches!(value.to_lowercase().as_str(), "false" | "0"))
     }
 
     /// A whole number.
     pub fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
         text.parse().map(Some).map_err(|_| {
-            Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+            Status::bad_request(format!(
+                "strconv.ParseInt: parsing \"{text}\": invalid syntax"
+            ))
         })
     }
 
@@ -53,10 +68,9 @@ impl Query {
             .map_err(|error| Status::bad_request(error.to_string()))
     }
 
-    /// Whether the write is only tried out. Fails where `dryRun` is anything but `All`.
-    pub fn dry_run(&self) -> Result<bool, Status> {
-        let values: Vec<&str> = self.all("dryRun").filter(|v| !v.is_empty()).collect();
-        Ok(values.contains(&"All"))
+    /// Whether the write is only tried out.
+    pub fn dry_run(&self) -> bool {
+        self.all("dryRun").any(|value| value == "All")
     }
 }
 

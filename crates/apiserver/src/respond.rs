@@ -48,11 +48,17 @@ pub fn value(code: u16, value: &Value, encoding: Encoding) -> Response<Body> {
 
 /// A failure.
 pub fn status(status: &Status) -> Response<Body> {
-    let mut response = bytes(status.code, "application/json", status.to_value().to_string());
+    let mut response = bytes(
+        status.code,
+        "application/json",
+        status.to_value().to_string(),
+    );
     if let Some(details) = &status.details
         && details.retry_after_seconds > 0
     {
-        response.headers_mut().insert(RETRY_AFTER, details.retry_after_seconds.into());
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, details.retry_after_seconds.into());
     }
     response
 }

@@ -79,12 +79,14 @@ pub fn parse(path: &str) -> Route {
         ["api"] => Route::LegacyVersions,
         ["apis"] => Route::Groups,
         ["apis", group] => Route::Group((*group).to_owned()),
-        ["api", version] => {
-            Route::Resources { group: String::new(), version: (*version).to_owned() }
-        }
-        ["apis", group, version] => {
-            Route::Resources { group: (*group).to_owned(), version: (*version).to_owned() }
-        }
+        ["api", version] => Route::Resources {
+            group: String::new(),
+            version: (*version).to_owned(),
+        },
+        ["apis", group, version] => Route::Resources {
+            group: (*group).to_owned(),
+            version: (*version).to_owned(),
+        },
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
         _ => Route::Unknown,
@@ -154,15 +156,27 @@ mod tests {
     fn paths_split_into_their_parts() {
         check("/", "Root");
         check("/api", "LegacyVersions");
-        check("/apis/apps/v1/", r#"Resources { group: "apps", version: "v1" }"#);
+        check(
+            "/apis/apps/v1/",
+            r#"Resources { group: "apps", version: "v1" }"#,
+        );
         check("/api/v1/pods", "|v1||pods||");
         check("/api/v1/namespaces", "|v1||namespaces||");
         check("/api/v1/namespaces/a", "|v1||namespaces|a|");
-        check("/api/v1/namespaces/a/finalize", "|v1||namespaces|a|finalize");
+        check(
+            "/api/v1/namespaces/a/finalize",
+            "|v1||namespaces|a|finalize",
+        );
         check("/api/v1/namespaces/a/pods/p/log", "|v1|a|pods|p|log");
-        check("/apis/apps/v1/namespaces/a/deployments/d/scale", "apps|v1|a|deployments|d|scale");
+        check(
+            "/apis/apps/v1/namespaces/a/deployments/d/scale",
+            "apps|v1|a|deployments|d|scale",
+        );
         check("/apis/g/v1/watch/namespaces/a/xs", "g|v1|a|xs|||watch");
-        check("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "rbac.authorization.k8s.io|v1||clusterroles|system:node|");
+        check(
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+            "rbac.authorization.k8s.io|v1||clusterroles|system:node|",
+        );
         check("/nothing", "Unknown");
         check("/readyz/ping", r#"Health("readyz/ping")"#);
     }

@@ -37,7 +37,12 @@ impl Selection {
             }
         }
         let name = context.path.name.clone();
-        Ok(Self { labels, fields, deep, name })
+        Ok(Self {
+            labels,
+            fields,
+            deep,
+            name,
+        })
     }
 
     /// Whether every object is selected.
@@ -60,12 +65,19 @@ impl Selection {
         if self.fields.requirements.is_empty() {
             return true;
         }
-        let object = if self.deep { envelope::decode(entry).ok() } else { None };
+        let object = if self.deep {
+            envelope::decode(entry).ok()
+        } else {
+            None
+        };
         self.fields.requirements.iter().all(|requirement| {
             let value = match requirement.field.as_str() {
                 "metadata.name" => name.to_owned(),
                 "metadata.namespace" => namespace.unwrap_or_default().to_owned(),
-                field => object.as_ref().map(|o| field_text(o, field)).unwrap_or_default(),
+                field => object
+                    .as_ref()
+                    .map(|o| field_text(o, field))
+                    .unwrap_or_default(),
             };
             (value == requirement.value) == requirement.equal
         })
@@ -79,7 +91,9 @@ fn unknown_field(context: &Context, field: &str) -> String {
     let gvr = &context.definition.gvr;
     // Upstream registers conversions of field labels only for kinds that have fields of their own.
     if context.definition.behaviour().selectable_fields.is_empty() {
-        return format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"");
+        return format!(
+            "\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        );
     }
     format!("field label not supported: {field}").replace("{resource}", &gvr.resource)
 }

@@ -99,9 +99,12 @@ impl ApiServer {
         options: Options,
         shutdown: CancellationToken,
     ) -> Result<Self, Error> {
-        let allocator =
-            Allocator::new(&options.service_range, options.node_ports.clone(), store.as_ref())
-                .map_err(Error::Option)?;
+        let allocator = Allocator::new(
+            &options.service_range,
+            options.node_ports.clone(),
+            store.as_ref(),
+        )
+        .map_err(Error::Option)?;
         let state = Arc::new(State {
             store,
             catalog: ArcSwap::from_pointee(Catalog::built_in()),
@@ -120,7 +123,10 @@ impl ApiServer {
     /// The server as a tower service in which every request comes from `user`: what an in-process
     /// client is built on.
     pub fn service(&self, user: User) -> Service {
-        Service { server: self.clone(), user: Some(Arc::new(user)) }
+        Service {
+            server: self.clone(),
+            user: Some(Arc::new(user)),
+        }
     }
 
     /// Answers one request. `certificate` is the user of a verified client certificate, or the fixed

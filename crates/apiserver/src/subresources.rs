@@ -62,7 +62,10 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
 
 /// 501 with what to do instead.
 fn not_served(what: &str, instead: &str) -> Status {
-    Status::new(Reason::NotImplemented, format!("{what} cannot be had from this server: {instead}"))
+    Status::new(
+        Reason::NotImplemented,
+        format!("{what} cannot be had from this server: {instead}"),
+    )
 }
 
 /// `PUT` of a Namespace's `finalize`: the only way to change `spec.finalizers`.

@@ -46,8 +46,11 @@ fn columns(definition: &Definition) -> Value {
     if let Some(custom) = &definition.custom {
         return custom.columns();
     }
-    match kinds::columns(&definition.gvr.group, &definition.gvr.version, &definition.gvr.resource)
-    {
+    match kinds::columns(
+        &definition.gvr.group,
+        &definition.gvr.version,
+        &definition.gvr.resource,
+    ) {
         Some(columns) => Value::Array(
             columns
                 .iter()
@@ -152,8 +155,17 @@ pub fn event(
     now: Timestamp,
 ) -> Value {
     let metadata = json!({"resourceVersion": object::resource_version(&value)});
-    let columns = if with_columns { columns(definition) } else { json!(null) };
-    table(version, metadata, columns, vec![row(definition, version, include, value, now)])
+    let columns = if with_columns {
+        columns(definition)
+    } else {
+        json!(null)
+    };
+    table(
+        version,
+        metadata,
+        columns,
+        vec![row(definition, version, include, value, now)],
+    )
 }
 
 /// A bookmark in a watch of tables: a row of blank cells.
@@ -173,5 +185,10 @@ pub fn bookmark(
         Include::Object => value,
     };
     let columns = if with_columns { all } else { json!(null) };
-    table(version, metadata, columns, vec![json!({"cells": blank, "object": object})])
+    table(
+        version,
+        metadata,
+        columns,
+        vec![json!({"cells": blank, "object": object})],
+    )
 }

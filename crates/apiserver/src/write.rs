@@ -72,7 +72,7 @@ pub fn validate_update(
     old: &Value,
 ) -> Vec<FieldError> {
     let definition = &context.definition;
-    let mut errors = check_metadata_update(object, old);
+    let mut errors = check_metadata_update(definition, object, old);
     if let Some(custom) = &definition.custom {
         errors.extend(custom.validate(object, Some(old)));
     } else {
@@ -89,7 +89,8 @@ pub struct Versions<'a>(pub &'a Context);
 
 impl patch::Versions for Versions<'_> {
     fn schema(&self, api_version: &str) -> Option<Schema> {
-        self.definition(api_version).map(|definition| definition.schema.clone())
+        self.definition(api_version)
+            .map(|definition| definition.schema.clone())
     }
 
     fn convert(&self, object: &Value, api_version: &str) -> Option<Value> {
@@ -110,7 +111,10 @@ impl Versions<'_> {
         if version.group != own.gvr.group {
             return None;
         }
-        self.0.catalog.get(&version.group, &version.version, &own.gvr.resource).map(AsRef::as_ref)
+        self.0
+            .catalog
+            .get(&version.group, &version.version, &own.gvr.resource)
+            .map(AsRef::as_ref)
     }
 }
 
@@ -143,8 +147,13 @@ pub fn track(
 
 /// The fields a write through a subresource resets, which nobody comes to own by it.
 pub fn reset_fields(definition: &Definition, subresource: &str) -> Result<FieldSet, Status> {
-    definition.behaviour().reset_fields(subresource).map_or_else(
-        || Ok(FieldSet::default()),
-        |fields| FieldSet::parse(&fields).ok_or_else(|| Status::internal("malformed reset fields")),
-    )
+    definition
+        .behaviour()
+        .reset_fields(subresource)
+        .map_or_else(
+            || Ok(FieldSet::default()),
+            |fields| {
+                FieldSet::parse(&fields).ok_or_else(|| Status::internal("malformed reset fields"))
+            },
+        )
 }

@@ -1,1 +1,36 @@
-//! Kubernetes' and kro's CEL libraries, and CEL types from OpenAPI schemas.
+//! Kubernetes' and kro's CEL: libraries, types from schemas, results to JSON.
+//!
+//! The language is in the crate `cel`; here is what Kubernetes adds to it.
+//!
+//! ```
+//! use serde_json::json;
+//! // A schema becomes a type,
+//! let schema = json!({"type": "object", "properties": {
+//!     "spec": {"type": "object", "properties": {
+//!         "memory": {"type": "string"}, "since": {"type": "string", "format": "date-time"}}}}});
+//! let ty = cel_kube::declare("Widget", &schema, &cel_kube::no_refs)?;
+//! // the type declares a variable,
+//! let env = cel_kube::kubernetes_env().extend().variable("self", ty.clone()).build()?;
+//! let program = env.compile("quantity(self.spec.memory).compareTo(quantity('1Gi')) <= 0 && self.spec.since.getFullYear() > 2000")?;
+//! // and data that follows the schema is read by it.
+//! let object = json!({"spec": {"memory": "512Mi", "since": "2026-01-01T00:00:00Z"}});
+//! let mut activation = cel::Activation::new();
+//! activation.bind_typed("self", &object, &ty);
+//! assert_eq!(program.eval(&activation)?, cel::Value::Bool(true));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! * [`declare`] makes types from schemas; [`escape`] names fields that are no identifiers.
+//! * [`kubernetes_env`] and [`kro_env`] hold the libraries.
+//! * [`to_json`] turns results into what a template needs.
+
+mod convert;
+mod declare;
+mod environment;
+mod kro;
+mod kubernetes;
+
+pub use crate::convert::{ConvertError, Converted, is_omit, to_json};
+pub use crate::declare::{Resolver, SchemaError, declare, declare_resource, escape, no_refs};
+pub use crate::environment::{kro_env, kubernetes_env};
+pub use crate::kro::{Omit, condition_type};

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod completion;
+mod demo;
 mod up;
 mod version;
 
@@ -18,7 +19,13 @@ struct Arguments {
     command: Command,
     /// How much to log to stderr: error, warn, info, debug or trace, or a filter such as
     /// `warn,graph=debug`.
-    #[arg(long, global = true, default_value = "warn", env = "CORVUS_LOG", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "warn",
+        env = "CORVUS_LOG",
+        value_name = "LEVEL"
+    )]
     log: String,
 }
 
@@ -26,6 +33,9 @@ struct Arguments {
 enum Command {
     /// Bring up a Kubernetes control plane with everything Corvus does, in this process.
     Up(up::Arguments),
+    /// Watch Corvus turn a ResourceGraphDefinition into an API and an instance of it into an
+    /// application.
+    Demo(demo::Arguments),
     /// Print the version.
     Version(version::Arguments),
     /// Print a completion script for a shell.
@@ -40,6 +50,7 @@ pub fn run() -> ExitCode {
     }
     let outcome = match arguments.command {
         Command::Up(arguments) => up::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };
@@ -63,6 +74,9 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 fn start_log(filter: &str) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
 }

@@ -11,7 +11,7 @@ use apiserver::admission::Plugins;
 use apiserver::identity::{Authentication, MASTERS, Tokens, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use store::{EmbeddedOptions, LocalStore, Store};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::UpArguments;
@@ -41,11 +41,16 @@ impl FromStr for StoreKind {
     }
 }
 
+/// How long controllers may take to end.
+const CONTROLLERS_END: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// A running control plane.
 pub struct Plane {
+    server: ApiServer,
     store: Arc<LocalStore>,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
+    controllers: JoinSet<()>,
     url: String,
     kubeconfig: PathBuf,
 }
@@ -61,6 +66,8 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
+        let selection =
+            kubernetes::Selection::parse(&arguments.controllers).context("--controllers")?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let store = open_store(arguments, &data)?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
@@ -74,11 +81,16 @@ impl Plane {
         let shutdown = CancellationToken::new();
         let mut tokens = Tokens::default();
         tokens.insert(&credentials.token, User::new("admin", &[MASTERS]));
-        let admission =
-            Plugins::with(&arguments.enable_admission_plugins, &arguments.disable_admission_plugins)
-                .map_err(anyhow::Error::msg)?;
+        let admission = Plugins::with(
+            &arguments.enable_admission_plugins,
+            &arguments.disable_admission_plugins,
+        )
+        .map_err(anyhow::Error::msg)?;
         let options = Options {
-            authentication: Authentication { tokens, anonymous: arguments.anonymous_auth },
+            authentication: Authentication {
+                tokens,
+                anonymous: arguments.anonymous_auth,
+            },
             admission,
             clock: Arc::new(jiff::Timestamp::now),
             service_range: arguments.service_cluster_ip_range.clone(),
@@ -88,11 +100,27 @@ impl Plane {
         let shared: Arc<dyn Store> = store.clone();
         let server = ApiServer::start(shared, options, shutdown.clone()).await?;
         let url = format!("https://{}", listener.address());
-        let kubeconfig =
-            arguments.kubeconfig.clone().unwrap_or_else(|| data.path().join("kubeconfig"));
+        let kubeconfig = arguments
+            .kubeconfig
+            .clone()
+            .unwrap_or_else(|| data.path().join("kubeconfig"));
         credentials.write_kubeconfig(&kubeconfig, &url)?;
-        let serving = tokio::spawn(listener.serve(server, shutdown.clone()));
-        Ok(Self { store, shutdown, serving, url, kubeconfig })
+        let controllers = start_controllers(&server, &selection, arguments, &shutdown);
+        let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
+        Ok(Self {
+            server,
+            store,
+            shutdown,
+            serving,
+            controllers,
+            url,
+            kubeconfig,
+        })
+    }
+
+    /// An administrator's client, wired to the server without a socket.
+    pub fn client(&self, name: &str) -> kube::Client {
+        client(&self.server, name)
     }
 
     /// The URL of the API server.
@@ -106,13 +134,51 @@ impl Plane {
     }
 
     /// Ends in order: watches first, then connections, then the store.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.shutdown.cancel();
+        let ending = async { while self.controllers.join_next().await.is_some() {} };
+        if tokio::time::timeout(CONTROLLERS_END, ending).await.is_err() {
+            tracing::warn!("controllers were cut off at the end");
+            self.controllers.abort_all();
+        }
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the listener");
         }
         self.store.close();
     }
+}
+
+/// A client of the server with all rights, without a socket.
+fn client(server: &ApiServer, name: &str) -> kube::Client {
+    let user = User::new(&format!("system:{name}"), &[MASTERS]);
+    kube::Client::new(server.service(user), "default")
+}
+
+/// Starts what runs beside the server; each is a client of it, without a socket.
+fn start_controllers(
+    server: &ApiServer,
+    selection: &kubernetes::Selection,
+    arguments: &UpArguments,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    let (selection, own) = (selection.clone(), client(server, "kube-controller-manager"));
+    let token = shutdown.clone();
+    running.spawn(async move { kubernetes::run(own, &selection, token).await });
+    let (own, token) = (client(server, "corvus-graph"), shutdown.clone());
+    running.spawn(async move {
+        match graph::start(own, graph::Options::default(), token).await {
+            Ok(controllers) => controllers.stopped().await,
+            Err(error) => tracing::error!(%error, "the graph controllers"),
+        }
+    });
+    let own = client(server, "virtual-nodes");
+    running.spawn(node::virtual_nodes::run(
+        own,
+        arguments.virtual_nodes,
+        shutdown.clone(),
+    ));
+    running
 }
 
 fn open_store(arguments: &UpArguments, data: &files::DataDir) -> anyhow::Result<Arc<LocalStore>> {

@@ -26,7 +26,10 @@ pub fn columns(group: &str, version: &str, resource: &str) -> Option<&'static [C
     } else {
         format!("/apis/{group}/{version}/{resource}")
     };
-    COLUMNS.iter().find(|(known, _)| *known == path).map(|(_, columns)| *columns)
+    COLUMNS
+        .iter()
+        .find(|(known, _)| *known == path)
+        .map(|(_, columns)| *columns)
 }
 
 #[cfg(test)]
@@ -35,8 +38,11 @@ mod tests {
 
     #[test]
     fn pods_have_their_columns() {
-        let names: Vec<&str> =
-            columns("", "v1", "pods").expect("pods").iter().map(|column| column.name).collect();
+        let names: Vec<&str> = columns("", "v1", "pods")
+            .expect("pods")
+            .iter()
+            .map(|column| column.name)
+            .collect();
         assert_eq!(names[..5], ["Name", "Ready", "Status", "Restarts", "Age"]);
     }
 }

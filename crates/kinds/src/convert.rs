@@ -7,7 +7,10 @@ use crate::autoscaling;
 /// Rewrites an object into another version of its kind; the caller sets `apiVersion` afterwards.
 /// Kinds with one version are left alone.
 pub fn convert(object: &mut Value, api_version: &str) {
-    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let kind = object
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     match (kind, api_version) {
         ("Event", "v1") => rename(object, EVENT, false),
         ("Event", "events.k8s.io/v1") => rename(object, EVENT, true),
@@ -29,7 +32,9 @@ const EVENT: &[(&str, &str)] = &[
 ];
 
 fn rename(object: &mut Value, names: &[(&str, &str)], forward: bool) {
-    let Some(members) = object.as_object_mut() else { return };
+    let Some(members) = object.as_object_mut() else {
+        return;
+    };
     for (one, other) in names {
         let (from, to) = if forward { (one, other) } else { (other, one) };
         if let Some(value) = members.remove(*from) {

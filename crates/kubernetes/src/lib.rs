@@ -1,1 +1,61 @@
 //! Kubernetes' own controllers and the scheduler.
+//!
+//! Each controller is a module of one outline: a header that says what it brings about, `start`, which
+//! wires informers to a queue, a reconciler that reads the caches and acts, and pure functions that
+//! decide. They reach the cluster through `kube::Client` alone, so they run inside `corvus up` and
+//! against any other API server alike.
+//!
+//! [`start`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
+
+mod cluster;
+mod deployment;
+mod endpoint_slice;
+mod error;
+mod garbage_collector;
+mod job;
+mod namespace;
+mod pod;
+mod replica_set;
+mod resources;
+mod scheduler;
+mod selection;
+mod service_account;
+
+pub use cluster::Cluster;
+pub use error::Error;
+pub use pod::{is_active, is_ready};
+pub use selection::{Selection, UnknownController};
+
+use controller::Informers;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Runs the selected controllers until `shutdown`; returns when all have ended.
+pub async fn run(client: kube::Client, selection: &Selection, shutdown: CancellationToken) {
+    let cluster = Cluster::new(client, shutdown.clone());
+    let mut running = JoinSet::new();
+    for name in selection.names() {
+        let cluster = cluster.clone();
+        match name {
+            "namespace" => running.spawn(namespace::run(cluster)),
+            "serviceaccount" => running.spawn(service_account::run(cluster)),
+            "garbagecollector" => running.spawn(garbage_collector::run(cluster)),
+            "replicaset" => running.spawn(replica_set::run(cluster)),
+            "deployment" => running.spawn(deployment::run(cluster)),
+            "job" => running.spawn(job::run(cluster)),
+            "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "scheduler" => running.spawn(scheduler::run(cluster)),
+            other => {
+                tracing::error!(other, "a controller has a name and no code");
+                continue;
+            }
+        };
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a controller ended");
+        }
+    }
+    let informers: &Informers = cluster.informers();
+    informers.stopped().await;
+}

@@ -45,8 +45,14 @@ impl Authority {
             KeyUsagePurpose::DigitalSignature,
         ];
         let certificate = params.self_signed(&key).map_err(Error::Make)?;
-        let identity = Identity { certificate: certificate.pem(), key: key.serialize_pem() };
-        Ok(Self { identity, issuer: Issuer::new(params, key) })
+        let identity = Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        };
+        Ok(Self {
+            identity,
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// The authority of an earlier [`Authority::identity`].
@@ -80,7 +86,10 @@ impl Authority {
 
     /// Signs a client certificate for a user in groups.
     pub fn client(&self, user: &str, groups: &[&str]) -> Result<Identity, Error> {
-        self.sign(params(user, groups, LEAF_DAYS), ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(
+            params(user, groups, LEAF_DAYS),
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
     }
 
     fn sign(
@@ -93,7 +102,10 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(Error::Make)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(Error::Make)?;
-        Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }
 
@@ -142,7 +154,8 @@ mod tests {
         let (_, leaf) = X509Certificate::from_der(&leaf).expect("DER");
         let (_, root) = X509Certificate::from_der(&root).expect("DER");
         assert_eq!(leaf.issuer(), root.subject());
-        leaf.verify_signature(Some(root.public_key())).expect("signed by the authority");
+        leaf.verify_signature(Some(root.public_key()))
+            .expect("signed by the authority");
         let organisation = leaf.subject().iter_organization().next().expect("a group");
         assert_eq!(organisation.as_str(), Ok("system:masters"));
     }
@@ -152,6 +165,10 @@ mod tests {
         let authority = Authority::new("corvus-ca").expect("made");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         assert!(authority.server("apiserver", &names).is_ok());
-        assert!(authority.server("apiserver", &["h\u{f6}st".to_owned()]).is_err());
+        assert!(
+            authority
+                .server("apiserver", &["h\u{f6}st".to_owned()])
+                .is_err()
+        );
     }
 }

@@ -35,10 +35,13 @@ pub fn options() -> Options {
     let mut tokens = Tokens::default();
     tokens.insert(TOKEN, User::admin());
     Options {
-        authentication: Authentication { tokens, anonymous: true },
+        authentication: Authentication {
+            tokens,
+            anonymous: true,
+        },
         admission: apiserver::admission::Plugins::default(),
         clock: Arc::new(jiff::Timestamp::now),
-        service_range: "10.96.0.0/16".to_owned(),
+        service_range: "10.96.0.0/12".to_owned(),
         node_ports: 30000..=32767,
         advertise: None,
     }
@@ -59,7 +62,11 @@ impl Cluster {
         let server = ApiServer::start(Arc::new(store::memory()), options, shutdown.clone())
             .await
             .expect("a server on a memory store starts");
-        Self { server, _guard: shutdown.clone().drop_guard(), shutdown }
+        Self {
+            server,
+            _guard: shutdown.clone().drop_guard(),
+            shutdown,
+        }
     }
 
     /// The server.
@@ -89,8 +96,12 @@ impl Cluster {
     pub async fn listen(&self) -> Endpoint {
         let authority = pki::Authority::new("testkit").expect("an authority can be made");
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let serving = authority.server("testkit", &names).expect("a certificate can be signed");
-        let client = authority.client("admin", &["system:masters"]).expect("likewise");
+        let serving = authority
+            .server("testkit", &names)
+            .expect("a certificate can be signed");
+        let client = authority
+            .client("admin", &["system:masters"])
+            .expect("likewise");
         let listener = Listener::bind(ListenerOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             certificates: vec![serving.certificate_der().expect("own PEM")],
@@ -108,7 +119,10 @@ impl Cluster {
             client: &client,
             token: Some(TOKEN),
         });
-        Endpoint { address, kubeconfig }
+        Endpoint {
+            address,
+            kubeconfig,
+        }
     }
 }
 

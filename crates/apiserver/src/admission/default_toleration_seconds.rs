@@ -4,7 +4,10 @@ use model::object;
 use serde_json::{Value, json};
 
 const SECONDS: i64 = 300;
-const KEYS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const KEYS: [&str; 2] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
 
 /// Adds the tolerations a Pod does not have by itself.
 pub fn mutate(pod: &mut Value) {
@@ -31,8 +34,9 @@ pub fn mutate(pod: &mut Value) {
     if missing.is_empty() {
         return;
     }
-    let tolerations =
-        object::child_mut(pod, "spec").entry("tolerations").or_insert_with(|| json!([]));
+    let tolerations = object::child_mut(pod, "spec")
+        .entry("tolerations")
+        .or_insert_with(|| json!([]));
     if let Some(list) = tolerations.as_array_mut() {
         list.extend(missing);
     } else {

@@ -24,15 +24,18 @@ pub async fn mutate(context: &Context) -> Result<(), Status> {
         return Ok(());
     }
     let gvr = &context.definition.gvr;
-    let why = format!(
-        "unable to create new content in namespace {name} because it is being terminated"
-    );
+    let why =
+        format!("unable to create new content in namespace {name} because it is being terminated");
     let mut status = Status::forbidden(&gvr.group, &gvr.resource, context.name(), &why);
-    status.details.get_or_insert_default().causes.push(StatusCause {
-        reason: "NamespaceTerminating".to_owned(),
-        message: format!("namespace {name} is being terminated"),
-        field: "metadata.namespace".to_owned(),
-    });
+    status
+        .details
+        .get_or_insert_default()
+        .causes
+        .push(StatusCause {
+            reason: "NamespaceTerminating".to_owned(),
+            message: format!("namespace {name} is being terminated"),
+            field: "metadata.namespace".to_owned(),
+        });
     Err(status)
 }
 

@@ -18,7 +18,11 @@ pub fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
     } else {
         let found = find(context, GROUP, "priorityclasses", None, &name);
         Some(found.ok_or_else(|| {
-            refuse(context, pod, &format!("no PriorityClass with name {name} was found"))
+            refuse(
+                context,
+                pod,
+                &format!("no PriorityClass with name {name} was found"),
+            )
         })?)
     };
     let number = |class: &Value| object::number(class, &["value"]).unwrap_or(0);
@@ -27,7 +31,11 @@ pub fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
         && own != priority
     {
         let why = "the integer value of priority must not be provided in pod spec; priority admission controller computed {COMPUTED} from the given PriorityClass name";
-        return Err(refuse(context, pod, &why.replace("{COMPUTED}", &priority.to_string())));
+        return Err(refuse(
+            context,
+            pod,
+            &why.replace("{COMPUTED}", &priority.to_string()),
+        ));
     }
     let policy = class
         .as_ref()
@@ -49,7 +57,11 @@ pub fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
 /// The class that is marked as the default; the lowest where there are several.
 fn default_class(context: &Context) -> Option<Value> {
     let prefix = envelope::key_prefix(GROUP, "priorityclasses", None);
-    let listing = context.state.store.list(&prefix, &ListOptions::default()).ok()?;
+    let listing = context
+        .state
+        .store
+        .list(&prefix, &ListOptions::default())
+        .ok()?;
     listing
         .entries
         .iter()

@@ -51,7 +51,13 @@ pub async fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
 
 async fn wait_for(context: &Context, name: &str) -> Option<Value> {
     for _ in 0..WAIT_ATTEMPTS {
-        let account = find(context, "", "serviceaccounts", Some(context.namespace()), name);
+        let account = find(
+            context,
+            "",
+            "serviceaccounts",
+            Some(context.namespace()),
+            name,
+        );
         if account.is_some() {
             return account;
         }
@@ -74,7 +80,9 @@ fn mount(pod: &mut Value) {
     let volume = random_suffix("kube-api-access-");
     let mut used = false;
     for kind in ["initContainers", "containers"] {
-        let containers = pod.pointer_mut(&format!("/spec/{kind}")).and_then(Value::as_array_mut);
+        let containers = pod
+            .pointer_mut(&format!("/spec/{kind}"))
+            .and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
             if mounted(container) {
                 continue;
@@ -134,7 +142,15 @@ mod tests {
         mount(&mut pod);
         let name = object::text(&pod["spec"]["volumes"][0], &["name"]).to_owned();
         assert!(name.starts_with("kube-api-access-"), "{name}");
-        assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], name);
-        assert_eq!(pod["spec"]["containers"][1]["volumeMounts"].as_array().map(Vec::len), Some(1));
+        assert_eq!(
+            pod["spec"]["containers"][0]["volumeMounts"][0]["name"],
+            name
+        );
+        assert_eq!(
+            pod["spec"]["containers"][1]["volumeMounts"]
+                .as_array()
+                .map(Vec::len),
+            Some(1)
+        );
     }
 }

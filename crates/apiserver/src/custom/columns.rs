@@ -74,17 +74,25 @@ pub fn describe(columns: &[Column]) -> Value {
 
 /// The cells of an object's row.
 pub fn cells(columns: &[Column], value: &Value, now: Timestamp) -> Vec<Value> {
-    columns.iter().map(|column| cell(column, value, now)).collect()
+    columns
+        .iter()
+        .map(|column| cell(column, value, now))
+        .collect()
 }
 
 fn cell(column: &Column, value: &Value, now: Timestamp) -> Value {
-    let Some(path) = &column.path else { return json!(object::name(value)) };
+    let Some(path) = &column.path else {
+        return json!(object::name(value));
+    };
     let found = path.find(value);
     let Some(first) = found.first().filter(|first| !first.is_null()) else {
         return Value::Null;
     };
     match column.kind.as_str() {
-        "integer" => first.as_i64().or_else(|| first.as_f64().map(|n| n as i64)).map_or(Value::Null, Value::from),
+        "integer" => first
+            .as_i64()
+            .or_else(|| first.as_f64().map(|n| n as i64))
+            .map_or(Value::Null, Value::from),
         "number" => first.as_f64().map_or(Value::Null, Value::from),
         "boolean" => first.as_bool().map_or(Value::Null, Value::from),
         "date" => first

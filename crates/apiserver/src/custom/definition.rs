@@ -10,15 +10,20 @@ use crate::jsonpath::JsonPath;
 pub fn default(crd: &mut Value) {
     let kind = object::text(crd, &["spec", "names", "kind"]).to_owned();
     let spec = object::child_mut(crd, "spec");
-    spec.entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
+    spec.entry("conversion")
+        .or_insert_with(|| json!({"strategy": "None"}));
     if spec.get("preserveUnknownFields") == Some(&Value::Bool(false)) {
         spec.remove("preserveUnknownFields");
     }
     if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut)
         && !kind.is_empty()
     {
-        names.entry("singular").or_insert_with(|| json!(kind.to_lowercase()));
-        names.entry("listKind").or_insert_with(|| json!(format!("{kind}List")));
+        names
+            .entry("singular")
+            .or_insert_with(|| json!(kind.to_lowercase()));
+        names
+            .entry("listKind")
+            .or_insert_with(|| json!(format!("{kind}List")));
     }
 }
 
@@ -71,11 +76,18 @@ pub fn check(crd: &Value, old: Option<&Value>) -> Vec<FieldError> {
 }
 
 fn check_name(crd: &Value, group: &str, errors: &mut Vec<FieldError>) {
-    let wanted = format!("{}.{group}", object::text(crd, &["spec", "names", "plural"]));
+    let wanted = format!(
+        "{}.{group}",
+        object::text(crd, &["spec", "names", "plural"])
+    );
     let name = object::name(crd);
     if name != wanted {
         let why = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid(&FieldPath::new("metadata.name"), name, why));
+        errors.push(FieldError::invalid(
+            &FieldPath::new("metadata.name"),
+            name,
+            why,
+        ));
     }
 }
 
@@ -98,7 +110,10 @@ fn check_names(crd: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         }
     }
     for field in ["shortNames", "categories"] {
-        for (index, name) in object::list(crd, &["spec", "names", field]).iter().enumerate() {
+        for (index, name) in object::list(crd, &["spec", "names", field])
+            .iter()
+            .enumerate()
+        {
             let name = name.as_str().unwrap_or_default();
             for message in names::dns1035_label(name) {
                 let path = path.child(field).index(index);
@@ -108,7 +123,11 @@ fn check_names(crd: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
     if text("kind") == text("listKind") && !text("kind").is_empty() {
         let why = "kind and listKind may not be the same";
-        errors.push(FieldError::invalid(&path.child("listKind"), text("listKind"), why));
+        errors.push(FieldError::invalid(
+            &path.child("listKind"),
+            text("listKind"),
+            why,
+        ));
     }
 }
 
@@ -125,7 +144,12 @@ fn check_versions(crd: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         if seen.contains(&name) {
             errors.push(FieldError::invalid(
                 &FieldPath::new("spec.versions"),
-                json!(versions.iter().map(|v| object::text(v, &["name"])).collect::<Vec<_>>()),
+                json!(
+                    versions
+                        .iter()
+                        .map(|v| object::text(v, &["name"]))
+                        .collect::<Vec<_>>()
+                ),
                 "must contain unique version names",
             ));
         }
@@ -140,7 +164,12 @@ fn check_versions(crd: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         let why = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid(
             path,
-            json!(versions.iter().map(|v| object::text(v, &["name"])).collect::<Vec<_>>()),
+            json!(
+                versions
+                    .iter()
+                    .map(|v| object::text(v, &["name"]))
+                    .collect::<Vec<_>>()
+            ),
             why,
         ));
     }
@@ -159,7 +188,10 @@ fn check_version(version: &Value, path: &FieldPath, errors: &mut Vec<FieldError>
             }
         }
     }
-    for (index, column) in object::list(version, &["additionalPrinterColumns"]).iter().enumerate() {
+    for (index, column) in object::list(version, &["additionalPrinterColumns"])
+        .iter()
+        .enumerate()
+    {
         let path = path.child("additionalPrinterColumns").index(index);
         let text = |field: &str| object::text(column, &[field]);
         if text("name").is_empty() {
@@ -176,14 +208,19 @@ fn check_version(version: &Value, path: &FieldPath, errors: &mut Vec<FieldError>
         if text("jsonPath").is_empty() {
             errors.push(FieldError::required(&path.child("jsonPath"), ""));
         } else if let Err(why) = JsonPath::parse(text("jsonPath")) {
-            errors.push(FieldError::invalid(&path.child("jsonPath"), text("jsonPath"), why));
+            errors.push(FieldError::invalid(
+                &path.child("jsonPath"),
+                text("jsonPath"),
+                why,
+            ));
         }
     }
     if let Some(scale) = object::at(version, &["subresources", "scale"]) {
         let path = path.child("subresources").child("scale");
-        for (field, root) in
-            [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")]
-        {
+        for (field, root) in [
+            ("specReplicasPath", ".spec."),
+            ("statusReplicasPath", ".status."),
+        ] {
             let value = object::text(scale, &[field]);
             if value.is_empty() {
                 errors.push(FieldError::required(&path.child(field), ""));
@@ -197,10 +234,12 @@ fn check_version(version: &Value, path: &FieldPath, errors: &mut Vec<FieldError>
 
 /// What an established definition may not change.
 fn check_unchanged(crd: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let established = object::list(old, &["status", "conditions"]).iter().any(|condition| {
-        object::text(condition, &["type"]) == "Established"
-            && object::text(condition, &["status"]) == "True"
-    });
+    let established = object::list(old, &["status", "conditions"])
+        .iter()
+        .any(|condition| {
+            object::text(condition, &["type"]) == "Established"
+                && object::text(condition, &["status"]) == "True"
+        });
     let mut fixed: Vec<&[&str]> = vec![&["spec", "group"], &["spec", "names", "plural"]];
     if established {
         fixed.extend([&["spec", "scope"] as &[&str], &["spec", "names", "kind"]]);
@@ -219,11 +258,16 @@ fn check_unchanged(crd: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         .iter()
         .map(|version| object::text(version, &["name"]))
         .collect();
-    for (index, stored) in object::list(crd, &["status", "storedVersions"]).iter().enumerate() {
+    for (index, stored) in object::list(crd, &["status", "storedVersions"])
+        .iter()
+        .enumerate()
+    {
         let stored = stored.as_str().unwrap_or_default();
         if !names.contains(&stored) {
             let path = FieldPath::new("status.storedVersions").index(index);
-            let why = format!("missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions");
+            let why = format!(
+                "missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
+            );
             errors.push(FieldError::invalid(&path, stored, why));
         }
     }

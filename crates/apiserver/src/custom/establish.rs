@@ -27,7 +27,9 @@ fn prefix() -> String {
 pub fn load(state: &Arc<State>) -> Result<(), Error> {
     let listing = state.store.list(&prefix(), &ListOptions::default())?;
     for entry in &listing.entries {
-        let Ok(crd) = envelope::decode(entry) else { continue };
+        let Ok(crd) = envelope::decode(entry) else {
+            continue;
+        };
         if is_true(&crd, "Established") {
             serve(state, &crd);
         }
@@ -57,7 +59,9 @@ pub async fn run(state: Arc<State>) {
 }
 
 async fn follow(state: &Arc<State>, from: &mut Revision) {
-    let Ok(mut watch) = state.store.watch(&prefix(), *from) else { return };
+    let Ok(mut watch) = state.store.watch(&prefix(), *from) else {
+        return;
+    };
     loop {
         let events = tokio::select! {
             events = watch.next() => events,
@@ -79,8 +83,13 @@ async fn follow(state: &Arc<State>, from: &mut Revision) {
 
 async fn changed(state: &Arc<State>, entry: &store::Entry) {
     // An older version of what has changed again, or is gone, is not worth a look.
-    let current = state.store.get(entry.key()).is_some_and(|c| c.revision() == entry.revision());
-    let Ok(crd) = envelope::decode(entry) else { return };
+    let current = state
+        .store
+        .get(entry.key())
+        .is_some_and(|c| c.revision() == entry.revision());
+    let Ok(crd) = envelope::decode(entry) else {
+        return;
+    };
     if !current {
         return;
     }
@@ -92,9 +101,12 @@ async fn changed(state: &Arc<State>, entry: &store::Entry) {
 }
 
 fn is_true(crd: &Value, kind: &str) -> bool {
-    object::list(crd, &["status", "conditions"]).iter().any(|condition| {
-        object::text(condition, &["type"]) == kind && object::text(condition, &["status"]) == "True"
-    })
+    object::list(crd, &["status", "conditions"])
+        .iter()
+        .any(|condition| {
+            object::text(condition, &["type"]) == kind
+                && object::text(condition, &["status"]) == "True"
+        })
 }
 
 /// Replaces a definition in the catalog.
@@ -102,7 +114,11 @@ fn serve(state: &Arc<State>, crd: &Value) {
     let served = match definitions(crd) {
         Ok(served) => served,
         Err(why) => {
-            tracing::error!(name = object::name(crd), why, "a definition does not compile");
+            tracing::error!(
+                name = object::name(crd),
+                why,
+                "a definition does not compile"
+            );
             return;
         }
     };
@@ -146,11 +162,14 @@ fn conflicts(state: &State, crd: &Value) -> Vec<(&'static str, String)> {
     let text = |field: &str| object::text(crd, &["spec", "names", field]).to_owned();
     let mut found = Vec::new();
     for other in others {
-        let resource_names: Vec<&String> =
-            [&other.gvr.resource, &other.singular].into_iter().chain(&other.short_names).collect();
-        for (reason, name) in
-            [("PluralConflict", text("plural")), ("SingularConflict", text("singular"))]
-        {
+        let resource_names: Vec<&String> = [&other.gvr.resource, &other.singular]
+            .into_iter()
+            .chain(&other.short_names)
+            .collect();
+        for (reason, name) in [
+            ("PluralConflict", text("plural")),
+            ("SingularConflict", text("singular")),
+        ] {
             if resource_names.contains(&&name) {
                 found.push((reason, format!("\"{name}\" is already in use")));
             }
@@ -158,12 +177,16 @@ fn conflicts(state: &State, crd: &Value) -> Vec<(&'static str, String)> {
         for short in object::list(crd, &["spec", "names", "shortNames"]) {
             let short = short.as_str().unwrap_or_default();
             if resource_names.iter().any(|taken| *taken == short) {
-                found.push(("ShortNamesConflict", format!("\"{short}\" is already in use")));
+                found.push((
+                    "ShortNamesConflict",
+                    format!("\"{short}\" is already in use"),
+                ));
             }
         }
-        for (reason, name) in
-            [("KindConflict", text("kind")), ("ListKindConflict", text("listKind"))]
-        {
+        for (reason, name) in [
+            ("KindConflict", text("kind")),
+            ("ListKindConflict", text("listKind")),
+        ] {
             if other.kind.kind == name || other.list_kind == name {
                 found.push((reason, format!("\"{name}\" is already in use")));
             }
@@ -179,16 +202,26 @@ async fn establish(state: &Arc<State>, crd: &Value) {
     let accepted = conflicts.is_empty();
     let mut status = crd.get("status").cloned().unwrap_or_else(|| json!({}));
     if accepted {
-        status["acceptedNames"] = object::at(crd, &["spec", "names"]).cloned().unwrap_or_default();
+        status["acceptedNames"] = object::at(crd, &["spec", "names"])
+            .cloned()
+            .unwrap_or_default();
     }
     let names = match conflicts.first() {
         None => ("True", "NoConflicts", "no conflicts found".to_owned()),
         Some((reason, message)) => ("False", *reason, message.clone()),
     };
     let established = if accepted {
-        ("True", "InitialNamesAccepted", "the initial names have been accepted".to_owned())
+        (
+            "True",
+            "InitialNamesAccepted",
+            "the initial names have been accepted".to_owned(),
+        )
     } else {
-        ("False", "NotAccepted", "not all names are accepted".to_owned())
+        (
+            "False",
+            "NotAccepted",
+            "not all names are accepted".to_owned(),
+        )
     };
     set_condition(&mut status, "NamesAccepted", &names, &now);
     if accepted || !is_true(crd, "Established") {
@@ -219,7 +252,9 @@ fn set_condition(status: &mut Value, kind: &str, new: &(&str, &str, String), now
     if !status["conditions"].is_array() {
         status["conditions"] = json!([]);
     }
-    let Some(conditions) = status["conditions"].as_array_mut() else { return };
+    let Some(conditions) = status["conditions"].as_array_mut() else {
+        return;
+    };
     let condition = json!({
         "type": kind,
         "status": value,
@@ -227,7 +262,10 @@ fn set_condition(status: &mut Value, kind: &str, new: &(&str, &str, String), now
         "message": message,
         "lastTransitionTime": now,
     });
-    match conditions.iter_mut().find(|old| object::text(old, &["type"]) == kind) {
+    match conditions
+        .iter_mut()
+        .find(|old| object::text(old, &["type"]) == kind)
+    {
         Some(old) if old["status"] == condition["status"] => {
             old["reason"] = condition["reason"].clone();
             old["message"] = condition["message"].clone();
@@ -285,7 +323,9 @@ async fn clean_up(state: &Arc<State>, crd: &Value) {
 }
 
 async fn delete_objects(state: &Arc<State>, crd: &Value, prefix: &str) {
-    let Ok(listing) = state.store.list(prefix, &ListOptions::default()) else { return };
+    let Ok(listing) = state.store.list(prefix, &ListOptions::default()) else {
+        return;
+    };
     let group = object::text(crd, &["spec", "group"]);
     let plural = object::text(crd, &["spec", "names", "plural"]);
     let catalog = state.catalog.load_full();
@@ -306,7 +346,9 @@ async fn delete_objects(state: &Arc<State>, crd: &Value, prefix: &str) {
 }
 
 async fn wait_until_empty(state: &State, prefix: &str) -> bool {
-    let Ok(mut watch) = state.store.watch(prefix, state.store.revision()) else { return false };
+    let Ok(mut watch) = state.store.watch(prefix, state.store.revision()) else {
+        return false;
+    };
     while state.store.count(prefix) > 0 {
         tokio::select! {
             events = watch.next() => if events.is_err() { return false },
@@ -318,8 +360,9 @@ async fn wait_until_empty(state: &State, prefix: &str) -> bool {
 
 /// Takes the finalizer away.
 async fn release(state: &Arc<State>, crd: &Value) {
-    let rest: Vec<&str> =
-        object::finalizers(crd).filter(|finalizer| *finalizer != FINALIZER).collect();
+    let rest: Vec<&str> = object::finalizers(crd)
+        .filter(|finalizer| *finalizer != FINALIZER)
+        .collect();
     let patch = json!({"metadata": {"finalizers": rest}});
     let (code, answer) = dispatch::internal(state, "PATCH", &path(crd, ""), &patch).await;
     if code >= 300 && code != 404 {

@@ -54,7 +54,11 @@ impl Authentication {
                 None => Err(unauthorized()),
             };
         }
-        if self.anonymous { Ok(User::anonymous()) } else { Err(unauthorized()) }
+        if self.anonymous {
+            Ok(User::anonymous())
+        } else {
+            Err(unauthorized())
+        }
     }
 }
 
@@ -75,8 +79,10 @@ pub fn user_of_certificate(der: &[u8]) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let groups: Vec<&str> =
-        subject.iter_organization().filter_map(|organization| organization.as_str().ok()).collect();
+    let groups: Vec<&str> = subject
+        .iter_organization()
+        .filter_map(|organization| organization.as_str().ok())
+        .collect();
     Some(User::new(name, &groups))
 }
 
@@ -95,13 +101,19 @@ mod tests {
     fn credentials_decide_who_asks() {
         let mut tokens = Tokens::default();
         tokens.insert("secret", User::admin());
-        let open = Authentication { tokens, anonymous: true };
+        let open = Authentication {
+            tokens,
+            anonymous: true,
+        };
         let name = |headers: &HeaderMap| open.authenticate(headers, None).map(|user| user.name);
         assert_eq!(name(&with("Bearer secret")), Ok("admin".to_owned()));
         assert_eq!(name(&with("Bearer wrong")), Err(unauthorized()));
         assert_eq!(name(&with("Basic YTpi")), Ok("system:anonymous".to_owned()));
         assert_eq!(name(&with("Bearer ")), Ok("system:anonymous".to_owned()));
-        let closed = Authentication { anonymous: false, ..open };
+        let closed = Authentication {
+            anonymous: false,
+            ..open
+        };
         assert!(closed.authenticate(&HeaderMap::new(), None).is_err());
     }
 }

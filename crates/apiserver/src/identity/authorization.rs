@@ -78,8 +78,10 @@ fn is_self_review(attributes: &Attributes) -> bool {
     attributes.verb == "create"
         && matches!(
             (attributes.group.as_str(), attributes.resource.as_str()),
-            ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
-                | ("authentication.k8s.io", "selfsubjectreviews")
+            (
+                "authorization.k8s.io",
+                "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
+            ) | ("authentication.k8s.io", "selfsubjectreviews")
         )
 }
 
@@ -87,20 +89,34 @@ fn bound(store: &dyn Store, user: &User, attributes: &Attributes) -> bool {
     let all = |prefix: &str| -> Vec<Value> {
         store
             .list(prefix, &ListOptions::default())
-            .map(|listing| listing.entries.iter().filter_map(|e| envelope::decode(e).ok()).collect())
+            .map(|listing| {
+                listing
+                    .entries
+                    .iter()
+                    .filter_map(|e| envelope::decode(e).ok())
+                    .collect()
+            })
             .unwrap_or_default()
     };
     let clusterwide = all(&envelope::key_prefix(RBAC, "clusterrolebindings", None));
     let namespaced = if attributes.namespace.is_empty() {
         Vec::new()
     } else {
-        all(&envelope::key_prefix(RBAC, "rolebindings", Some(&attributes.namespace)))
+        all(&envelope::key_prefix(
+            RBAC,
+            "rolebindings",
+            Some(&attributes.namespace),
+        ))
     };
     clusterwide.iter().chain(&namespaced).any(|binding| {
         let namespace = object::namespace(binding);
-        object::list(binding, &["subjects"]).iter().any(|s| is_subject(user, s, namespace))
+        object::list(binding, &["subjects"])
+            .iter()
+            .any(|s| is_subject(user, s, namespace))
             && role(store, binding, namespace).is_some_and(|role| {
-                object::list(&role, &["rules"]).iter().any(|rule| covers(rule, attributes))
+                object::list(&role, &["rules"])
+                    .iter()
+                    .any(|rule| covers(rule, attributes))
             })
     })
 }
@@ -130,7 +146,11 @@ fn is_subject(user: &User, subject: &Value, namespace: &str) -> bool {
 
 /// Whether a rule covers a request.
 fn covers(rule: &Value, attributes: &Attributes) -> bool {
-    let words = |field: &str| object::list(rule, &[field]).iter().filter_map(Value::as_str);
+    let words = |field: &str| {
+        object::list(rule, &[field])
+            .iter()
+            .filter_map(Value::as_str)
+    };
     let has = |field: &str, wanted: &str| words(field).any(|word| word == "*" || word == wanted);
     if !has("verbs", &attributes.verb) {
         return false;

@@ -25,22 +25,28 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
         let refuse = |why: &str| Err(context.conflict(why));
         if object::is_deleting(live) {
             let name = context.name();
-            return refuse(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+            return refuse(&format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            ));
         }
         let current = object::text(live, &["spec", "nodeName"]);
         if !current.is_empty() {
             let name = context.name();
-            return refuse(&format!("pod {name} is already assigned to node \"{current}\""));
+            return refuse(&format!(
+                "pod {name} is already assigned to node \"{current}\""
+            ));
         }
         if !object::list(live, &["spec", "schedulingGates"]).is_empty() {
             return refuse("pod has non-empty .spec.schedulingGates");
         }
         let mut new = live.clone();
         object::child_mut(&mut new, "spec").insert("nodeName".to_owned(), json!(node));
-        if let Some(annotations) = object::at(&binding, &["metadata", "annotations"])
-            .and_then(Value::as_object)
+        if let Some(annotations) =
+            object::at(&binding, &["metadata", "annotations"]).and_then(Value::as_object)
         {
-            let own = object::metadata_mut(&mut new).entry("annotations").or_insert(json!({}));
+            let own = object::metadata_mut(&mut new)
+                .entry("annotations")
+                .or_insert(json!({}));
             if let Some(own) = own.as_object_mut() {
                 own.extend(annotations.clone());
             }
@@ -48,7 +54,11 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
         scheduled(&mut new, &now);
         Ok(new)
     };
-    let update = Update { subresource: "binding", applied: false, versioned: false };
+    let update = Update {
+        subresource: "binding",
+        applied: false,
+        versioned: false,
+    };
     if update_object(context, &update, &bind).await?.is_none() {
         return Err(context.not_found());
     }
@@ -61,9 +71,12 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
 /// Sets the `PodScheduled` condition, as the API server does when it binds.
 fn scheduled(pod: &mut Value, now: &str) {
     let generation = object::generation(pod);
-    let conditions =
-        object::child_mut(pod, "status").entry("conditions").or_insert_with(|| json!([]));
-    let Some(conditions) = conditions.as_array_mut() else { return };
+    let conditions = object::child_mut(pod, "status")
+        .entry("conditions")
+        .or_insert_with(|| json!([]));
+    let Some(conditions) = conditions.as_array_mut() else {
+        return;
+    };
     conditions.retain(|condition| object::text(condition, &["type"]) != "PodScheduled");
     let mut condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,

@@ -19,10 +19,18 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
     let eviction = decode_body(context, &kind, &schema, false)?;
     let name = object::name(&eviction);
     if !name.is_empty() && name != context.name() {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
-    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
-    let entry = context.state.store.get(&key).ok_or_else(|| context.not_found())?;
+    let key = context
+        .definition
+        .key(context.path.namespace.as_deref(), context.name());
+    let entry = context
+        .state
+        .store
+        .get(&key)
+        .ok_or_else(|| context.not_found())?;
     let pod = envelope::decode(&entry)?;
     if counts(&pod) {
         let budgets = budgets_of(context, &pod)?;
@@ -55,8 +63,7 @@ fn counts(pod: &Value) -> bool {
 }
 
 fn budgets_of(context: &Context, pod: &Value) -> Result<Vec<Value>, Status> {
-    let prefix =
-        envelope::key_prefix("policy", "poddisruptionbudgets", Some(context.namespace()));
+    let prefix = envelope::key_prefix("policy", "poddisruptionbudgets", Some(context.namespace()));
     let listing = context
         .state
         .store
@@ -91,9 +98,7 @@ fn check(budget: &Value) -> Result<(), Status> {
     let message = if number("observedGeneration") < object::generation(budget) {
         format!("The disruption budget {name} is still being processed by the server.")
     } else {
-        format!(
-            "The disruption budget {name} needs {need} healthy pods and has {have} currently"
-        )
+        format!("The disruption budget {name} needs {need} healthy pods and has {have} currently")
     };
     status.details = Some(Box::new(StatusDetails {
         causes: vec![StatusCause {

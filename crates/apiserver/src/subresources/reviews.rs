@@ -53,7 +53,11 @@ fn token(context: &Context, review: &Value) -> Result<Value, Status> {
     let value = http::HeaderValue::from_str(&format!("Bearer {token}"))
         .map_err(|_| Status::bad_request("spec.token holds characters no token has"))?;
     headers.insert(http::header::AUTHORIZATION, value);
-    let outcome = context.state.options.authentication.authenticate(&headers, None);
+    let outcome = context
+        .state
+        .options
+        .authentication
+        .authenticate(&headers, None);
     Ok(match outcome {
         Ok(user) if user.is_in(AUTHENTICATED) => {
             json!({"authenticated": true, "user": user_info(&user)})
@@ -97,7 +101,9 @@ fn own_access(context: &Context, review: &Value) -> Result<Value, Status> {
 
 fn access(context: &Context, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
-    let groups = object::list(spec, &["groups"]).iter().filter_map(Value::as_str);
+    let groups = object::list(spec, &["groups"])
+        .iter()
+        .filter_map(Value::as_str);
     let user = User {
         name: object::text(spec, &["user"]).to_owned(),
         groups: groups.map(str::to_owned).collect(),

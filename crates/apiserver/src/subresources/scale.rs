@@ -21,15 +21,28 @@ struct Paths {
 
 impl Paths {
     fn of(definition: &Definition) -> Self {
-        let split = |path: &str| path.split('.').filter(|p| !p.is_empty()).map(str::to_owned).collect();
-        if let Some(scale) = definition.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        let split = |path: &str| {
+            path.split('.')
+                .filter(|p| !p.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        if let Some(scale) = definition
+            .custom
+            .as_ref()
+            .and_then(|custom| custom.scale.as_ref())
+        {
             return Self {
                 spec: split(&scale.spec_replicas),
                 status: split(&scale.status_replicas),
                 selector: scale.selector.as_deref().map(split),
             };
         }
-        Self { spec: split("spec.replicas"), status: split("status.replicas"), selector: None }
+        Self {
+            spec: split("spec.replicas"),
+            status: split("status.replicas"),
+            selector: None,
+        }
     }
 }
 
@@ -37,11 +50,18 @@ fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, name| value.get(name))
 }
 
+/// Sets the value at a path; what is no object on the way becomes one.
 fn set(value: &mut Value, path: &[String], new: Value) {
-    let Some((last, parents)) = path.split_last() else { return };
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
     let mut place = value;
     for name in parents {
-        place = object::child_mut(place, name).entry(name.clone()).or_insert(Value::Null);
+        object::child_mut(place, name);
+        match place.get_mut(name) {
+            Some(child) => place = child,
+            None => return,
+        }
     }
     if !place.is_object() {
         *place = Value::Object(Map::new());
@@ -66,14 +86,21 @@ fn scale_of(definition: &Definition, value: &Value) -> Value {
     }
     let mut status = json!({"replicas": number(&paths.status)});
     let selector = match &paths.selector {
-        Some(path) => at(value, path).and_then(Value::as_str).unwrap_or_default().to_owned(),
+        Some(path) => at(value, path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
         None => selector_text(value),
     };
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }
     let replicas = number(&paths.spec);
-    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
+    let spec = if replicas == 0 {
+        json!({})
+    } else {
+        json!({"replicas": replicas})
+    };
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -85,14 +112,19 @@ fn scale_of(definition: &Definition, value: &Value) -> Value {
 
 /// The selector of a built-in workload in its query-string form.
 fn selector_text(value: &Value) -> String {
-    let Some(selector) = object::at(value, &["spec", "selector"]) else { return String::new() };
+    let Some(selector) = object::at(value, &["spec", "selector"]) else {
+        return String::new();
+    };
     if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
         return model::LabelSelector::from_object(Some(selector))
             .map(|selector| selector.to_string())
             .unwrap_or_default();
     }
     let labels = selector.as_object().into_iter().flatten();
-    labels.filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?))).collect::<Vec<_>>().join(",")
+    labels
+        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn kind() -> GroupVersionKind {
@@ -105,8 +137,14 @@ fn schema() -> Schema {
 
 /// `GET` of the scale.
 pub fn get(context: &Context) -> Result<Response<Body>, Status> {
-    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
-    let entry = context.state.store.get(&key).ok_or_else(|| context.not_found())?;
+    let key = context
+        .definition
+        .key(context.path.namespace.as_deref(), context.name());
+    let entry = context
+        .state
+        .store
+        .get(&key)
+        .ok_or_else(|| context.not_found())?;
     let value = envelope::decode(&entry)?;
     let scale = scale_of(&context.definition, &value);
     Ok(respond::value(200, &scale, context.accept.encoding))
@@ -168,7 +206,12 @@ async fn write(
             let path = FieldPath::new("spec.replicas");
             let why = "must be greater than or equal to 0";
             let error = FieldError::invalid(&path, replicas, why);
-            return Err(Status::invalid("autoscaling", "Scale", context.name(), &[error]));
+            return Err(Status::invalid(
+                "autoscaling",
+                "Scale",
+                context.name(),
+                &[error],
+            ));
         }
         let mut new = live.clone();
         set(&mut new, &paths.spec, json!(replicas));
@@ -180,7 +223,11 @@ async fn write(
         }
         Ok(new)
     };
-    let update = Update { subresource: "scale", applied: false, versioned: false };
+    let update = Update {
+        subresource: "scale",
+        applied: false,
+        versioned: false,
+    };
     let Some(outcome) = update_object(context, &update, &apply).await? else {
         return Err(context.not_found());
     };
@@ -188,5 +235,30 @@ async fn write(
         Kept::Entry(entry) => envelope::decode(&entry)?,
         Kept::Value(value) => *value,
     };
-    Ok(respond::value(200, &scale_of(&definition, &value), context.accept.encoding))
+    Ok(respond::value(
+        200,
+        &scale_of(&definition, &value),
+        context.accept.encoding,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_set_whatever_was_there() {
+        let path = ["spec".to_owned(), "size".to_owned()];
+        for (before, after) in [
+            (json!({}), json!({"spec": {"size": 2}})),
+            (
+                json!({"spec": {"a": 1}}),
+                json!({"spec": {"a": 1, "size": 2}}),
+            ),
+        ] {
+            let mut value = before;
+            set(&mut value, &path, json!(2));
+            assert_eq!(value, after);
+        }
+    }
 }

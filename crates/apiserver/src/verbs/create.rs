@@ -79,7 +79,11 @@ pub fn place(context: &Context, object: &mut Value) -> Result<(), Status> {
 async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status> {
     let definition = &context.definition;
     let metadata = object::metadata_mut(&mut object);
-    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+    for name in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
         metadata.remove(name);
     }
     metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
@@ -98,9 +102,12 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));
     }
-    admission::validate(context, Operation::Create, "", &object, None).await?;
+    admission::validate(context, Operation::Create, "", &object, None)?;
     let dry_run = context.dry_run()?;
-    let reserved = context.state.allocator.reserve(definition, &mut object, None, dry_run)?;
+    let reserved = context
+        .state
+        .allocator
+        .reserve(definition, &mut object, None, dry_run)?;
     track(context, "", context.apply, None, &mut object)?;
     let name = object::name(&object).to_owned();
     let key = definition.key(context.path.namespace.as_deref(), &name);
@@ -111,7 +118,16 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         return Ok(Kept::Value(Box::new(object)));
     }
     let change = Change::Put(encode_object(definition, &object)?);
-    match context.state.store.commit(Write { key, expect: Expect::Absent, change }).await {
+    match context
+        .state
+        .store
+        .commit(Write {
+            key,
+            expect: Expect::Absent,
+            change,
+        })
+        .await
+    {
         Ok(entry) => {
             reserved.keep();
             admission::written(context, &json!(null), &entry, false);

@@ -59,8 +59,9 @@ impl DeleteOptions {
         if context.body.is_empty() {
             options.grace_period_seconds = query.number("gracePeriodSeconds")?;
             options.propagation_policy = query.get("propagationPolicy").map(str::to_owned);
-            options.orphan_dependents =
-                query.get("orphanDependents").map(|_| query.flag("orphanDependents"));
+            options.orphan_dependents = query
+                .get("orphanDependents")
+                .map(|_| query.flag("orphanDependents"));
         }
         options.check()?;
         Ok(options)
@@ -70,6 +71,9 @@ impl DeleteOptions {
         let value = match media::content_type(&context.headers) {
             "application/json" => go_json::parse(&context.body, "DeleteOptions")?,
             "application/yaml" => crate::write::yaml_to_value(&context.body)?,
+            protobuf::MEDIA_TYPE => protobuf::decode(&context.body).map_err(|error| {
+                Status::bad_request(format!("decoding the protobuf body: {error}"))
+            })?,
             _ => return Err(media::unsupported()),
         };
         let kind = object::text(&value, &["kind"]);
@@ -101,7 +105,12 @@ impl DeleteOptions {
                 &["Background", "Foreground", "Orphan", "nil"],
             ));
         }
-        for value in self.dry_run.iter().flatten().filter(|value| *value != "All") {
+        for value in self
+            .dry_run
+            .iter()
+            .flatten()
+            .filter(|value| *value != "All")
+        {
             let path = FieldPath::new("dryRun");
             errors.push(FieldError::not_supported(&path, value.as_str(), &["All"]));
         }
@@ -136,7 +145,9 @@ pub struct Deleted {
 /// `DELETE` of one object.
 pub async fn delete(context: &Context) -> Result<Response<Body>, Status> {
     let options = DeleteOptions::of(context)?;
-    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
+    let key = context
+        .definition
+        .key(context.path.namespace.as_deref(), context.name());
     let deleted = delete_object(context, &key, &options).await?;
     let returns_object = context.definition.behaviour().delete_returns_object;
     if deleted.gone && !returns_object {
@@ -144,7 +155,11 @@ pub async fn delete(context: &Context) -> Result<Response<Body>, Status> {
             Kept::Entry(entry) => envelope::decode(entry)?,
             Kept::Value(value) => (**value).clone(),
         };
-        return Ok(respond::value(200, &success(context, &value), context.accept.encoding));
+        return Ok(respond::value(
+            200,
+            &success(context, &value),
+            context.accept.encoding,
+        ));
     }
     match deleted.kept {
         Kept::Entry(entry) => render(context, 200, &entry),
@@ -224,15 +239,23 @@ pub async fn delete_object(
         let mut live = envelope::decode(&entry)?;
         context.definition.present(&mut live);
         check_preconditions(context, options, &live)?;
-        admission::validate(context, Operation::Delete, "", &live, Some(&live)).await?;
+        admission::validate(context, Operation::Delete, "", &live, Some(&live))?;
         let live = if is_definition(&context.definition) {
             held_for_its_objects(live)
         } else {
             live
         };
-        let plan = plan(&context.definition, options, &live, (context.state.options.clock)());
+        let plan = plan(
+            &context.definition,
+            options,
+            &live,
+            (context.state.options.clock)(),
+        );
         if options.is_dry_run() || context.dry_run()? {
-            return Ok(Deleted { gone: plan.is_none(), kept: Kept::Value(Box::new(live)) });
+            return Ok(Deleted {
+                gone: plan.is_none(),
+                kept: Kept::Value(Box::new(live)),
+            });
         }
         match carry_out(context, &entry, &live, plan).await? {
             Some(deleted) => return Ok(deleted),
@@ -288,8 +311,9 @@ fn held_for_its_objects(mut live: Value) -> Value {
     if !object::is_deleting(&live)
         && !object::finalizers(&live).any(|finalizer| finalizer == custom::FINALIZER)
     {
-        let finalizers =
-            object::metadata_mut(&mut live).entry("finalizers").or_insert_with(|| json!([]));
+        let finalizers = object::metadata_mut(&mut live)
+            .entry("finalizers")
+            .or_insert_with(|| json!([]));
         if let Some(finalizers) = finalizers.as_array_mut() {
             finalizers.push(json!(custom::FINALIZER));
         }
@@ -327,7 +351,9 @@ fn finalizers_after(definition: &Definition, policy: Option<&str>, live: &Value)
 }
 
 fn grace_period(definition: &Definition, options: &DeleteOptions, live: &Value) -> i64 {
-    let Some(default) = definition.behaviour().grace_period_seconds else { return 0 };
+    let Some(default) = definition.behaviour().grace_period_seconds else {
+        return 0;
+    };
     let own = default(live);
     if own == 0 {
         return 0;
@@ -340,7 +366,9 @@ fn check_preconditions(
     options: &DeleteOptions,
     live: &Value,
 ) -> Result<(), Status> {
-    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+    let Some(preconditions) = &options.preconditions else {
+        return Ok(());
+    };
     let gvr = &context.definition.gvr;
     let refuse = |what: &str, wanted: &str, found: &str| {
         Err(Status::conflict(
@@ -354,10 +382,13 @@ fn check_preconditions(
     };
     let (uid, version) = (object::uid(live), object::resource_version(live));
     match preconditions {
-        Preconditions { uid: Some(wanted), .. } if wanted != uid => refuse("UID", wanted, uid),
-        Preconditions { resource_version: Some(wanted), .. } if wanted != version => {
-            refuse("ResourceVersion", wanted, version)
-        }
+        Preconditions {
+            uid: Some(wanted), ..
+        } if wanted != uid => refuse("UID", wanted, uid),
+        Preconditions {
+            resource_version: Some(wanted),
+            ..
+        } if wanted != version => refuse("ResourceVersion", wanted, version),
         _ => Ok(()),
     }
 }
@@ -372,18 +403,28 @@ async fn carry_out(
     let gone = plan.is_none();
     let new = plan.unwrap_or_else(|| live.clone());
     if !gone && new == *live {
-        return Ok(Some(Deleted { kept: Kept::Value(Box::new(new)), gone }));
+        return Ok(Some(Deleted {
+            kept: Kept::Value(Box::new(new)),
+            gone,
+        }));
     }
     let document = encode_object(&context.definition, &new)?;
     let write = Write {
         key: entry.key().clone(),
         expect: Expect::Revision(entry.revision()),
-        change: if gone { Change::Delete(document) } else { Change::Put(document) },
+        change: if gone {
+            Change::Delete(document)
+        } else {
+            Change::Put(document)
+        },
     };
     match context.state.store.commit(write).await {
         Ok(stored) => {
             admission::written(context, live, &stored, gone);
-            Ok(Some(Deleted { kept: Kept::Entry(stored), gone }))
+            Ok(Some(Deleted {
+                kept: Kept::Entry(stored),
+                gone,
+            }))
         }
         Err(Error::Conflict { .. }) => Ok(None),
         Err(other) => Err(store_error(&other)),

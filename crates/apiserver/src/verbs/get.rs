@@ -12,15 +12,23 @@ use crate::{envelope, respond, table};
 
 /// `GET` of one object.
 pub fn get(context: &Context) -> Result<Response<Body>, Status> {
-    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
-    let entry = context.state.store.get(&key).ok_or_else(|| context.not_found())?;
+    let key = context
+        .definition
+        .key(context.path.namespace.as_deref(), context.name());
+    let entry = context
+        .state
+        .store
+        .get(&key)
+        .ok_or_else(|| context.not_found())?;
     check_version(context)?;
     render(context, 200, &entry)
 }
 
 /// A `resourceVersion` in a get must be a number that has happened.
 fn check_version(context: &Context) -> Result<(), Status> {
-    let Some(text) = context.query.get("resourceVersion") else { return Ok(()) };
+    let Some(text) = context.query.get("resourceVersion") else {
+        return Ok(());
+    };
     let wanted = super::list::parse_version(text)?;
     super::list::check_not_ahead(wanted, context.state.store.revision())
 }
@@ -31,7 +39,11 @@ pub fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Bo
     let definition = &context.definition;
     let stored = definition.storage_version == definition.kind.api_version();
     if accept.shape == Shape::Object && accept.encoding == Encoding::Json && stored {
-        return Ok(respond::bytes(code, "application/json", entry.bytes().clone()));
+        return Ok(respond::bytes(
+            code,
+            "application/json",
+            entry.bytes().clone(),
+        ));
     }
     render_value(context, code, envelope::decode(entry)?)
 }

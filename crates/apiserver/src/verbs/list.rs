@@ -204,13 +204,18 @@ fn when(context: &Context, limit: Option<usize>) -> Result<When, Status> {
     let query = &context.query;
     let version = query.get("resourceVersion");
     let rule = query.get("resourceVersionMatch");
-    let refuse = |error: FieldError| {
-        Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
-    };
+    let refuse =
+        |error: FieldError| Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]));
     let path = FieldPath::new("resourceVersionMatch");
-    if query.raw("sendInitialEvents").is_some_and(|value| !value.is_empty()) {
+    if query
+        .raw("sendInitialEvents")
+        .is_some_and(|value| !value.is_empty())
+    {
         let why = "sendInitialEvents is forbidden for list";
-        return refuse(FieldError::forbidden(&FieldPath::new("sendInitialEvents"), why));
+        return refuse(FieldError::forbidden(
+            &FieldPath::new("sendInitialEvents"),
+            why,
+        ));
     }
     match (rule, version) {
         (None, None) => Ok(When::Now),
@@ -218,7 +223,11 @@ fn when(context: &Context, limit: Option<usize>) -> Result<When, Status> {
             let wanted = parse_version(text)?;
             check_not_ahead(wanted, context.state.store.revision())?;
             // The old rule: a page of a named revision is exact, a whole list not older.
-            if limit.is_some() && wanted.0 > 0 { Ok(When::Exactly(wanted)) } else { Ok(When::Now) }
+            if limit.is_some() && wanted.0 > 0 {
+                Ok(When::Exactly(wanted))
+            } else {
+                Ok(When::Now)
+            }
         }
         (Some(_), None) => refuse(FieldError::forbidden(
             &path,
@@ -247,13 +256,21 @@ fn when(context: &Context, limit: Option<usize>) -> Result<When, Status> {
 
 /// Collects the entries of a list.
 pub fn page(context: &Context, selection: &Selection) -> Result<Page, Status> {
-    let limit = context.query.number("limit")?.filter(|limit| *limit > 0).map(|l| l as usize);
+    let limit = context
+        .query
+        .number("limit")?
+        .filter(|limit| *limit > 0)
+        .map(|l| l as usize);
     let prefix = context.definition.prefix(context.path.namespace.as_deref());
     let mut options = ListOptions::default();
     let token = context.query.get("continue");
     match token {
         Some(text) => {
-            if context.query.get("resourceVersion").is_some_and(|version| version != "0") {
+            if context
+                .query
+                .get("resourceVersion")
+                .is_some_and(|version| version != "0")
+            {
                 return Err(Status::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
@@ -299,13 +316,21 @@ pub fn page(context: &Context, selection: &Selection) -> Result<Page, Status> {
         Some(last) if more => write_token(listing.revision.0 as i64, &last.key()[prefix.len()..]),
         _ => String::new(),
     };
-    Ok(Page { revision: listing.revision, entries, next, remaining })
+    Ok(Page {
+        revision: listing.revision,
+        entries,
+        next,
+        remaining,
+    })
 }
 
 fn write_token(rv: i64, start: &str) -> String {
     // Upstream's tokens name the first key that was not sent: the last one sent and a zero byte.
-    let token =
-        Token { v: "meta.k8s.io/v1".to_owned(), rv, start: format!("{start}\u{0}") };
+    let token = Token {
+        v: "meta.k8s.io/v1".to_owned(),
+        rv,
+        start: format!("{start}\u{0}"),
+    };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
@@ -348,7 +373,11 @@ fn too_old(context: &Context, prefix: &str, token: Option<&str>) -> Status {
          results in an inconsistent list - objects that were created, modified, or deleted between \
          the time the first chunk was returned and now may show up in the list.",
     );
-    tracing::debug!(resource = context.definition.gvr.resource, prefix, "an old token");
+    tracing::debug!(
+        resource = context.definition.gvr.resource,
+        prefix,
+        "an old token"
+    );
     status.list_continue = Some(write_token(-1, &token.start));
     status
 }

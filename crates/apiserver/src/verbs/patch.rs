@@ -38,7 +38,10 @@ pub async fn patch(context: &mut Context) -> Result<Response<Body>, Status> {
 fn parse(context: &Context) -> Result<Patch, Status> {
     let json = |body: &[u8]| -> Result<Value, Status> {
         serde_json::from_slice(body).map_err(|error| {
-            Status::bad_request(format!("error decoding patch: {}", syntax_error(body, &error)))
+            Status::bad_request(format!(
+                "error decoding patch: {}",
+                syntax_error(body, &error)
+            ))
         })
     };
     let media_type = if context.headers.contains_key(http::header::CONTENT_TYPE) {
@@ -55,9 +58,7 @@ fn parse(context: &Context) -> Result<Patch, Status> {
             json(&context.body).map(Patch::Strategic)
         }
         "application/apply-patch+yaml" => yaml_to_value(&context.body)
-            .map_err(|error| {
-                Status::bad_request(format!("error decoding YAML: {}", error.message))
-            })
+            .map_err(|error| Status::bad_request(format!("error decoding YAML: {}", error.message)))
             .map(Patch::Apply),
         _ => Err(media::unsupported()),
     }
@@ -77,7 +78,11 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
         }
         _ => false,
     };
-    let update = Update { subresource: &subresource, applied: false, versioned };
+    let update = Update {
+        subresource: &subresource,
+        applied: false,
+        versioned,
+    };
     let change = |live: &Value| patched(context, patch, live);
     match update_object(context, &update, &change).await? {
         Some(Outcome { kept }) => answer(context, 200, kept),
@@ -88,7 +93,9 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
 /// The object a patch makes of the current one.
 fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Status> {
     let new = match patch {
-        Patch::Json(patch) => patch.apply(live).map_err(|error| patch_error(context, &error))?,
+        Patch::Json(patch) => patch
+            .apply(live)
+            .map_err(|error| patch_error(context, &error))?,
         Patch::Merge(patch) => {
             let mut new = live.clone();
             patch::merge_patch(&mut new, patch);
@@ -106,7 +113,14 @@ fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Stat
         return Err(Status::bad_request("the patch does not make an object"));
     }
     let custom = definition.custom.is_some();
-    let new = decode_value(context, &definition.kind, &definition.schema, custom, new, &text)?;
+    let new = decode_value(
+        context,
+        &definition.kind,
+        &definition.schema,
+        custom,
+        new,
+        &text,
+    )?;
     if object::name(&new) != object::name(live) {
         let error = model::FieldError::invalid(
             &model::FieldPath::new("metadata.name"),
@@ -167,10 +181,23 @@ async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, S
     let reset = reset_fields(definition, &subresource)?;
     let now = context.now();
     let merge = |live: Option<&Value>| -> Result<Value, Status> {
-        merged(context, &manager, &subresource, &now, &reset, live, &config, force)
+        merged(
+            context,
+            &manager,
+            &subresource,
+            &now,
+            &reset,
+            live,
+            &config,
+            force,
+        )
     };
     let versioned = !object::resource_version(&config).is_empty();
-    let update = Update { subresource: &subresource, applied: true, versioned };
+    let update = Update {
+        subresource: &subresource,
+        applied: true,
+        versioned,
+    };
     let change = |live: &Value| merge(Some(live));
     if let Some(Outcome { kept }) = update_object(context, &update, &change).await? {
         return answer(context, 200, kept);
@@ -179,7 +206,9 @@ async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, S
         return Err(context.not_found());
     }
     if !object::uid(&config).is_empty() {
-        return Err(context.conflict("uid mismatch: the provided object specified uid, and no existing object was found"));
+        return Err(context.conflict(
+            "uid mismatch: the provided object specified uid, and no existing object was found",
+        ));
     }
     may_create(context)?;
     let object = merge(None)?;
@@ -189,12 +218,19 @@ async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, S
 /// What an applied configuration must say of itself.
 fn check_config(context: &Context, config: &mut Value) -> Result<(), Status> {
     if !config.is_object() {
-        return Err(Status::bad_request("error decoding YAML: expected an object"));
+        return Err(Status::bad_request(
+            "error decoding YAML: expected an object",
+        ));
     }
     let definition = &context.definition;
-    let (version, kind) = (object::text(config, &["apiVersion"]), object::text(config, &["kind"]));
+    let (version, kind) = (
+        object::text(config, &["apiVersion"]),
+        object::text(config, &["kind"]),
+    );
     if kind.is_empty() {
-        return Err(Status::bad_request(format!("Object 'Kind' is missing in '{config}'")));
+        return Err(Status::bad_request(format!(
+            "Object 'Kind' is missing in '{config}'"
+        )));
     }
     if version != definition.kind.api_version() || kind != definition.kind.kind {
         return Err(Status::bad_request(format!(
@@ -219,7 +255,10 @@ fn check_config(context: &Context, config: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one call of the merge")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one call of the merge"
+)]
 fn merged(
     context: &Context,
     manager: &str,
@@ -237,8 +276,8 @@ fn merged(
         versions: &Versions(context),
         reset_fields: reset,
     };
-    let mut merged = patch::apply(&write, live, config, force)
-        .map_err(|error| patch_error(context, &error))?;
+    let mut merged =
+        patch::apply(&write, live, config, force).map_err(|error| patch_error(context, &error))?;
     let definition = &context.definition;
     if definition.custom.is_some() {
         schema::coerce_metadata(&definition.schema, &mut merged)

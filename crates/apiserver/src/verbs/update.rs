@@ -19,7 +19,11 @@ pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
     let version = object::resource_version(&object);
     let versioned = !version.is_empty() && version != "0";
     let subresource = context.subresource().to_owned();
-    let update = Update { subresource: &subresource, applied: false, versioned };
+    let update = Update {
+        subresource: &subresource,
+        applied: false,
+        versioned,
+    };
     let change = |_: &Value| Ok(object.clone());
     match update_object(context, &update, &change).await? {
         Some(Outcome { kept }) => answer(context, 200, kept),
@@ -88,7 +92,12 @@ pub fn may_create(context: &Context) -> Result<(), Status> {
             "User \"{}\" cannot create resource \"{}\" in API group \"{}\"",
             context.user.name, gvr.resource, gvr.group
         );
-        return Err(Status::forbidden(&gvr.group, &gvr.resource, context.name(), &why));
+        return Err(Status::forbidden(
+            &gvr.group,
+            &gvr.resource,
+            context.name(),
+            &why,
+        ));
     }
     Ok(())
 }

@@ -74,7 +74,10 @@ fn streaming(body: Body) -> Response<Body> {
 }
 
 fn expired(requested: Revision, oldest: Revision) -> Status {
-    Status::new(Reason::Expired, format!("too old resource version: {requested} ({oldest})"))
+    Status::new(
+        Reason::Expired,
+        format!("too old resource version: {requested} ({oldest})"),
+    )
 }
 
 /// Where a watch begins.
@@ -92,7 +95,9 @@ impl Start {
         let bookmarks = query.flag("allowWatchBookmarks");
         let version = query.get("resourceVersion");
         let rule = query.get("resourceVersionMatch");
-        let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        let initial = query
+            .get("sendInitialEvents")
+            .map(|_| query.flag("sendInitialEvents"));
         check_rule(initial, rule)?;
         let revision = version.map(parse_version).transpose()?;
         let mark_initial = initial == Some(true);
@@ -107,7 +112,11 @@ impl Start {
             (_, Some(Revision(0))) => None,
             (_, Some(revision)) => Some(revision),
         };
-        Ok(Self { after, mark_initial: mark_initial && bookmarks, bookmarks })
+        Ok(Self {
+            after,
+            mark_initial: mark_initial && bookmarks,
+            bookmarks,
+        })
     }
 }
 
@@ -144,7 +153,11 @@ fn open(
         store.watch(prefix, after)?
     } else {
         let listing = store.list(prefix, &ListOptions::default())?;
-        for entry in listing.entries.iter().filter(|entry| selection.selects(entry)) {
+        for entry in listing
+            .entries
+            .iter()
+            .filter(|entry| selection.selects(entry))
+        {
             waiting.push_back(frames.frame("ADDED", entry));
         }
         if start.mark_initial {
@@ -233,7 +246,10 @@ impl Session {
     /// A change as this watch sees it: an object that enters the selection is added, one that leaves
     /// it is deleted, with the content it had when it was selected.
     fn translate(&mut self, event: &Event) -> Option<Bytes> {
-        let before = event.previous.as_ref().filter(|entry| self.selection.selects(entry));
+        let before = event
+            .previous
+            .as_ref()
+            .filter(|entry| self.selection.selects(entry));
         let after = (event.kind != EventKind::Deleted && self.selection.selects(&event.entry))
             .then_some(&event.entry);
         match (before, after) {
@@ -286,7 +302,14 @@ impl Frames {
             Shape::Table(version) => {
                 let with_columns = !std::mem::replace(&mut self.columns_sent, true);
                 let now = (self.clock)();
-                table::event(&self.definition, version, self.include, value, with_columns, now)
+                table::event(
+                    &self.definition,
+                    version,
+                    self.include,
+                    value,
+                    with_columns,
+                    now,
+                )
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 metadata_only(&value, version)
@@ -309,7 +332,13 @@ impl Frames {
         let shaped = match self.shape {
             Shape::Table(version) => {
                 let with_columns = !std::mem::replace(&mut self.columns_sent, true);
-                table::bookmark(&self.definition, version, self.include, object, with_columns)
+                table::bookmark(
+                    &self.definition,
+                    version,
+                    self.include,
+                    object,
+                    with_columns,
+                )
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 metadata_only(&object, version)

@@ -41,6 +41,15 @@ pub fn decode_body(
             let value = go_json::parse(&json, &kind.kind)?;
             decode_value(context, kind, schema, custom, value, &json)
         }
+        protobuf::MEDIA_TYPE if !custom => {
+            let mut value = protobuf::decode(&context.body).map_err(|error| {
+                Status::bad_request(format!("decoding the protobuf body: {error}"))
+            })?;
+            // Protobuf always has the fields Go's JSON leaves out when they are empty.
+            schema::encode(schema, &mut value);
+            let json = serde_json::to_vec(&value).map_err(Status::internal)?;
+            decode_value(context, kind, schema, custom, value, &json)
+        }
         _ => Err(media::unsupported()),
     }
 }
@@ -65,7 +74,10 @@ pub fn decode_value(
             .map_err(|error| Status::bad_request(error.to_string()))?;
         let pruned = schema::prune(schema, &mut value);
         problems.extend(
-            unknown.iter().chain(&pruned).map(|path| format!("unknown field \"{path}\"")),
+            unknown
+                .iter()
+                .chain(&pruned)
+                .map(|path| format!("unknown field \"{path}\"")),
         );
     } else {
         if validation != FieldValidation::Ignore {
@@ -77,9 +89,15 @@ pub fn decode_value(
         FieldValidation::Strict if !problems.is_empty() => {
             let list = problems.join(", ");
             let why = format!("strict decoding error: {list}");
-            return Err(if custom { Status::bad_request(why) } else { unhandled(kind, &why) });
+            return Err(if custom {
+                Status::bad_request(why)
+            } else {
+                unhandled(kind, &why)
+            });
         }
-        FieldValidation::Warn => problems.into_iter().for_each(|problem| context.warn(problem)),
+        FieldValidation::Warn => problems
+            .into_iter()
+            .for_each(|problem| context.warn(problem)),
         _ => {}
     }
     Ok(value)
@@ -95,17 +113,28 @@ fn unhandled(kind: &GroupVersionKind, why: &str) -> Status {
 /// What is missing of `apiVersion` and `kind` is filled in, what differs is refused.
 fn check_kind(kind: &GroupVersionKind, custom: bool, value: &mut Value) -> Result<(), Status> {
     let wanted = kind.api_version();
-    let (found_version, found_kind) =
-        (object::text(value, &["apiVersion"]), object::text(value, &["kind"]));
+    let (found_version, found_kind) = (
+        object::text(value, &["apiVersion"]),
+        object::text(value, &["kind"]),
+    );
     if custom && found_kind.is_empty() {
         let text = value.to_string();
-        return Err(Status::bad_request(format!("Object 'Kind' is missing in '{text}'")));
+        return Err(Status::bad_request(format!(
+            "Object 'Kind' is missing in '{text}'"
+        )));
     }
     let fits = |found: &str, wanted: &str| found == wanted || (found.is_empty() && !custom);
     if !fits(found_version, &wanted) || !fits(found_kind, &kind.kind) {
-        let version =
-            if found_version.is_empty() { wanted.clone() } else { found_version.to_owned() };
-        let name = if found_kind.is_empty() { &kind.kind } else { found_kind };
+        let version = if found_version.is_empty() {
+            wanted.clone()
+        } else {
+            found_version.to_owned()
+        };
+        let name = if found_kind.is_empty() {
+            &kind.kind
+        } else {
+            found_kind
+        };
         if custom && found_kind != kind.kind {
             return Err(Status::bad_request(format!(
                 "{name} in version \"{}\" cannot be handled as a {}: expected kind {}, but got kind {name}",

@@ -32,9 +32,15 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
     let base = object::text(value, &["metadata", "generateName"]);
     if !base.is_empty() {
         // As upstream: a trailing dash is fine, the suffix follows it.
-        let probe = base.strip_suffix('-').map_or_else(|| base.to_owned(), |b| format!("{b}a"));
+        let probe = base
+            .strip_suffix('-')
+            .map_or_else(|| base.to_owned(), |b| format!("{b}a"));
         for message in behaviour.check_name(&probe) {
-            errors.push(FieldError::invalid(&path.child("generateName"), base, message));
+            errors.push(FieldError::invalid(
+                &path.child("generateName"),
+                base,
+                message,
+            ));
         }
     }
     let name = object::name(value);
@@ -52,24 +58,39 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
             errors.push(FieldError::required(&path.child("namespace"), ""));
         } else {
             for message in names::dns1123_label(namespace) {
-                errors.push(FieldError::invalid(&path.child("namespace"), namespace, message));
+                errors.push(FieldError::invalid(
+                    &path.child("namespace"),
+                    namespace,
+                    message,
+                ));
             }
         }
     } else if !namespace.is_empty() {
         let why = "not allowed on this type";
         errors.push(FieldError::forbidden(&path.child("namespace"), why));
     }
-    check_common(value, &path, &mut errors);
+    check_common(definition, value, &path, &mut errors);
     errors
 }
 
 /// What is checked of a new and of a changed object alike.
-fn check_common(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn check_common(
+    definition: &Definition,
+    value: &Value,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     let map = |name: &str| object::at(value, &["metadata", name]).and_then(Value::as_object);
     check_labels(map("labels"), &path.child("labels"), errors);
     check_annotations(map("annotations"), &path.child("annotations"), errors);
-    check_owners(object::owner_references(value), &path.child("ownerReferences"), errors);
-    check_finalizers(value, &path.child("finalizers"), errors);
+    check_owners(
+        object::owner_references(value),
+        &path.child("ownerReferences"),
+        errors,
+    );
+    // As upstream: only built-in kinds ask for more than a qualified name.
+    let strict = definition.custom.is_none() && definition.gvr.group != "apiextensions.k8s.io";
+    check_finalizers(value, strict, &path.child("finalizers"), errors);
 }
 
 /// What is wrong with a map of labels.
@@ -139,14 +160,14 @@ fn check_owners(owners: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>
     }
 }
 
-fn check_finalizers(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn check_finalizers(value: &Value, strict: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let finalizers: Vec<&str> = object::finalizers(value).collect();
     for (index, finalizer) in finalizers.iter().enumerate() {
         for message in names::qualified_name(finalizer) {
             errors.push(FieldError::invalid(path, *finalizer, message));
         }
         let known = ["orphan", "foregroundDeletion", "kubernetes"].contains(finalizer);
-        if !known && !finalizer.contains('/') {
+        if strict && !known && !finalizer.contains('/') {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(&path.index(index), *finalizer, why));
         }
@@ -155,21 +176,29 @@ fn check_finalizers(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError
         let why = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(
             path,
-            finalizers.iter().map(|f| Value::from(*f)).collect::<Vec<_>>(),
+            finalizers
+                .iter()
+                .map(|f| Value::from(*f))
+                .collect::<Vec<_>>(),
             why,
         ));
     }
 }
 
 /// What is wrong with the metadata of a changed object.
-pub fn check_metadata_update(value: &Value, old: &Value) -> Vec<FieldError> {
+pub fn check_metadata_update(
+    definition: &Definition,
+    value: &Value,
+    old: &Value,
+) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let mut errors = Vec::new();
-    check_common(value, &path, &mut errors);
+    check_common(definition, value, &path, &mut errors);
     if object::is_deleting(old) {
         let before: Vec<&str> = object::finalizers(old).collect();
-        let added: Vec<&str> =
-            object::finalizers(value).filter(|finalizer| !before.contains(finalizer)).collect();
+        let added: Vec<&str> = object::finalizers(value)
+            .filter(|finalizer| !before.contains(finalizer))
+            .collect();
         if !added.is_empty() {
             let list: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
             let why = format!(
@@ -217,7 +246,9 @@ mod tests {
         );
         check(
             json!({"name": "a", "namespace": "b", "finalizers": ["x"]}),
-            &["metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified"],
+            &[
+                "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified",
+            ],
         );
         check(
             json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),

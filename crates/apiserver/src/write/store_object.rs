@@ -22,7 +22,10 @@ pub fn encode_object(definition: &Definition, object: &Value) -> Result<Document
     if document.len() > OBJECT_BYTES_MAX {
         return Err(Status::new(
             Reason::RequestEntityTooLarge,
-            format!("etcdserver: request is too large: {} bytes, the limit is {OBJECT_BYTES_MAX}", document.len()),
+            format!(
+                "etcdserver: request is too large: {} bytes, the limit is {OBJECT_BYTES_MAX}",
+                document.len()
+            ),
         ));
     }
     Ok(document)
@@ -31,9 +34,10 @@ pub fn encode_object(definition: &Definition, object: &Value) -> Result<Document
 /// What a client is told when the store does not take a write.
 pub fn store_error(error: &Error) -> Status {
     match error {
-        Error::Disk { .. } | Error::Closed => {
-            Status::new(Reason::ServiceUnavailable, format!("the store is not writable: {error}"))
-        }
+        Error::Disk { .. } | Error::Closed => Status::new(
+            Reason::ServiceUnavailable,
+            format!("the store is not writable: {error}"),
+        ),
         other => Status::internal(other),
     }
 }

@@ -46,34 +46,51 @@ pub async fn update_object(
     update: &Update<'_>,
     change: &(dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
 ) -> Result<Option<Outcome>, Status> {
-    let key = context.definition.key(context.path.namespace.as_deref(), context.name());
+    let key = context
+        .definition
+        .key(context.path.namespace.as_deref(), context.name());
     for _ in 0..ATTEMPTS_MAX {
-        let Some(entry) = context.state.store.get(&key) else { return Ok(None) };
+        let Some(entry) = context.state.store.get(&key) else {
+            return Ok(None);
+        };
         let mut live = envelope::decode(&entry)?;
         context.definition.present(&mut live);
         let wanted = change(&live)?;
         let mut new = finish(context, update, &live, wanted).await?;
         let dry_run = context.dry_run()?;
         let reserved =
-            context.state.allocator.reserve(&context.definition, &mut new, Some(&live), dry_run)?;
+            context
+                .state
+                .allocator
+                .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
         if new == live {
-            return Ok(Some(Outcome { kept: Kept::Entry(entry) }));
+            return Ok(Some(Outcome {
+                kept: Kept::Entry(entry),
+            }));
         }
         if dry_run {
-            return Ok(Some(Outcome { kept: Kept::Value(Box::new(new)) }));
+            return Ok(Some(Outcome {
+                kept: Kept::Value(Box::new(new)),
+            }));
         }
         let gone = is_finished(&new);
         let document = encode_object(&context.definition, &new)?;
         let write = Write {
             key: key.clone(),
             expect: Expect::Revision(entry.revision()),
-            change: if gone { Change::Delete(document) } else { Change::Put(document) },
+            change: if gone {
+                Change::Delete(document)
+            } else {
+                Change::Put(document)
+            },
         };
         match context.state.store.commit(write).await {
             Ok(stored) => {
                 reserved.keep();
                 admission::written(context, &live, &stored, gone);
-                return Ok(Some(Outcome { kept: Kept::Entry(stored) }));
+                return Ok(Some(Outcome {
+                    kept: Kept::Entry(stored),
+                }));
             }
             Err(Error::Conflict { .. }) if update.versioned => {
                 return Err(modified(context));
@@ -116,18 +133,45 @@ async fn finish(
     default_object(definition, &mut new);
     // What is written differently but means the same is no change.
     canonical(definition, &mut new);
-    behaviour.before_write(update.subresource, &mut new, live);
+    // A binding is the server's own change: it sets what no client may.
+    let own_change = update.subresource == "binding";
+    if !own_change {
+        behaviour.before_write(update.subresource, &mut new, live);
+    }
     if let Some(stamp) = behaviour.stamp {
         stamp(&mut new, Some(live), &context.now());
     }
-    admission::mutate(context, Operation::Update, update.subresource, &mut new, Some(live)).await?;
+    admission::mutate(
+        context,
+        Operation::Update,
+        update.subresource,
+        &mut new,
+        Some(live),
+    )
+    .await?;
     canonical(definition, &mut new);
-    let errors = validate_update(context, update.subresource, &new, live);
+    let errors = if own_change {
+        Vec::new()
+    } else {
+        validate_update(context, update.subresource, &new, live)
+    };
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&new), &errors));
     }
-    admission::validate(context, Operation::Update, update.subresource, &new, Some(live)).await?;
-    track(context, update.subresource, update.applied, Some(live), &mut new)?;
+    admission::validate(
+        context,
+        Operation::Update,
+        update.subresource,
+        &new,
+        Some(live),
+    )?;
+    track(
+        context,
+        update.subresource,
+        update.applied,
+        Some(live),
+        &mut new,
+    )?;
     Ok(new)
 }
 
@@ -157,7 +201,11 @@ fn check_versions(context: &Context, live: &Value, new: &Value) -> Result<(), St
         status.details = None;
         return Err(status);
     }
-    if version == object::resource_version(live) { Ok(()) } else { Err(modified(context)) }
+    if version == object::resource_version(live) {
+        Ok(())
+    } else {
+        Err(modified(context))
+    }
 }
 
 /// What only the server writes stays as it was.

@@ -16,6 +16,11 @@ pub struct Arguments {
 #[expect(clippy::unnecessary_wraps, reason = "commands look alike")]
 pub fn run<C: CommandFactory>(arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = C::command();
-    clap_complete::generate(arguments.shell, &mut command, "corvus", &mut std::io::stdout());
+    clap_complete::generate(
+        arguments.shell,
+        &mut command,
+        "corvus",
+        &mut std::io::stdout(),
+    );
     Ok(())
 }

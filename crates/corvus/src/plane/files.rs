@@ -45,11 +45,18 @@ impl DataDir {
 
 /// Writes a file only its owner may read, whole or not at all.
 pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("file");
     let next = path.with_file_name(format!(".{name}.new"));
     let write = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&next, path)
     };
@@ -73,11 +80,8 @@ impl Credentials {
     /// the administrator are signed anew at each start.
     pub fn load_or_make(data: &DataDir, address: IpAddr) -> anyhow::Result<Self> {
         let authority = match (data.read("ca.crt")?, data.read("ca.key")?) {
-            (Some(certificate), Some(key)) => {
-                Authority::load(Identity { certificate, key }).with_context(|| {
-                    format!("the authority in {}", data.path().display())
-                })?
-            }
+            (Some(certificate), Some(key)) => Authority::load(Identity { certificate, key })
+                .with_context(|| format!("the authority in {}", data.path().display()))?,
             _ => {
                 let authority = Authority::new("corvus-ca")?;
                 data.write("ca.key", &authority.identity().key)?;
@@ -126,7 +130,10 @@ impl Credentials {
             client: &self.admin,
             token: Some(&self.token),
         });
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
             fs::create_dir_all(folder)
                 .with_context(|| format!("making the folder {}", folder.display()))?;
         }

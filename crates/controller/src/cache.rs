@@ -1,0 +1,224 @@
+//! The objects an informer holds, with indexes over them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::object::{Object, ObjectKey};
+
+/// Names under which an object is found in an index.
+pub type IndexFunction = Arc<dyn Fn(&Object) -> Vec<String> + Send + Sync>;
+
+/// What happened to an object.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It is new to the informer.
+    Added(Arc<Object>),
+    /// It changed.
+    Updated {
+        /// As it was.
+        old: Arc<Object>,
+        /// As it is.
+        new: Arc<Object>,
+    },
+    /// It is gone; this is the last that is known of it.
+    Deleted(Arc<Object>),
+}
+
+impl Event {
+    /// The latest known state of the object.
+    pub fn object(&self) -> &Arc<Object> {
+        match self {
+            Self::Added(object) | Self::Deleted(object) => object,
+            Self::Updated { new, .. } => new,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Cache {
+    objects: HashMap<ObjectKey, Arc<Object>>,
+    indexes: HashMap<String, Index>,
+}
+
+struct Index {
+    function: IndexFunction,
+    /// Invariant: no empty sets.
+    keys: HashMap<String, BTreeSet<ObjectKey>>,
+}
+
+impl Index {
+    fn insert(&mut self, key: &ObjectKey, object: &Object) {
+        for value in (self.function)(object) {
+            self.keys.entry(value).or_default().insert(key.clone());
+        }
+    }
+
+    fn remove(&mut self, key: &ObjectKey, object: &Object) {
+        for value in (self.function)(object) {
+            if let Some(keys) = self.keys.get_mut(&value) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.keys.remove(&value);
+                }
+            }
+        }
+    }
+}
+
+impl Cache {
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.objects.get(key).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values()
+    }
+
+    /// Adds an index under a name not taken yet and fills it.
+    pub fn add_index(&mut self, name: &str, function: IndexFunction) {
+        if self.indexes.contains_key(name) {
+            return;
+        }
+        let mut index = Index {
+            function,
+            keys: HashMap::new(),
+        };
+        for (key, object) in &self.objects {
+            index.insert(key, object);
+        }
+        self.indexes.insert(name.to_owned(), index);
+    }
+
+    pub fn by_index(&self, name: &str, value: &str) -> Option<Vec<Arc<Object>>> {
+        let keys = self.indexes.get(name)?.keys.get(value);
+        let found = keys
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.get(key))
+            .collect();
+        Some(found)
+    }
+
+    /// Stores an object; `None` if exactly this version is there already.
+    pub fn upsert(&mut self, object: Arc<Object>) -> Option<Event> {
+        let key = object.key();
+        let old = self.objects.insert(key.clone(), Arc::clone(&object));
+        for index in self.indexes.values_mut() {
+            if let Some(old) = &old {
+                index.remove(&key, old);
+            }
+            index.insert(&key, &object);
+        }
+        match old {
+            None => Some(Event::Added(object)),
+            Some(old) if same_version(&old, &object) => None,
+            Some(old) => Some(Event::Updated { old, new: object }),
+        }
+    }
+
+    /// Removes an object; the event carries `last` if the server told its last state.
+    pub fn remove(&mut self, key: &ObjectKey, last: Option<Arc<Object>>) -> Option<Event> {
+        let old = self.objects.remove(key)?;
+        for index in self.indexes.values_mut() {
+            index.remove(key, &old);
+        }
+        Some(Event::Deleted(last.unwrap_or(old)))
+    }
+
+    /// Makes the contents equal to a fresh list.
+    pub fn replace(&mut self, list: Vec<Arc<Object>>) -> Vec<Event> {
+        let present: std::collections::HashSet<ObjectKey> =
+            list.iter().map(|object| object.key()).collect();
+        let gone: Vec<ObjectKey> = self
+            .objects
+            .keys()
+            .filter(|key| !present.contains(*key))
+            .cloned()
+            .collect();
+        let mut events: Vec<Event> = gone
+            .iter()
+            .filter_map(|key| self.remove(key, None))
+            .collect();
+        events.extend(list.into_iter().filter_map(|object| self.upsert(object)));
+        events
+    }
+}
+
+fn same_version(old: &Object, new: &Object) -> bool {
+    !old.resource_version().is_empty()
+        && old.resource_version() == new.resource_version()
+        && old.uid() == new.uid()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str, version: u32, label: u8) -> Arc<Object> {
+        Arc::new(Object::new(json!({"metadata": {
+            "name": name, "resourceVersion": version.to_string(), "labels": {"l": label.to_string()},
+        }})))
+    }
+
+    fn by_label() -> IndexFunction {
+        Arc::new(|object| object.label("l").map(str::to_owned).into_iter().collect())
+    }
+
+    #[test]
+    fn a_relist_tells_only_what_differs() {
+        let mut cache = Cache::default();
+        cache.replace(vec![
+            object("a", 1, 0),
+            object("b", 1, 0),
+            object("c", 1, 0),
+        ]);
+        let events = cache.replace(vec![
+            object("a", 1, 0),
+            object("b", 2, 0),
+            object("d", 3, 0),
+        ]);
+        let told: Vec<String> = events
+            .iter()
+            .map(|event| {
+                let verb = match event {
+                    Event::Added(_) => "added",
+                    Event::Updated { .. } => "updated",
+                    Event::Deleted(_) => "deleted",
+                };
+                format!("{verb} {}", event.object().name())
+            })
+            .collect();
+        assert_eq!(told, ["deleted c", "updated b", "added d"]);
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_equals_a_scan(steps in prop::collection::vec((0..6_u8, 0..4_u8, any::<bool>()), 0..60)) {
+            let mut cache = Cache::default();
+            cache.add_index("l", by_label());
+            for (version, (name, label, remove)) in steps.into_iter().enumerate() {
+                let object = object(&format!("n{name}"), u32::try_from(version).unwrap(), label);
+                if remove {
+                    cache.remove(&object.key(), None);
+                } else {
+                    cache.upsert(object);
+                }
+                for label in 0..4_u8 {
+                    let label = label.to_string();
+                    let mut scan: Vec<_> =
+                        cache.all().filter(|object| object.label("l") == Some(&label)).map(|object| object.key()).collect();
+                    scan.sort();
+                    let index: Vec<_> = cache.by_index("l", &label).unwrap().iter().map(|object| object.key()).collect();
+                    prop_assert_eq!(index, scan);
+                }
+            }
+        }
+    }
+}

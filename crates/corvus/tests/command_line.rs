@@ -1,0 +1,124 @@
+//! The command line: what scripts rely on, and what wrong use says.
+
+mod support;
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use support::{CORVUS, Running};
+
+fn corvus(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(CORVUS)
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Wrong use ends with code 1 and one line that says what to do.
+fn check_refused(arguments: &[&str], expect: &[&str]) {
+    let (code, _, stderr) = corvus(arguments);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "one line, got: {stderr}");
+    for part in expect {
+        assert!(stderr.contains(part), "{part:?} is missing in: {stderr}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    check_refused(
+        &["up", "--listen", &address, "--data-dir", &data],
+        &["listening on", &address, "in use"],
+    );
+}
+
+#[test]
+fn a_data_directory_has_one_owner() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _first = Running::start(folder.path(), &["--virtual-nodes", "0"]);
+    let data = folder.path().display().to_string();
+    check_refused(
+        &["up", "--listen", "127.0.0.1:0", "--data-dir", &data],
+        &["another process is using", "--data-dir"],
+    );
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_one_clear_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").expect("written");
+    let below = file.join("data").display().to_string();
+    check_refused(
+        &["up", "--data-dir", &below],
+        &["making the data directory", &below],
+    );
+}
+
+#[test]
+fn unknown_names_are_listed_with_the_known_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    check_refused(
+        &["up", "--data-dir", &data, "--controllers", "nonsense"],
+        &["nonsense", "replicaset"],
+    );
+    check_refused(
+        &[
+            "up",
+            "--data-dir",
+            &data,
+            "--disable-admission-plugins",
+            "Nonsense",
+        ],
+        &["Nonsense", "NamespaceLifecycle"],
+    );
+    let (code, _, stderr) = corvus(&["up", "--store", "floppy"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("embedded or memory"), "{stderr}");
+}
+
+#[test]
+fn the_demo_tells_its_story_and_ends_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("kubeconfig").display().to_string();
+    let (code, stdout, stderr) = corvus(&["demo", "--kubeconfig", &kubeconfig]);
+    assert_eq!(code, Some(0), "{stderr}");
+    for part in [
+        "a new API, Site",
+        "Deployment",
+        "2 of 2 Pods available",
+        "state ACTIVE",
+        "kubectl apply",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is missing in: {stdout}");
+    }
+}
+
+#[test]
+fn versions_and_completions_are_printed() {
+    let (code, stdout, _) = corvus(&["version", "-o", "json"]);
+    assert_eq!(code, Some(0));
+    let version: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert!(version["version"].is_string() && version["kubernetes"].is_string());
+    let (code, stdout, _) = corvus(&["completion", "bash"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("_corvus"));
+}
+
+#[test]
+fn an_orderly_end_is_a_success() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(folder.path(), &[]);
+    assert_eq!(running.terminate(), Some(0));
+}

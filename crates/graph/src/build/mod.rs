@@ -1,0 +1,312 @@
+//! From a ResourceGraphDefinition's spec to a graph that can be run, or to an error that says what to fix.
+//!
+//! ```text
+//! names -> schema of the instances -> per resource: kind, checks, expressions -> dependencies, order
+//!       -> per resource: types of all expressions -> schema of the status -> CustomResourceDefinition
+//! ```
+//!
+//! Everything here is pure: kinds are looked up in a [`KindResolver`]. The first error wins, in authored order, so the
+//! same mistake always gives the same message.
+
+mod assign;
+mod author_conditions;
+mod compile;
+mod error;
+mod extract;
+mod names;
+mod parse;
+mod status;
+mod template_rules;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use cel::Type;
+use controller::Resource;
+use model::GroupVersionKind;
+use serde_json::Value;
+
+use crate::crd;
+use crate::dag::Dag;
+use crate::expression::Expression;
+use crate::kinds::KindResolver;
+use crate::rgd::{GraphSpec, SchemaSpec};
+use crate::simple_schema;
+use crate::template::FieldPath;
+
+pub use error::BuildError;
+
+/// The variable that holds the instance.
+pub(crate) const SCHEMA_VARIABLE: &str = "schema";
+/// The variable that holds one item of a collection.
+pub(crate) const EACH_VARIABLE: &str = "each";
+/// The variable of status conditions.
+pub(crate) const RUNTIME_VARIABLE: &str = "runtime";
+
+/// Limits and gates of a build.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildOptions {
+    /// Most dimensions of a collection (`--rgd-max-collection-dimension-size`).
+    pub max_dimensions: usize,
+    /// Whether `omit()` may be used (feature gate `CELOmitFunction`).
+    pub omit_function: bool,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            max_dimensions: 10,
+            omit_function: false,
+        }
+    }
+}
+
+/// What a resource of a graph is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// One object made from a template.
+    Resource,
+    /// One object per combination of the iterators' values.
+    Collection,
+    /// One object that exists without us.
+    External,
+    /// Objects with certain labels that exist without us.
+    ExternalCollection,
+}
+
+impl NodeKind {
+    /// Whether its variable is a list.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Collection | Self::ExternalCollection)
+    }
+
+    /// Whether we make and delete its objects.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Resource | Self::Collection)
+    }
+}
+
+/// A string with expressions in it.
+#[derive(Clone, Debug)]
+pub struct TemplateField {
+    /// Where it stands.
+    pub path: FieldPath,
+    /// What it becomes.
+    pub value: FieldValue,
+}
+
+/// What a string with expressions becomes.
+#[derive(Clone, Debug)]
+pub enum FieldValue {
+    /// The value of one expression, of any type.
+    Expression(Expression),
+    /// A string put together.
+    Text(Vec<TextPart>),
+}
+
+/// A piece of a string.
+#[derive(Clone, Debug)]
+pub enum TextPart {
+    /// Copied.
+    Literal(String),
+    /// Evaluated.
+    Expression(Expression),
+}
+
+impl FieldValue {
+    /// All expressions in it.
+    pub fn expressions(&self) -> Vec<&Expression> {
+        match self {
+            Self::Expression(expression) => vec![expression],
+            Self::Text(parts) => parts
+                .iter()
+                .filter_map(|part| match part {
+                    TextPart::Expression(expression) => Some(expression),
+                    TextPart::Literal(_) => None,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// One dimension of a collection.
+#[derive(Clone, Debug)]
+pub struct Iterator {
+    /// The variable.
+    pub name: String,
+    /// The list it runs over.
+    pub list: Expression,
+}
+
+/// One resource of a graph.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What expressions call it.
+    pub id: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// How its objects are served.
+    pub resource: Resource,
+    /// The template as authored; for external references the object that is looked for.
+    pub template: Value,
+    /// The expressions in the template.
+    pub fields: Vec<TemplateField>,
+    /// Whether it exists; all must hold.
+    pub include_when: Vec<Expression>,
+    /// When it is ready; all must hold.
+    pub ready_when: Vec<Expression>,
+    /// Dimensions of a collection.
+    pub for_each: Vec<Iterator>,
+    /// The resources it reads, by position.
+    pub dependencies: BTreeSet<usize>,
+    /// The type of one object.
+    pub(crate) object_type: Type,
+    /// The type of a list of them.
+    pub(crate) list_type: Type,
+    /// The resources that `includeWhen` reads, by position.
+    pub(crate) include_dependencies: BTreeSet<usize>,
+}
+
+/// A field of the instances' status.
+#[derive(Clone, Debug)]
+pub struct StatusField {
+    /// Where, below `status`.
+    pub path: FieldPath,
+    /// What.
+    pub value: FieldValue,
+}
+
+/// A graph that can be run.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The API it serves.
+    pub schema: SchemaSpec,
+    /// The generated CustomResourceDefinition, without the labels that name its owner.
+    pub crd: Value,
+    /// The resources, in authored order.
+    pub nodes: Vec<Node>,
+    /// Positions in the order of creation.
+    pub order: Vec<usize>,
+    /// The wave of each resource; deletion goes from the highest down.
+    pub waves: Vec<usize>,
+    /// The status template, without conditions.
+    pub status_template: Value,
+    /// The expressions in it.
+    pub status_fields: Vec<StatusField>,
+    /// Author-defined conditions.
+    pub conditions: Vec<Expression>,
+    /// The type of the instance.
+    pub(crate) instance_type: Type,
+    positions: HashMap<String, usize>,
+}
+
+impl Graph {
+    /// Ids in the order of creation.
+    pub fn topological_order(&self) -> Vec<&str> {
+        self.order
+            .iter()
+            .map(|node| self.nodes[*node].id.as_str())
+            .collect()
+    }
+
+    /// The resources that have dependencies, as a status lists them.
+    pub fn resources_status(&self) -> Value {
+        let with_dependencies = self.order.iter().map(|node| &self.nodes[*node]);
+        with_dependencies
+            .filter(|node| !node.dependencies.is_empty())
+            .map(|node| {
+                let ids: Vec<Value> = node
+                    .dependencies
+                    .iter()
+                    .map(|dependency| serde_json::json!({"id": self.nodes[*dependency].id}))
+                    .collect();
+                serde_json::json!({"id": node.id, "dependencies": ids})
+            })
+            .collect()
+    }
+
+    /// The position of a resource.
+    pub fn position(&self, id: &str) -> Option<usize> {
+        self.positions.get(id).copied()
+    }
+}
+
+/// Reads a spec; the error names the field.
+pub fn read_spec(spec: &Value) -> Result<GraphSpec, BuildError> {
+    GraphSpec::read(spec)
+        .map_err(|error| BuildError::new(format!("invalid ResourceGraphDefinition spec: {error}")))
+}
+
+/// The kinds a build will look up, in authored order. Templates without a readable kind are left to the build to report.
+pub fn required_kinds(spec: &GraphSpec) -> Vec<GroupVersionKind> {
+    let mut kinds: Vec<GroupVersionKind> = Vec::new();
+    for resource in &spec.resources {
+        let kind = match (&resource.template, &resource.external_ref) {
+            (Some(template), None) => GroupVersionKind::of(template),
+            (None, Some(external)) => model::GroupVersion::parse(&external.api_version)
+                .ok()
+                .map(|version| version.with_kind(external.kind.as_str())),
+            _ => None,
+        };
+        if let Some(kind) = kind.filter(|kind| !kinds.contains(kind)) {
+            kinds.push(kind);
+        }
+    }
+    kinds
+}
+
+/// Builds a graph.
+pub fn build(
+    spec: &GraphSpec,
+    kinds: &dyn KindResolver,
+    options: &BuildOptions,
+) -> Result<Graph, BuildError> {
+    names::check(spec, options.max_dimensions)?;
+    let spec_schema = simple_schema::build(&spec.schema.spec, &spec.schema.types)
+        .map_err(|error| BuildError::new(error.message).at(format!("schema.{}", error.path)))?;
+    let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
+    let parsed = parse::resources(spec, kinds, options)?;
+    let order = parse::order(spec, &parsed)?;
+    let variables = compile::Variables::new(&parsed, &instance_type)?;
+    let nodes = parsed
+        .into_iter()
+        .map(|resource| compile::node(resource, &variables))
+        .collect::<Result<Vec<Node>, BuildError>>()?;
+    let status = status::build(&spec.schema.status, &variables)?;
+    let crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    Ok(Graph {
+        schema: spec.schema.clone(),
+        crd,
+        nodes,
+        order: order.order,
+        waves: order.waves,
+        status_template: status.template,
+        status_fields: status.fields,
+        conditions: status.conditions,
+        instance_type,
+        positions: spec
+            .resources
+            .iter()
+            .enumerate()
+            .map(|(at, resource)| (resource.id.clone(), at))
+            .collect(),
+    })
+}
+
+/// Creation order and deletion waves.
+pub(crate) struct Order {
+    order: Vec<usize>,
+    waves: Vec<usize>,
+}
+
+impl Order {
+    fn of(dag: &Dag) -> Result<Self, BuildError> {
+        let cycle = |cycle: crate::dag::Cycle| BuildError::new(cycle.to_string());
+        Ok(Self {
+            order: dag.order().map_err(cycle)?,
+            waves: dag.waves().map_err(cycle)?,
+        })
+    }
+}
+
+/// Variables by name.
+pub(crate) type Types = BTreeMap<String, Type>;

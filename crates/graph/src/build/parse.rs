@@ -1,0 +1,380 @@
+//! The first half of a build: kinds are looked up, templates taken apart, references turned into an order.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use cel::{Ast, Env};
+use model::GroupVersionKind;
+use serde_json::{Map, Value, json};
+
+use super::error::BuildError;
+use super::extract::{self, RawField};
+use super::{
+    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, template_rules,
+};
+use crate::dag::Dag;
+use crate::kinds::{Kind, KindResolver};
+use crate::nearest::suggestion;
+use crate::rgd::{ExternalRef, GraphSpec, ResourceSpec};
+use crate::template::Template;
+
+/// All libraries, no variables.
+pub(crate) static ENVIRONMENT: LazyLock<Env> = LazyLock::new(cel_kube::kro_env);
+
+/// A resource whose expressions are known but not yet compiled.
+pub(crate) struct ParsedResource {
+    pub id: String,
+    pub node_kind: NodeKind,
+    pub kind: Arc<Kind>,
+    pub template: Value,
+    pub fields: Vec<RawField>,
+    pub include_when: Vec<String>,
+    pub ready_when: Vec<String>,
+    /// Iterators with their lists.
+    pub for_each: Vec<(String, String)>,
+    pub dependencies: BTreeSet<usize>,
+    /// Those that `includeWhen` reads.
+    pub include_dependencies: BTreeSet<usize>,
+}
+
+/// Takes all resources apart.
+pub(crate) fn resources(
+    spec: &GraphSpec,
+    kinds: &dyn KindResolver,
+    options: &BuildOptions,
+) -> Result<Vec<ParsedResource>, BuildError> {
+    let ids: Vec<&str> = spec
+        .resources
+        .iter()
+        .map(|resource| resource.id.as_str())
+        .collect();
+    let parse = |resource| {
+        let mut parsed = take_apart(spec, resource, kinds)?;
+        check_references(&mut parsed, &ids, options)?;
+        Ok(parsed)
+    };
+    spec.resources.iter().map(parse).collect()
+}
+
+fn take_apart(
+    spec: &GraphSpec,
+    resource: &ResourceSpec,
+    kinds: &dyn KindResolver,
+) -> Result<ParsedResource, BuildError> {
+    let id = resource.id.as_str();
+    let (template, node_kind) = match (&resource.template, &resource.external_ref) {
+        (Some(template), None) if resource.for_each.is_empty() => {
+            (template.clone(), NodeKind::Resource)
+        }
+        (Some(template), None) => (template.clone(), NodeKind::Collection),
+        (None, Some(_)) if !resource.for_each.is_empty() => {
+            return Err(BuildError::of(id, "cannot use externalRef with forEach"));
+        }
+        (None, Some(external)) => external_template(id, external)?,
+        (Some(_), Some(_)) => {
+            return Err(BuildError::of(id, "cannot use externalRef with template"));
+        }
+        (None, None) => {
+            return Err(BuildError::of(
+                id,
+                "exactly one of template or externalRef must be provided",
+            ));
+        }
+    };
+    let wanted = template_rules::kind_of(id, &template)?;
+    let kind = resolve(id, &wanted, kinds)?;
+    template_rules::check(id, node_kind, &template, &kind, spec.schema.scope)?;
+    let fields = if !node_kind.is_ours() {
+        extract::without_schema(id, &template)?.fields
+    } else if template_rules::is_crd(&wanted) {
+        template_rules::fields_of_crd_template(id, &template)?
+    } else {
+        extract::with_schema(id, &template, &kind)?
+    };
+    let parsed = ParsedResource {
+        id: id.to_owned(),
+        node_kind,
+        kind,
+        template,
+        fields,
+        include_when: standalone(id, "includeWhen", &resource.include_when)?,
+        ready_when: standalone(id, "readyWhen", &resource.ready_when)?,
+        for_each: iterators(id, &resource.for_each)?,
+        dependencies: BTreeSet::new(),
+        include_dependencies: BTreeSet::new(),
+    };
+    Ok(parsed)
+}
+
+fn resolve(
+    id: &str,
+    wanted: &GroupVersionKind,
+    kinds: &dyn KindResolver,
+) -> Result<Arc<Kind>, BuildError> {
+    kinds.resolve(wanted).ok_or_else(|| {
+        let similar = kinds.similar(wanted);
+        let hint = suggestion(&wanted.kind, similar.iter().map(String::as_str));
+        let (api_version, kind) = (wanted.api_version(), &wanted.kind);
+        let message = format!(
+            "schema not found: no matches for kind \"{kind}\" in version \"{api_version}\"{hint}"
+        );
+        BuildError::of(id, message).at("kind")
+    })
+}
+
+/// The object an external reference looks for, written like a template.
+fn external_template(id: &str, external: &ExternalRef) -> Result<(Value, NodeKind), BuildError> {
+    let mut metadata = Map::new();
+    if let Some(namespace) = &external.metadata.namespace {
+        metadata.insert("namespace".to_owned(), namespace.as_str().into());
+    }
+    let kind = match (&external.metadata.name, &external.metadata.selector) {
+        (Some(name), None) => {
+            metadata.insert("name".to_owned(), name.as_str().into());
+            NodeKind::External
+        }
+        (None, selector) => {
+            let selector = selector.clone().filter(|selector| !selector.is_null());
+            metadata.insert("selector".to_owned(), selector.unwrap_or_else(|| json!({})));
+            NodeKind::ExternalCollection
+        }
+        (Some(_), Some(_)) => {
+            let message = "exactly one of name or selector must be provided";
+            return Err(BuildError::of(id, message).at("externalRef.metadata"));
+        }
+    };
+    Ok((
+        json!({"apiVersion": external.api_version, "kind": external.kind, "metadata": metadata}),
+        kind,
+    ))
+}
+
+fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
+    let unwrap = |(index, text): (usize, &String)| {
+        Template::standalone(text).map_err(|error| {
+            let message = format!(
+                "{error} (write it as ${{expression}}, without anything around it), got {text:?}"
+            );
+            BuildError::of(id, message).at(format!("{field}[{index}]"))
+        })
+    };
+    texts.iter().enumerate().map(unwrap).collect()
+}
+
+fn iterators(
+    id: &str,
+    dimensions: &[Map<String, Value>],
+) -> Result<Vec<(String, String)>, BuildError> {
+    let mut iterators = Vec::new();
+    for (index, dimension) in dimensions.iter().enumerate() {
+        for (name, text) in dimension {
+            let path = format!("forEach[{index}].{name}");
+            let Some(text) = text.as_str() else {
+                return Err(BuildError::of(id, "must be a string with an expression").at(path));
+            };
+            let source = Template::standalone(text)
+                .map_err(|error| BuildError::of(id, format!("{error}, got {text:?}")).at(path))?;
+            iterators.push((name.clone(), source));
+        }
+    }
+    Ok(iterators)
+}
+
+/// Parses an expression only.
+pub(crate) fn parse(source: &str) -> Result<Ast, String> {
+    ENVIRONMENT.parse(source).map_err(|error| error.to_string())
+}
+
+/// Which variables an expression may read, and what to call them in messages.
+pub(crate) struct Allowed<'a> {
+    pub names: Vec<&'a str>,
+    pub omit: bool,
+    pub runtime: bool,
+}
+
+/// Checks what an expression refers to; returns the variables it reads.
+pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet<String>, String> {
+    let ast = parse(source)?;
+    let unknown_functions = ENVIRONMENT.unknown_functions(&ast);
+    if !unknown_functions.is_empty() {
+        return Err(format!(
+            "uses unknown functions: [{}]",
+            unknown_functions.join(" ")
+        ));
+    }
+    let references = ast.references();
+    if !allowed.omit
+        && references
+            .functions
+            .iter()
+            .any(|function| function.name == "omit" && !function.member)
+    {
+        return Err("omit() can only be used in resource template expressions".to_owned());
+    }
+    let roots = crate::expression::roots(references);
+    let calls_runtime = references
+        .functions
+        .iter()
+        .any(|function| function.name.starts_with("runtime."));
+    if (calls_runtime || roots.contains(RUNTIME_VARIABLE)) && !allowed.runtime {
+        return Err("runtime is only available in status.conditions expressions".to_owned());
+    }
+    let is_allowed =
+        |name: &str| allowed.names.contains(&name) || (name == RUNTIME_VARIABLE && allowed.runtime);
+    match roots.iter().find(|name| !is_allowed(name)) {
+        None => Ok(roots),
+        Some(unknown) => {
+            let hint = suggestion(unknown, allowed.names.iter().copied());
+            Err(format!("references unknown identifiers: [{unknown}]{hint}"))
+        }
+    }
+}
+
+/// Checks all references of a resource and notes the resources it depends on.
+fn check_references(
+    parsed: &mut ParsedResource,
+    ids: &[&str],
+    options: &BuildOptions,
+) -> Result<(), BuildError> {
+    let id = parsed.id.clone();
+    let others: Vec<&str> = ids.iter().copied().chain([SCHEMA_VARIABLE]).collect();
+    let with_iterators: Vec<&str> = others
+        .iter()
+        .copied()
+        .chain(parsed.for_each.iter().map(|(name, _)| name.as_str()))
+        .collect();
+    let fail = |message: String, path: &dyn std::fmt::Display, source: &str| {
+        BuildError::of(&id, message).at(path).in_expression(source)
+    };
+    let mut used = BTreeSet::new();
+    let template = Allowed {
+        names: with_iterators,
+        omit: true,
+        runtime: false,
+    };
+    let mut in_identity = BTreeSet::new();
+    for field in &parsed.fields {
+        for source in field.sources() {
+            let roots = references(source, &template)
+                .map_err(|message| fail(message, &field.path, source))?;
+            check_omit(source, field, parsed, options)
+                .map_err(|message| fail(message, &field.path, source))?;
+            if template_rules::is_identity(field, parsed.kind.resource.namespaced) {
+                in_identity.extend(roots.iter().cloned());
+            }
+            used.extend(roots);
+        }
+    }
+    let conditions = Allowed {
+        names: others.clone(),
+        omit: false,
+        runtime: false,
+    };
+    let mut in_include_when = BTreeSet::new();
+    for (index, source) in parsed.include_when.iter().enumerate() {
+        let path = format!("includeWhen[{index}]");
+        in_include_when.extend(
+            references(source, &conditions).map_err(|message| fail(message, &path, source))?,
+        );
+    }
+    used.extend(in_include_when.iter().cloned());
+    for (name, source) in &parsed.for_each {
+        let path = format!("forEach.{name}");
+        let roots = references(source, &conditions).map_err(|message| {
+            let other = parsed
+                .for_each
+                .iter()
+                .any(|(known, _)| message.contains(&format!("[{known}]")));
+            let hint = if other {
+                " (iterators cannot reference other iterators: they are independent)"
+            } else {
+                ""
+            };
+            fail(format!("{message}{hint}"), &path, source)
+        })?;
+        used.extend(roots);
+    }
+    let own = if parsed.node_kind == NodeKind::Collection {
+        EACH_VARIABLE
+    } else {
+        id.as_str()
+    };
+    let ready = Allowed {
+        names: vec![own],
+        omit: false,
+        runtime: false,
+    };
+    for (index, source) in parsed.ready_when.iter().enumerate() {
+        let path = format!("readyWhen[{index}]");
+        references(source, &ready).map_err(|message| {
+            let hint = format!(" (readyWhen sees only \"{own}\")");
+            fail(format!("{message}{hint}"), &path, source)
+        })?;
+    }
+    let missing: Vec<&str> = parsed
+        .for_each
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !in_identity.contains(*name))
+        .collect();
+    if !missing.is_empty() {
+        let message = format!(
+            "all forEach dimensions must be used to produce a unique resource identity, missing: [{}]",
+            missing.join(" ")
+        );
+        return Err(BuildError::of(&id, message).at("metadata.name"));
+    }
+    if used.contains(&id) {
+        return Err(BuildError::of(&id, "self references are not allowed"));
+    }
+    let positions = |names: &BTreeSet<String>| {
+        ids.iter()
+            .enumerate()
+            .filter(|(_, other)| names.contains(**other))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    parsed.dependencies = positions(&used);
+    parsed.include_dependencies = positions(&in_include_when);
+    Ok(())
+}
+
+fn check_omit(
+    source: &str,
+    field: &RawField,
+    parsed: &ParsedResource,
+    options: &BuildOptions,
+) -> Result<(), String> {
+    let ast = parse(source)?;
+    let uses = ast
+        .references()
+        .functions
+        .iter()
+        .any(|function| function.name == "omit" && !function.member);
+    if !uses {
+        return Ok(());
+    }
+    if !options.omit_function {
+        return Err("omit() requires the CELOmitFunction feature gate to be enabled".to_owned());
+    }
+    if field.path.is(&["metadata", "name"])
+        || (parsed.node_kind.is_ours() && field.path.is(&["metadata", "namespace"]))
+    {
+        let path = &field.path;
+        return Err(format!(
+            "omit() cannot be used at path \"{path}\" — the field is required and must resolve to a concrete value"
+        ));
+    }
+    Ok(())
+}
+
+/// Puts the resources in order.
+pub(crate) fn order(spec: &GraphSpec, parsed: &[ParsedResource]) -> Result<Order, BuildError> {
+    let mut dag = Dag::new(spec.resources.iter().map(|resource| resource.id.clone()));
+    for (position, resource) in parsed.iter().enumerate() {
+        for dependency in &resource.dependencies {
+            dag.add_dependency(position, *dependency);
+        }
+    }
+    Order::of(&dag)
+}

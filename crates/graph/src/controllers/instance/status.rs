@@ -1,0 +1,286 @@
+//! The status of an instance: conditions, state, and what the author projects into it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use controller::{Error, Object, Resource, Subresource};
+use serde_json::Value;
+
+use super::{GRAPH_RESOLVED, Instance, RESOURCES_READY};
+use crate::build::Graph;
+use crate::conditions::{ConditionSet, ConditionStatus, INSTANCE_CONDITIONS};
+use crate::runtime::{AuthorConditions, NodeState, Pass};
+
+/// What the status will say.
+pub(super) struct Report {
+    conditions: ConditionSet,
+    /// The author's fields; `None` as long as the present ones are to stay.
+    fields: Option<Value>,
+    state: &'static str,
+    has_author_conditions: bool,
+    author: Option<AuthorConditions>,
+    now: String,
+}
+
+impl Report {
+    pub fn new(instance: &Instance<'_>) -> Self {
+        let now = instance.context.clock.now_text();
+        Self {
+            conditions: ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str()),
+            fields: None,
+            state: "IN_PROGRESS",
+            has_author_conditions: false,
+            author: None,
+            now,
+        }
+    }
+
+    pub fn set(
+        &mut self,
+        type_: &str,
+        status: ConditionStatus,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        self.conditions.set(type_, status, reason, message);
+    }
+
+    /// A step failed in a way that is tried again.
+    pub fn failed(&mut self, type_: &str, reason: &str, error: &impl Display) {
+        self.state = "ERROR";
+        self.set(type_, ConditionStatus::False, reason, error.to_string());
+    }
+
+    /// Something went wrong beyond single resources.
+    pub fn fail(&mut self) {
+        self.state = "ERROR";
+    }
+
+    /// There is no graph to run.
+    pub fn unresolved(&mut self, message: String) {
+        self.state = "ERROR";
+        self.set(
+            GRAPH_RESOLVED,
+            ConditionStatus::False,
+            "ResolutionFailed",
+            message,
+        );
+    }
+
+    pub fn use_graph(&mut self, graph: &Arc<Graph>) {
+        self.has_author_conditions = !graph.conditions.is_empty();
+    }
+
+    /// Takes over what a run has seen.
+    pub fn observe(&mut self, pass: &Pass<'_>) {
+        self.fields = Some(pass.status());
+        let states = || (0..pass.graph().nodes.len()).map(|node| pass.state(node));
+        self.state = if states().any(|state| matches!(state, NodeState::Error(_))) {
+            "ERROR"
+        } else if states().all(NodeState::is_settled) {
+            "ACTIVE"
+        } else {
+            "IN_PROGRESS"
+        };
+    }
+
+    /// Evaluates the author's conditions, once kro's own are known.
+    pub fn author_conditions(&mut self, pass: &Pass<'_>) {
+        if self.has_author_conditions {
+            self.author = Some(pass.author_conditions(&self.conditions));
+        }
+    }
+
+    /// Writes the status if it says anything new.
+    pub async fn write(&self, instance: &Instance<'_>) -> Result<(), Error> {
+        let current = instance.object.status();
+        let desired = self.value(current, instance.object.generation());
+        if desired == *current {
+            return Ok(());
+        }
+        write(instance, &desired).await?;
+        let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
+        let (from, to) = (state(current), state(&desired));
+        if from != to {
+            instance
+                .context
+                .options
+                .metrics
+                .instance_changed(&instance.id.resource, &from, &to);
+        }
+        if instance.context.options.condition_events {
+            record_transitions(instance, current, &desired);
+        }
+        Ok(())
+    }
+
+    fn value(&self, current: &Value, generation: i64) -> Value {
+        let mut status = match &self.fields {
+            Some(fields) => fields.as_object().cloned().unwrap_or_default(),
+            None => current.as_object().cloned().unwrap_or_default(),
+        };
+        let degraded = self
+            .author
+            .as_ref()
+            .is_some_and(|author| author.is_degraded);
+        let state = match (self.conditions.is_ready(), degraded) {
+            (_, true) => "ERROR",
+            (true, false) => "ACTIVE",
+            (false, false) => self.state,
+        };
+        status.insert("state".to_owned(), state.into());
+        let conditions = match &self.author {
+            Some(author) => Some(author.merge(&current["conditions"], generation, &self.now)),
+            // Author-defined conditions stay as they are until they can be evaluated again.
+            None if self.has_author_conditions => current.get("conditions").cloned(),
+            None => Some(self.conditions.to_value()),
+        };
+        match conditions {
+            Some(conditions) => status.insert("conditions".to_owned(), conditions),
+            None => status.remove("conditions"),
+        };
+        Value::Object(status)
+    }
+}
+
+/// Records an Event for every condition whose status changed.
+fn record_transitions(instance: &Instance<'_>, before: &Value, after: &Value) {
+    let resource = &instance.id.resource;
+    let component = format!("kro/{}.{}-controller", resource.plural, resource.group);
+    let events = instance.context.events.for_component(&component);
+    for condition in after["conditions"].as_array().into_iter().flatten() {
+        let text = |key: &str| condition[key].as_str().unwrap_or_default();
+        let old = controller::condition::find(before, text("type"))
+            .and_then(|old| old["status"].as_str());
+        if old == Some(text("status")) {
+            continue;
+        }
+        let message = format!(
+            "{} -> {}: {}",
+            old.unwrap_or("none"),
+            text("status"),
+            text("reason")
+        );
+        if text("status") == "True" {
+            events.normal(&instance.object, text("type"), message);
+        } else {
+            events.warning(&instance.object, text("type"), message);
+        }
+    }
+}
+
+/// Puts a status in place of the present one.
+async fn write(instance: &Instance<'_>, desired: &Value) -> Result<(), Error> {
+    let uid = instance.object.uid();
+    let change = |object: &mut Value| {
+        // The name may by now belong to another object.
+        if object["metadata"]["uid"] != uid {
+            return false;
+        }
+        object["status"] = desired.clone();
+        true
+    };
+    let id = instance.id;
+    match instance
+        .context
+        .api
+        .modify(&id.resource, &id.key, Subresource::Status, change)
+        .await
+    {
+        Err(error) if error.is_not_found() => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// What the status says during deletion.
+pub(super) struct DeletionReport {
+    message: String,
+}
+
+impl DeletionReport {
+    /// Deletion cannot go on.
+    pub fn blocked(reason: &str) -> Self {
+        Self {
+            message: format!("deletion blocked: {reason}"),
+        }
+    }
+
+    /// These are being deleted.
+    pub fn wave(members: &[&(Resource, Object)]) -> Self {
+        const NAMED: usize = 5;
+        let named: Vec<String> = members
+            .iter()
+            .take(NAMED)
+            .map(|(resource, member)| format!("{} {}", resource.kind, member.key()))
+            .collect();
+        let more = members.len().saturating_sub(NAMED);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        tracing::debug!(waiting_for = %named.join(", "), more, "deleting resources");
+        Self {
+            message: "deleting resources".to_owned(),
+        }
+    }
+
+    pub async fn write(&self, instance: &Instance<'_>) -> Result<(), Error> {
+        let now = instance.context.clock.now_text();
+        let current = instance.object.status();
+        let mut status = current.as_object().cloned().unwrap_or_default();
+        status.insert("state".to_owned(), "DELETING".into());
+        let mut conditions =
+            ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str());
+        conditions.set(
+            RESOURCES_READY,
+            ConditionStatus::Unknown,
+            "UnderDeletion",
+            self.message.as_str(),
+        );
+        let own = conditions.to_value();
+        let value = match foreign(&current["conditions"]) {
+            // The author's conditions stay; one of ours says what is going on.
+            Some(mut kept) => {
+                kept.retain(|condition| condition["type"] != RESOURCES_READY);
+                let ours = own.as_array().into_iter().flatten();
+                kept.extend(
+                    ours.filter(|condition| condition["type"] == RESOURCES_READY)
+                        .cloned(),
+                );
+                Value::Array(kept)
+            }
+            None => own,
+        };
+        status.insert("conditions".to_owned(), value);
+        let desired = Value::Object(status);
+        if desired == *current {
+            return Ok(());
+        }
+        write(instance, &desired).await
+    }
+}
+
+/// The present conditions if an author defined them.
+fn foreign(conditions: &Value) -> Option<Vec<Value>> {
+    let list = conditions.as_array()?;
+    let known = |condition: &Value| {
+        let name = condition["type"].as_str().unwrap_or_default();
+        name == crate::conditions::READY || INSTANCE_CONDITIONS.dependents.contains(&name)
+    };
+    (!list.iter().all(known)).then(|| list.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn author_conditions_are_told_apart() {
+        assert!(foreign(&json!([{"type": "Ready"}, {"type": "ResourcesReady"}])).is_none());
+        assert!(foreign(&json!([{"type": "DatabaseUp"}])).is_some());
+        assert!(foreign(&Value::Null).is_none());
+    }
+}

@@ -1,0 +1,348 @@
+//! Runs the resources of a graph, each as soon as what it depends on is ready.
+
+use std::collections::HashMap;
+
+use controller::{ObjectKey, Outcome, Resource};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use serde_json::Value;
+
+use super::apply::{self, Item, NodeResult};
+use super::inventory::Batch;
+use super::memory::{Applied, Memory};
+use super::status::Report;
+use super::{Instance, InstanceError, RESOURCES_READY, children};
+use crate::build::Graph;
+use crate::conditions::ConditionStatus;
+use crate::controllers::watches::Interest;
+use crate::runtime::{NodeState, Pass, Readiness, Step};
+
+/// One run over all resources of an instance.
+pub(super) struct Run<'a> {
+    pub instance: &'a Instance<'a>,
+    pub graph: &'a Graph,
+    pub pass: Pass<'a>,
+    pub memory: Memory,
+    /// What this run applied or found unchanged.
+    pub applied: HashMap<(Resource, ObjectKey), Applied>,
+    pub batch: Batch,
+    /// Which resource makes which object.
+    pub claims: HashMap<(Resource, ObjectKey), usize>,
+    interests: Vec<Interest>,
+    /// Whether anything could not be pruned and is to be tried again.
+    pub prune_again: bool,
+}
+
+type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
+
+impl<'a> Run<'a> {
+    pub fn new(instance: &'a Instance<'a>, graph: &'a Graph, memory: Memory) -> Self {
+        Self {
+            pass: Pass::new(graph, &instance.object, instance.context.options.pass),
+            batch: Batch::new(instance),
+            instance,
+            graph,
+            memory,
+            applied: HashMap::new(),
+            claims: HashMap::new(),
+            interests: Vec::new(),
+            prune_again: false,
+        }
+    }
+
+    /// Runs until nothing more can be done without the world changing.
+    pub async fn advance(&mut self) -> Result<(), InstanceError> {
+        let mut started = vec![false; self.graph.nodes.len()];
+        let mut running = Running::new();
+        loop {
+            self.start_what_can(&mut started, &mut running).await?;
+            let Some(result) = running.next().await else {
+                break;
+            };
+            self.record(result);
+        }
+        self.batch.repair(self.instance).await?;
+        let interests = std::mem::take(&mut self.interests);
+        self.instance
+            .context
+            .watches
+            .look_only_at(self.instance.id, interests);
+        Ok(())
+    }
+
+    /// Starts every resource whose turn has come; skipping one may make it the turn of others.
+    async fn start_what_can(
+        &mut self,
+        started: &mut [bool],
+        running: &mut Running<'a>,
+    ) -> Result<(), InstanceError> {
+        let mut to_apply = Vec::new();
+        for node in self.graph.order.iter().copied() {
+            if started[node] {
+                continue;
+            }
+            let step = self.pass.step(node);
+            started[node] = !matches!(step, Step::Blocked(_));
+            match step {
+                Step::Blocked(reason) | Step::Pending(reason) => {
+                    self.pass.set_state(node, NodeState::InProgress(reason));
+                }
+                Step::Skip => self.pass.set_state(node, NodeState::Skipped),
+                Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
+                Step::Apply(objects) => match self.items(node, objects) {
+                    Ok(items) => to_apply.push((node, items)),
+                    Err(message) => self.pass.set_state(node, NodeState::Error(message)),
+                },
+                Step::Read(key) => self.start_read(node, key, running).await?,
+                Step::List {
+                    namespace,
+                    selector,
+                } => self.start_list(node, namespace, selector, running).await?,
+            }
+        }
+        if to_apply.is_empty() {
+            return Ok(());
+        }
+        for (node, items) in &to_apply {
+            let keys = items.iter().map(|item| &item.key);
+            self.batch
+                .add(self.instance, &self.graph.nodes[*node], keys);
+        }
+        // Membership is written before there are members, or they might never be found again.
+        self.batch.write_if_grown(self.instance, self.graph).await?;
+        for (node, items) in to_apply {
+            running.push(Box::pin(apply::run(
+                self.instance,
+                node,
+                &self.graph.nodes[node],
+                items,
+            )));
+        }
+        Ok(())
+    }
+
+    /// What is to be applied of a resource; an error if another resource makes the same object.
+    fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
+        let this = &self.graph.nodes[node];
+        let size = objects.len();
+        let mut items = Vec::with_capacity(size);
+        for (index, object) in objects.into_iter().enumerate() {
+            let key = controller::Object::new(object.clone()).key();
+            let place = (this.resource.clone(), key);
+            let first = *self.claims.entry(place.clone()).or_insert(node);
+            if first != node {
+                let (a, b) = (&self.graph.nodes[first].id, &this.id);
+                return Err(format!(
+                    "found resources with conflicts: resourceID: {a} conflicts with resourceID: {b}"
+                ));
+            }
+            let wave = self.graph.waves[node];
+            let desired =
+                children::decorate(self.instance, this, wave, Some((index, size)), object);
+            let known = self.memory.applied.get(&place).cloned();
+            items.push(Item {
+                key: place.1,
+                desired,
+                known,
+            });
+        }
+        Ok(items)
+    }
+
+    /// Watches come before reads, or a change in between would be missed.
+    async fn start_read(
+        &mut self,
+        node: usize,
+        key: ObjectKey,
+        running: &mut Running<'a>,
+    ) -> Result<(), InstanceError> {
+        let this = &self.graph.nodes[node];
+        self.watch(Interest::Object(this.resource.clone(), key.clone()))
+            .await?;
+        running.push(Box::pin(apply::read(self.instance, node, this, key)));
+        Ok(())
+    }
+
+    async fn start_list(
+        &mut self,
+        node: usize,
+        namespace: Option<String>,
+        selector: String,
+        running: &mut Running<'a>,
+    ) -> Result<(), InstanceError> {
+        let this = &self.graph.nodes[node];
+        let parsed = model::LabelSelector::parse(&selector)
+            .unwrap_or_else(|_| model::LabelSelector::everything());
+        self.watch(Interest::Selection(
+            this.resource.clone(),
+            namespace.clone(),
+            parsed,
+        ))
+        .await?;
+        running.push(Box::pin(apply::list(
+            self.instance,
+            node,
+            this,
+            namespace,
+            selector,
+        )));
+        Ok(())
+    }
+
+    async fn watch(&mut self, interest: Interest) -> Result<(), InstanceError> {
+        self.interests.push(interest.clone());
+        Ok(self
+            .instance
+            .context
+            .watches
+            .also_look_at(self.instance.id, interest)
+            .await?)
+    }
+
+    fn record(&mut self, result: NodeResult) {
+        let NodeResult {
+            node,
+            observation,
+            state,
+            applied,
+        } = result;
+        for (key, applied) in applied {
+            self.memory.applied.insert(
+                (self.graph.nodes[node].resource.clone(), key.clone()),
+                applied.clone(),
+            );
+            self.applied
+                .insert((self.graph.nodes[node].resource.clone(), key), applied);
+        }
+        if let Some(observation) = observation {
+            self.pass.observe(node, observation);
+        }
+        let state = state.unwrap_or_else(|| match self.pass.readiness(node) {
+            Readiness::Ready => NodeState::Synced,
+            Readiness::Waiting(reason) => NodeState::Waiting(reason),
+            Readiness::Failed(message) => NodeState::Error(message),
+        });
+        self.pass.set_state(node, state);
+    }
+
+    /// Tells the report how things stand; says when to look again if no event will.
+    pub fn conclude(&self, report: &mut Report, error: Option<&InstanceError>) -> Outcome {
+        let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
+        report.observe(&self.pass);
+        let verdict = match error {
+            Some(error) => {
+                report.fail();
+                Verdict::NotReady(error.to_string())
+            }
+            None => Verdict::of(states()),
+        };
+        let (status, reason, message) = match verdict {
+            Verdict::Ready => {
+                let message = "all resources are created and ready".to_owned();
+                (ConditionStatus::True, "AllResourcesReady", message)
+            }
+            Verdict::Deleting(message) => (ConditionStatus::False, "ResourceDeleting", message),
+            Verdict::NotReady(message) => {
+                let message = format!("resource reconciliation failed: {message}");
+                (ConditionStatus::False, "NotReady", message)
+            }
+        };
+        report.set(RESOURCES_READY, status, reason, message);
+        report.author_conditions(&self.pass);
+        let has_error = states().any(|state| matches!(state, NodeState::Error(_)));
+        if has_error || self.prune_again {
+            Outcome::RequeueAfter(self.instance.context.options.retry_interval)
+        } else {
+            Outcome::Done
+        }
+    }
+
+    /// What to remember for the next run.
+    pub fn into_memory(self) -> Memory {
+        let is_complete = self.is_complete();
+        let mut memory = self.memory;
+        if is_complete {
+            memory
+                .applied
+                .retain(|place, _| self.claims.contains_key(place));
+        }
+        memory
+    }
+}
+
+/// The states of all resources in one.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Ready,
+    Deleting(String),
+    NotReady(String),
+}
+
+impl Verdict {
+    fn of<'s>(states: impl Iterator<Item = &'s NodeState>) -> Self {
+        let (mut deleting, mut errors, mut waiting, mut pending) =
+            (None, Vec::new(), Vec::new(), Vec::new());
+        for state in states {
+            match state {
+                NodeState::Synced | NodeState::Skipped => {}
+                NodeState::Deleting(message) => deleting = deleting.or(Some(message.clone())),
+                NodeState::Error(message) => errors.push(message.as_str()),
+                NodeState::Waiting(reason) => waiting.push(reason.as_str()),
+                NodeState::InProgress(reason) => pending.push(reason.as_str()),
+            }
+        }
+        if let Some(message) = deleting {
+            return Self::Deleting(message);
+        }
+        errors.extend(waiting);
+        if !errors.is_empty() {
+            return Self::NotReady(format!(
+                "apply results contain errors: {}",
+                errors.join("; ")
+            ));
+        }
+        match pending.first() {
+            Some(first) => Self::NotReady(format!("waiting for unresolved resource: {first}")),
+            None => Self::Ready,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Whether every object this instance should have is known and was applied.
+    pub fn is_complete(&self) -> bool {
+        (0..self.graph.nodes.len()).all(|node| {
+            matches!(
+                self.pass.state(node),
+                NodeState::Synced | NodeState::Skipped | NodeState::Waiting(_)
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts() {
+        let waiting = NodeState::Waiting("w".into());
+        let pending = NodeState::InProgress("p".into());
+        let error = NodeState::Error("e".into());
+        let deleting = NodeState::Deleting("d".into());
+        let check = |states: &[&NodeState], expect: Verdict| {
+            assert_eq!(Verdict::of(states.iter().copied()), expect);
+        };
+        check(&[&NodeState::Synced, &NodeState::Skipped], Verdict::Ready);
+        check(
+            &[&waiting, &error],
+            Verdict::NotReady("apply results contain errors: e; w".into()),
+        );
+        check(
+            &[&pending],
+            Verdict::NotReady("waiting for unresolved resource: p".into()),
+        );
+        check(&[&error, &deleting], Verdict::Deleting("d".into()));
+    }
+}

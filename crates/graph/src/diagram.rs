@@ -1,0 +1,85 @@
+//! Pictures of graphs, as text that other programs draw.
+
+use std::fmt::Write as _;
+
+use crate::build::{Graph, Node, NodeKind};
+
+/// For Mermaid (GitHub renders it): arrows lead from a resource to those that need it.
+pub fn mermaid(graph: &Graph) -> String {
+    let mut text = String::from("flowchart TD\n");
+    let _ = writeln!(text, "  schema([\"{}\"])", graph.schema.kind);
+    for node in &graph.nodes {
+        let label = label(node, "<br/>");
+        let shape = match node.kind {
+            NodeKind::Resource => format!("[\"{label}\"]"),
+            NodeKind::Collection => format!("[[\"{label}\"]]"),
+            NodeKind::External => format!("{{{{\"{label}\"}}}}"),
+            NodeKind::ExternalCollection => format!("[/\"{label}\"/]"),
+        };
+        let _ = writeln!(text, "  {}{shape}", node.id);
+    }
+    for node in &graph.nodes {
+        let arrow = if node.include_when.is_empty() {
+            "-->"
+        } else {
+            "-.->"
+        };
+        if node.dependencies.is_empty() {
+            let _ = writeln!(text, "  schema {arrow} {}", node.id);
+        }
+        for dependency in &node.dependencies {
+            let _ = writeln!(
+                text,
+                "  {} {arrow} {}",
+                graph.nodes[*dependency].id, node.id
+            );
+        }
+    }
+    text
+}
+
+/// For Graphviz.
+pub fn dot(graph: &Graph) -> String {
+    let mut text = String::from("digraph {\n  rankdir=TB;\n  node [shape=box];\n");
+    let _ = writeln!(
+        text,
+        "  schema [label=\"{}\", shape=ellipse];",
+        graph.schema.kind
+    );
+    for node in &graph.nodes {
+        let style = match node.kind {
+            NodeKind::Resource => "",
+            NodeKind::Collection => ", peripheries=2",
+            NodeKind::External | NodeKind::ExternalCollection => ", style=dashed",
+        };
+        let _ = writeln!(
+            text,
+            "  {} [label=\"{}\"{style}];",
+            node.id,
+            label(node, "\\n")
+        );
+    }
+    for node in &graph.nodes {
+        let style = if node.include_when.is_empty() {
+            ""
+        } else {
+            " [style=dashed]"
+        };
+        if node.dependencies.is_empty() {
+            let _ = writeln!(text, "  schema -> {}{style};", node.id);
+        }
+        for dependency in &node.dependencies {
+            let _ = writeln!(
+                text,
+                "  {} -> {}{style};",
+                graph.nodes[*dependency].id, node.id
+            );
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn label(node: &Node, line_break: &str) -> String {
+    format!("{}{line_break}{}", node.id, node.resource.kind)
+}

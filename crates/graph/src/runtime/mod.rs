@@ -1,0 +1,381 @@
+//! One reconcile of one instance, as far as it is thinking: what is included, what objects should look like, what is
+//! ready, what the status says.
+//!
+//! A [`Pass`] holds what has been observed so far. Whoever runs it asks [`Pass::step`] what a resource needs, does that,
+//! and tells what was found with [`Pass::observe`]. Nothing here reads or writes a cluster.
+
+mod author_conditions;
+mod desired;
+mod projection;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cel::{Activation, Type};
+use controller::{Object, ObjectKey};
+use serde_json::Value;
+
+use crate::build::{EACH_VARIABLE, Graph, Node, NodeKind, SCHEMA_VARIABLE};
+use crate::expression::{EvalFailure, Evaluated, Expression};
+
+pub use author_conditions::{AuthorCondition, AuthorConditions};
+
+/// Limits of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct PassOptions {
+    /// Most items of a collection (`--rgd-max-collection-size`).
+    pub max_collection_size: usize,
+}
+
+impl Default for PassOptions {
+    fn default() -> Self {
+        Self {
+            max_collection_size: 1000,
+        }
+    }
+}
+
+/// What was found of a resource.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// One object.
+    One(Arc<Object>),
+    /// A set of objects; `complete` if all desired ones are among them.
+    Many {
+        /// The objects as a JSON list.
+        items: Arc<Value>,
+        /// Whether none is missing.
+        complete: bool,
+    },
+}
+
+/// Where a resource stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Not worked on yet, or data for it is missing.
+    InProgress(String),
+    /// There, but not ready.
+    Waiting(String),
+    /// There and ready.
+    Synced,
+    /// Not included.
+    Skipped,
+    /// It, or one of its objects, is being deleted.
+    Deleting(String),
+    /// It cannot be brought to what it should be.
+    Error(String),
+}
+
+impl NodeState {
+    /// As kro calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::InProgress(_) => "IN_PROGRESS",
+            Self::Waiting(_) => "WAITING_FOR_READINESS",
+            Self::Synced => "SYNCED",
+            Self::Skipped => "SKIPPED",
+            Self::Deleting(_) => "DELETING",
+            Self::Error(_) => "ERROR",
+        }
+    }
+
+    /// Whether those that depend on it may go on.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Synced | Self::Skipped)
+    }
+}
+
+/// What a resource needs next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// A resource it depends on is not ready yet.
+    Blocked(String),
+    /// It is not included.
+    Skip,
+    /// Data it reads is not there yet.
+    Pending(String),
+    /// These objects are to be made so.
+    Apply(Vec<Value>),
+    /// This object is to be read.
+    Read(ObjectKey),
+    /// These objects are to be listed.
+    List {
+        /// Where; everywhere if `None`.
+        namespace: Option<String>,
+        /// Which.
+        selector: String,
+    },
+    /// It cannot go on.
+    Fail(String),
+}
+
+/// Whether a resource is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is.
+    Ready,
+    /// Not yet, and what is missing.
+    Waiting(String),
+    /// It cannot be told.
+    Failed(String),
+}
+
+/// One reconcile of one instance.
+pub struct Pass<'g> {
+    graph: &'g Graph,
+    instance: Value,
+    instance_namespace: Option<String>,
+    observed: Vec<Option<Observation>>,
+    states: Vec<NodeState>,
+    options: PassOptions,
+}
+
+impl<'g> Pass<'g> {
+    /// A pass that has seen nothing but the instance.
+    pub fn new(graph: &'g Graph, instance: &Object, options: PassOptions) -> Self {
+        let mut value = instance.value().clone();
+        if let Some(fields) = value.as_object_mut() {
+            // Expressions do not see the status, which would make them depend on their own results.
+            fields.remove("status");
+        }
+        Self {
+            graph,
+            instance: value,
+            instance_namespace: instance.namespace().map(str::to_owned),
+            observed: vec![None; graph.nodes.len()],
+            states: vec![NodeState::InProgress("not reached".to_owned()); graph.nodes.len()],
+            options,
+        }
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &'g Graph {
+        self.graph
+    }
+
+    /// What was found of a resource.
+    pub fn observe(&mut self, node: usize, observation: Observation) {
+        self.observed[node] = Some(observation);
+    }
+
+    /// Where a resource stands.
+    pub fn state(&self, node: usize) -> &NodeState {
+        &self.states[node]
+    }
+
+    /// Notes where a resource stands.
+    pub fn set_state(&mut self, node: usize, state: NodeState) {
+        self.states[node] = state;
+    }
+
+    fn blocker(&self, among: &BTreeSet<usize>) -> Option<Step> {
+        let blocker = among
+            .iter()
+            .find(|dependency| !self.states[**dependency].is_settled())?;
+        let id = &self.graph.nodes[*blocker].id;
+        Some(Step::Blocked(format!(
+            "waiting for dependency \"{id}\" to be ready"
+        )))
+    }
+
+    /// What a resource needs next.
+    pub fn step(&self, node: usize) -> Step {
+        let this = &self.graph.nodes[node];
+        // Being left out is contagious, and needs no data.
+        if this
+            .dependencies
+            .iter()
+            .any(|dependency| self.states[*dependency] == NodeState::Skipped)
+        {
+            return Step::Skip;
+        }
+        if let Some(blocked) = self.blocker(&this.include_dependencies) {
+            return blocked;
+        }
+        match self.is_included(this) {
+            Ok(true) => {}
+            Ok(false) => return Step::Skip,
+            Err(failure) => return Self::give_up(this, "includeWhen", &failure),
+        }
+        if let Some(blocked) = self.blocker(&this.dependencies) {
+            return blocked;
+        }
+        match this.kind {
+            NodeKind::Resource | NodeKind::Collection => match self.desired(this) {
+                Ok(objects) => Step::Apply(objects),
+                Err(desired::DesiredError::Eval(failure)) => {
+                    Self::give_up(this, "template", &failure)
+                }
+                Err(desired::DesiredError::Other(message)) => Step::Fail(message),
+            },
+            NodeKind::External | NodeKind::ExternalCollection => self.external(this),
+        }
+    }
+
+    fn give_up(node: &Node, place: &str, failure: &EvalFailure) -> Step {
+        // An includeWhen that reads nothing but the instance will not get more data by waiting.
+        let only_instance = place == "includeWhen" && node.include_dependencies.is_empty();
+        let text = format!("resource \"{}\": {place}: {failure}", node.id);
+        if failure.is_pending() && !only_instance {
+            Step::Pending(text)
+        } else {
+            Step::Fail(text)
+        }
+    }
+
+    fn is_included(&self, node: &Node) -> Result<bool, EvalFailure> {
+        for condition in &node.include_when {
+            if !self.holds(condition, &[])? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Evaluates a condition; an empty optional does not hold.
+    fn holds(&self, condition: &Expression, more: &[Binding<'_>]) -> Result<bool, EvalFailure> {
+        match self.evaluate(condition, more)? {
+            Evaluated::Value(Value::Bool(holds)) => Ok(holds),
+            Evaluated::Value(Value::Null) | Evaluated::Omit => Ok(false),
+            Evaluated::Value(other) => Err(EvalFailure::Failed {
+                source_text: condition.source().to_owned(),
+                message: format!("expected a boolean, got {other}"),
+            }),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        expression: &Expression,
+        more: &[Binding<'_>],
+    ) -> Result<Evaluated, EvalFailure> {
+        let mut variables = Activation::new();
+        self.bind(expression, &mut variables);
+        for binding in more {
+            binding.bind(&mut variables);
+        }
+        expression.evaluate_json(&variables)
+    }
+
+    /// Binds what the expression reads, as far as it was observed.
+    fn bind<'a>(&'a self, expression: &'a Expression, variables: &mut Activation<'a>) {
+        for name in expression.roots() {
+            if name == SCHEMA_VARIABLE {
+                variables.bind_typed(name, &self.instance, &self.graph.instance_type);
+                continue;
+            }
+            let Some(position) = self.graph.position(name) else {
+                continue;
+            };
+            let node = &self.graph.nodes[position];
+            match &self.observed[position] {
+                None => {}
+                Some(Observation::One(object)) => {
+                    variables.bind_typed(name, object.value(), &node.object_type);
+                }
+                Some(Observation::Many { items, .. }) => {
+                    variables.bind_typed(name, items, &node.list_type);
+                }
+            }
+        }
+    }
+
+    /// Whether a resource that was observed is ready.
+    pub fn readiness(&self, node: usize) -> Readiness {
+        let this = &self.graph.nodes[node];
+        match &self.observed[node] {
+            None => Readiness::Waiting(format!("waiting for resource \"{}\" to exist", this.id)),
+            Some(Observation::One(object)) => {
+                Self::all_hold(this, &[Binding::raw(&this.id, object.value())])
+            }
+            Some(Observation::Many {
+                complete: false, ..
+            }) => Readiness::Waiting(format!(
+                "waiting for all items of collection \"{}\" to exist",
+                this.id
+            )),
+            Some(Observation::Many { items, .. }) if this.kind == NodeKind::Collection => {
+                let items = items.as_array().map_or(&[][..], Vec::as_slice);
+                let each = items
+                    .iter()
+                    .map(|item| Self::all_hold(this, &[Binding::raw(EACH_VARIABLE, item)]));
+                each.into_iter()
+                    .find(|readiness| *readiness != Readiness::Ready)
+                    .unwrap_or(Readiness::Ready)
+            }
+            Some(Observation::Many { items, .. }) => {
+                Self::all_hold(this, &[Binding::raw(&this.id, items)])
+            }
+        }
+    }
+
+    fn all_hold(node: &Node, variables: &[Binding<'_>]) -> Readiness {
+        for condition in &node.ready_when {
+            let waiting = |why: &str| {
+                Readiness::Waiting(format!(
+                    "waiting for readyWhen of \"{}\": {}{why}",
+                    node.id,
+                    condition.source()
+                ))
+            };
+            match Self::holds_alone(condition, variables) {
+                Ok(true) => {}
+                Ok(false) => return waiting(""),
+                Err(EvalFailure::Pending { message, .. }) => {
+                    return waiting(&format!(" ({message})"));
+                }
+                Err(failure) => {
+                    return Readiness::Failed(format!(
+                        "resource \"{}\": readyWhen: {failure}",
+                        node.id
+                    ));
+                }
+            }
+        }
+        Readiness::Ready
+    }
+
+    /// As [`Pass::holds`], with nothing in sight but the given variables.
+    fn holds_alone(condition: &Expression, given: &[Binding<'_>]) -> Result<bool, EvalFailure> {
+        let mut variables = Activation::new();
+        for binding in given {
+            binding.bind(&mut variables);
+        }
+        match condition.evaluate_json(&variables)? {
+            Evaluated::Value(Value::Bool(holds)) => Ok(holds),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A variable beyond those of the graph.
+pub(crate) struct Binding<'a> {
+    name: &'a str,
+    value: &'a Value,
+    ty: Option<&'a Type>,
+}
+
+impl<'a> Binding<'a> {
+    fn raw(name: &'a str, value: &'a Value) -> Self {
+        Self {
+            name,
+            value,
+            ty: None,
+        }
+    }
+
+    fn typed(name: &'a str, value: &'a Value, ty: &'a Type) -> Self {
+        Self {
+            name,
+            value,
+            ty: Some(ty),
+        }
+    }
+
+    fn bind(&self, variables: &mut Activation<'a>) {
+        match self.ty {
+            Some(ty) => variables.bind_typed(self.name, self.value, ty),
+            None => variables.bind_json(self.name, self.value),
+        };
+    }
+}

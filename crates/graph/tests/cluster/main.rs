@@ -1,0 +1,11 @@
+//! The controllers on a whole in-process cluster.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod basics;
+mod examples;
+mod faults;
+mod features;
+mod load;
+mod safety;
+mod world;

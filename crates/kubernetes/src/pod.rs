@@ -1,0 +1,146 @@
+//! What controllers ask of Pods, and Pods made from templates.
+
+use controller::{Object, owner};
+use jiff::Timestamp;
+use model::object;
+use serde_json::{Map, Value, json};
+
+/// Whether a Pod has neither ended nor begun to go.
+pub fn is_active(pod: &Object) -> bool {
+    !matches!(phase(pod), "Succeeded" | "Failed") && !pod.is_terminating()
+}
+
+/// `status.phase`.
+pub fn phase(pod: &Object) -> &str {
+    object::text(pod.value(), &["status", "phase"])
+}
+
+/// The `Ready` condition.
+fn ready_condition(pod: &Object) -> Option<&Value> {
+    object::list(pod.value(), &["status", "conditions"])
+        .iter()
+        .find(|condition| object::text(condition, &["type"]) == "Ready")
+}
+
+/// Whether the `Ready` condition is true.
+pub fn is_ready(pod: &Object) -> bool {
+    ready_condition(pod).is_some_and(|condition| object::text(condition, &["status"]) == "True")
+}
+
+/// Since when the Pod has been ready.
+pub fn ready_since(pod: &Object) -> Option<Timestamp> {
+    let condition = ready_condition(pod).filter(|_| is_ready(pod))?;
+    object::text(condition, &["lastTransitionTime"])
+        .parse()
+        .ok()
+}
+
+/// Whether a Pod has been ready for `min_ready_seconds`.
+pub fn is_available(pod: &Object, min_ready_seconds: i64, now: Timestamp) -> bool {
+    if min_ready_seconds == 0 {
+        return is_ready(pod);
+    }
+    ready_since(pod).is_some_and(|since| now.as_second() - since.as_second() >= min_ready_seconds)
+}
+
+/// A Pod made from the template in an owner's spec.
+pub fn from_template(owner: &Object, template: &Value, extra_labels: &[(&str, String)]) -> Value {
+    let take = |name: &str| object::at(template, &["metadata", name]).cloned();
+    let mut metadata = Map::new();
+    metadata.insert(
+        "generateName".to_owned(),
+        json!(format!("{}-", owner.name())),
+    );
+    metadata.insert("namespace".to_owned(), json!(owner.namespace()));
+    metadata.insert(
+        "ownerReferences".to_owned(),
+        json!([owner::reference(owner, true)]),
+    );
+    for name in ["labels", "annotations", "finalizers"] {
+        if let Some(value) = take(name).filter(|value| !value.is_null()) {
+            metadata.insert(name.to_owned(), value);
+        }
+    }
+    if !extra_labels.is_empty() {
+        let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+        for (key, value) in extra_labels {
+            labels[*key] = json!(value);
+        }
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": template.get("spec").cloned().unwrap_or_else(|| json!({})),
+    })
+}
+
+/// How much a Pod deserves to be deleted first: unassigned before assigned, pending before running,
+/// not ready before ready, ready for a short time before long, restarted before not, young before old.
+///
+/// As upstream ranks Pods when a replica set shrinks; smaller goes first.
+pub fn deletion_rank(pod: &Object) -> (bool, u8, bool, i64, i64, i64, i64) {
+    let assigned = !object::text(pod.value(), &["spec", "nodeName"]).is_empty();
+    let phase = match phase(pod) {
+        "Pending" => 0,
+        "Unknown" | "" => 1,
+        _ => 2,
+    };
+    let cost = pod
+        .annotation("controller.kubernetes.io/pod-deletion-cost")
+        .and_then(|cost| cost.parse::<i64>().ok())
+        .unwrap_or(0);
+    let restarts: i64 = object::list(pod.value(), &["status", "containerStatuses"])
+        .iter()
+        .filter_map(|status| object::number(status, &["restartCount"]))
+        .sum();
+    let since = ready_since(pod).map_or(0, |since| -since.as_second());
+    let created = pod
+        .creation_timestamp()
+        .parse::<Timestamp>()
+        .map_or(0, |created| -created.as_second());
+    (
+        assigned,
+        phase,
+        is_ready(pod),
+        cost,
+        since,
+        -restarts,
+        created,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(ready: bool, node: &str) -> Object {
+        let status = if ready { "True" } else { "False" };
+        Object::new(json!({
+            "metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": node},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:10Z"},
+            ]},
+        }))
+    }
+
+    #[test]
+    fn a_pod_is_available_some_time_after_it_is_ready() {
+        let at = |second: &str| -> Timestamp {
+            format!("2026-01-01T00:00:{second}Z")
+                .parse()
+                .expect("a time")
+        };
+        assert!(is_available(&pod(true, "n"), 0, at("10")));
+        assert!(!is_available(&pod(true, "n"), 5, at("14")));
+        assert!(is_available(&pod(true, "n"), 5, at("15")));
+        assert!(!is_available(&pod(false, "n"), 0, at("59")));
+    }
+
+    #[test]
+    fn the_least_useful_pod_goes_first() {
+        assert!(deletion_rank(&pod(false, "")) < deletion_rank(&pod(false, "n")));
+        assert!(deletion_rank(&pod(false, "n")) < deletion_rank(&pod(true, "n")));
+    }
+}

@@ -1,0 +1,30 @@
+//! The built-in resources the controllers work on.
+
+use controller::Resource;
+
+macro_rules! resources {
+    ($($(#[$doc:meta])* $name:ident => $scope:ident($version:literal, $plural:literal, $kind:literal);)*) => {
+        $($(#[$doc])* pub fn $name() -> Resource { Resource::$scope($version, $plural, $kind) })*
+    };
+}
+
+resources! {
+    /// Pods.
+    pods => namespaced("v1", "pods", "Pod");
+    /// Nodes.
+    nodes => cluster("v1", "nodes", "Node");
+    /// Namespaces.
+    namespaces => cluster("v1", "namespaces", "Namespace");
+    /// Services.
+    services => namespaced("v1", "services", "Service");
+    /// Service accounts.
+    service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
+    /// Deployments.
+    deployments => namespaced("apps/v1", "deployments", "Deployment");
+    /// Replica sets.
+    replica_sets => namespaced("apps/v1", "replicasets", "ReplicaSet");
+    /// Jobs.
+    jobs => namespaced("batch/v1", "jobs", "Job");
+    /// Endpoint slices.
+    endpoint_slices => namespaced("discovery.k8s.io/v1", "endpointslices", "EndpointSlice");
+}

@@ -1,0 +1,98 @@
+//! Which controllers run: `--controllers`, with upstream's grammar.
+
+/// Every controller of this crate.
+pub const NAMES: &[&str] = &[
+    "namespace",
+    "serviceaccount",
+    "garbagecollector",
+    "replicaset",
+    "deployment",
+    "job",
+    "endpointslice",
+    "scheduler",
+];
+
+/// The controllers to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection(Vec<&'static str>);
+
+/// A name no controller has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("controller {name:?} is unknown; there are {}", NAMES.join(", "))]
+pub struct UnknownController {
+    /// The name.
+    pub name: String,
+}
+
+impl Selection {
+    /// Reads a list such as `*`, `*,-job` or `namespace,garbagecollector`. Upstream's suffix
+    /// `-controller` may be there or not.
+    pub fn parse(words: &[String]) -> Result<Self, UnknownController> {
+        let known = |word: &str| -> Result<&'static str, UnknownController> {
+            let plain = word
+                .strip_suffix("-controller")
+                .unwrap_or(word)
+                .replace('-', "");
+            let found = NAMES.iter().find(|name| **name == plain).copied();
+            found.ok_or_else(|| UnknownController {
+                name: word.to_owned(),
+            })
+        };
+        let (mut all, mut wanted, mut unwanted) = (false, Vec::new(), Vec::new());
+        for word in words
+            .iter()
+            .map(|word| word.trim())
+            .filter(|word| !word.is_empty())
+        {
+            match word.strip_prefix('-') {
+                Some(name) => unwanted.push(known(name)?),
+                None if word == "*" => all = true,
+                None => wanted.push(known(word)?),
+            }
+        }
+        let names = NAMES
+            .iter()
+            .filter(|name| (all || wanted.contains(name)) && !unwanted.contains(name))
+            .copied()
+            .collect();
+        Ok(Self(names))
+    }
+
+    /// Every controller.
+    pub fn all() -> Self {
+        Self(NAMES.to_vec())
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(list: &str, expect: &[&str]) {
+        let words: Vec<String> = list.split(',').map(str::to_owned).collect();
+        let selection = Selection::parse(&words).expect(list);
+        assert_eq!(selection.names().collect::<Vec<_>>(), expect, "{list}");
+    }
+
+    #[test]
+    fn lists_select_controllers() {
+        check("*", NAMES);
+        check("job,namespace-controller", &["namespace", "job"]);
+        check(
+            "*,-scheduler,-job",
+            &NAMES[..5]
+                .iter()
+                .chain(&NAMES[6..7])
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+        check("garbage-collector-controller", &["garbagecollector"]);
+        check("", &[]);
+        assert!(Selection::parse(&["nonsense".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,50 @@
+//! Reading bodies in Kubernetes' protobuf encoding as JSON.
+//!
+//! `kubectl create`, `expose` and others send built-in objects as protobuf and accept JSON in return,
+//! so only this direction is needed: a body becomes the JSON it stands for, and everything after that
+//! is the same for both. The numbers of the fields are facts about the published types, kept as a
+//! table (`data/fields.txt`): one message a line, its fields as `name:number:type`.
+//!
+//! Left out on purpose: writing protobuf. A client that accepts nothing else is told so (406).
+
+mod message;
+mod table;
+mod wire;
+
+pub use message::decode;
+
+/// The media type of the encoding.
+pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+/// Why a body cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The body does not start as every protobuf body of Kubernetes does.
+    #[error("the body does not start with the four bytes of Kubernetes' protobuf encoding")]
+    Prefix,
+    /// The body ends in the middle of something.
+    #[error("the body ends in the middle of a field of {0}")]
+    Truncated(String),
+    /// A field is of another wire type than its message says, or of none there is.
+    #[error("field {field} of {message} has an unexpected wire type")]
+    WireType {
+        /// The message.
+        message: String,
+        /// The number of the field.
+        field: u64,
+    },
+    /// Text that is not UTF-8, or JSON that does not parse.
+    #[error("field {field} of {message} holds malformed text")]
+    Text {
+        /// The message.
+        message: String,
+        /// The number of the field.
+        field: u64,
+    },
+    /// A kind that has no protobuf encoding here.
+    #[error("{0} has no protobuf encoding")]
+    Kind(String),
+    /// Messages within messages, too deep.
+    #[error("messages are nested too deeply")]
+    Depth,
+}
