@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::autoscaling;
+
 /// Rewrites an object into another version of its kind; the caller sets `apiVersion` afterwards.
 /// Kinds with one version are left alone.
 pub fn convert(object: &mut Value, api_version: &str) {
@@ -12,6 +14,8 @@ pub fn convert(object: &mut Value, api_version: &str) {
     match (kind, api_version) {
         ("Event", "v1") => rename(object, EVENT, false),
         ("Event", "events.k8s.io/v1") => rename(object, EVENT, true),
+        ("HorizontalPodAutoscaler", "autoscaling/v1") => autoscaling::to_v1(object),
+        ("HorizontalPodAutoscaler", "autoscaling/v2") => autoscaling::to_v2(object),
         _ => {}
     }
 }

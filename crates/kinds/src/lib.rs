@@ -17,19 +17,32 @@
 //! Left out on purpose: anything that looks at other objects (that is admission, or a controller),
 //! and custom resources (their definition is data).
 
+mod admissionregistration;
 mod age;
+mod apiregistration;
 mod apps;
 mod at;
+mod autoscaling;
 mod batch;
 mod behaviour;
 mod cell;
+mod certificates;
 mod check;
 mod columns;
 mod convert;
+mod coordination;
 mod core;
+mod devices;
+mod discovery;
 mod edit;
+mod flowcontrol;
+mod networking;
+mod policy;
+mod rbac;
 mod registry;
 mod resources;
+mod scheduling;
+mod storage;
 
 pub use age::age;
 pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresource};

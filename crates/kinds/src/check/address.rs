@@ -98,6 +98,17 @@ pub fn check_cidr(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// A network written without bits beyond its prefix.
+pub fn check_strict_cidr(at: &At<'_>, errors: &mut Errors) {
+    match parse_cidr(at.text()) {
+        None => errors.push(at.invalid_text(NOT_A_CIDR)),
+        Some(network) if network.has_host_bits() => {
+            errors.push(at.invalid("must not have bits set beyond the prefix length"));
+        }
+        Some(_) => {}
+    }
+}
+
 /// An address that may stand for an endpoint: not unspecified, loopback or link-local.
 pub fn check_non_special_ip(at: &At<'_>, errors: &mut Errors) {
     let Some(ip) = parse_ip(at.text()) else {

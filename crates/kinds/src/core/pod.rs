@@ -22,7 +22,7 @@ use crate::behaviour::{Behaviour, MetadataOnStatus, StatusRule};
 use crate::edit::{self, set};
 
 pub use defaults::{template as default_template, volume_source as default_volume_source};
-pub use scheduling::EFFECTS;
+pub use scheduling::{EFFECTS, tolerations as check_tolerations};
 pub use spec::check_template;
 
 /// Pods.
