@@ -174,8 +174,9 @@ proptest! {
         }
         let checked = program.types().expect("it was checked");
         let estimate = cel::cost::estimate(checked, &cel::cost::NoHints, false);
-        // cel-go's estimate counts nothing for selections from dyn.
-        if first.result.is_ok() && !source.contains('d') {
+        // cel-go's estimate counts nothing for selections from dyn, and less than it spends for an index of what is
+        // no variable.
+        if first.result.is_ok() && !source.contains('d') && !source.contains(")[") {
             prop_assert!(first.cost <= estimate.max, "{}: spent {}, estimated {:?}", source, first.cost, estimate);
         }
     }
