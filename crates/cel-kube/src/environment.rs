@@ -37,7 +37,7 @@ pub fn kubernetes_env() -> Env {
             "sets",
             "optionals",
             "two-variable-comprehensions",
-            "network",
+            "network-strict",
         ];
         build(
             with(Env::standard().extend(), &names),
@@ -64,7 +64,7 @@ pub fn kro_env() -> Env {
             "bindings",
             "optionals",
             "two-variable-comprehensions",
-            "network",
+            "network-strict",
         ];
         let builder = with(Env::standard().extend(), &names);
         build(

@@ -153,6 +153,10 @@ fn network() {
             ("isIP('::1')", json!(true)),
             ("ip.isCanonical('2001:db8::abcd')", json!(true)),
             ("string(ip('10.0.0.1'))", json!("10.0.0.1")),
+            (
+                "isIP('::ffff:c0a8:1') || isCIDR('::ffff:1.2.3.4/128')",
+                json!(false),
+            ),
         ],
     );
 }

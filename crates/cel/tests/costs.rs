@@ -22,7 +22,9 @@ fn costs_are_those_of_cel_go() {
         activation.bind_json(name, value);
     }
     let check = |source: &str, expect: u64| {
-        let program = env.compile(source).unwrap_or_else(|error| panic!("{error}"));
+        let program = env
+            .compile(source)
+            .unwrap_or_else(|error| panic!("{error}"));
         let outcome = program.eval_with(&activation, &Limits::DEFAULT, None);
         assert!(outcome.result.is_ok(), "{source}: {:?}", outcome.result);
         assert_eq!(outcome.cost, expect, "{source}");
@@ -48,7 +50,10 @@ fn costs_are_those_of_cel_go() {
     check("true ? 1 : 2", 0);
     check("size('123')", 1);
     check("text.size()", 2);
-    check("'12345678901234567890' == '123456789012345678901234567890'", 2);
+    check(
+        "'12345678901234567890' == '123456789012345678901234567890'",
+        2,
+    );
     check("bytes(text)", 51);
     check("string(1)", 1);
     check("text.contains(other)", 2502);

@@ -24,16 +24,26 @@ fn expression() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
-        let operator =
-            prop::sample::select(vec!["+", "-", "*", "/", "%", "==", "!=", "<", "<=", ">", ">=", "in", "&&", "||"]);
+        let operator = prop::sample::select(vec![
+            "+", "-", "*", "/", "%", "==", "!=", "<", "<=", ">", ">=", "in", "&&", "||",
+        ]);
         prop_oneof![
-            (inner.clone(), operator, inner.clone()).prop_map(|(a, o, b)| format!("({a}) {o} ({b})")),
-            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a}) ? ({b}) : ({c})")),
+            (inner.clone(), operator, inner.clone())
+                .prop_map(|(a, o, b)| format!("({a}) {o} ({b})")),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(a, b, c)| format!("({a}) ? ({b}) : ({c})")),
             prop::collection::vec(inner.clone(), 1..3).prop_map(|v| format!("[{}]", v.join(", "))),
             inner.clone().prop_map(|a| format!("!({a})")),
-            (inner.clone(), prop::sample::select(vec!["all", "exists", "exists_one", "map", "filter"]), inner.clone())
+            (
+                inner.clone(),
+                prop::sample::select(vec!["all", "exists", "exists_one", "map", "filter"]),
+                inner.clone()
+            )
                 .prop_map(|(r, m, e)| format!("({r}).{m}(v, {e})")),
-            (prop::sample::select(vec!["size", "string", "int", "uint", "double"]), inner)
+            (
+                prop::sample::select(vec!["size", "string", "int", "uint", "double"]),
+                inner
+            )
                 .prop_map(|(f, a)| format!("{f}({a})")),
         ]
     })

@@ -389,8 +389,8 @@ impl EnvBuilder {
         self
     }
 
-    /// Adds a library of this crate by its name, see [`library_names`](crate::library_names). Unknown names are
-    /// ignored by `None` from [`library`](crate::library_named).
+    /// Adds libraries of this crate by name, see [`LIBRARY_NAMES`](crate::LIBRARY_NAMES). Names of none are ignored;
+    /// [`find_library`](crate::find_library) tells them.
     #[must_use]
     pub fn libraries(mut self, names: &[&str]) -> Self {
         for name in names {

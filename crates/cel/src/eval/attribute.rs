@@ -2,9 +2,10 @@
 //!
 //! As long as a chain stays in JSON data it is followed by reference; only its end becomes a value.
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
-use super::{Evaluated, Evaluator, Local};
+use super::data::lookup;
+use super::{Evaluated, Evaluator};
 use crate::activation::Binding;
 use crate::ast::Name;
 use crate::error::{ErrorKind, EvalError};
@@ -84,13 +85,13 @@ impl<'a> Evaluator<'a, '_> {
         if self.has_unknowns {
             self.check_unknown(attribute)?;
         }
-        if let Some(json) = self.data(attribute) {
+        if let Some((json, ty)) = self.data(attribute) {
             let free = u64::from(attribute.test && !self.context.limits.presence_test_has_cost);
             self.charge((base_cost + attribute.qualifiers.len() as u64).saturating_sub(free))?;
-            return Ok(if attribute.test {
-                Place::Value(Value::Bool(true))
-            } else {
-                Place::Json(json)
+            return Ok(match ty {
+                _ if attribute.test => Place::Value(Value::Bool(true)),
+                Some(ty) => Place::Typed(json, ty),
+                None => Place::Json(json),
             });
         }
         let (mut place, mut qualifiers) = self.base(attribute)?;
@@ -132,85 +133,6 @@ impl<'a> Evaluator<'a, '_> {
                 .into_value()
                 .map(|value| Place::Value(Value::some(value))),
             Some(place) => Ok(place),
-        }
-    }
-
-    /// The end of a chain of plain steps through undeclared data, if it is one and nothing is missing: what nearly
-    /// all attributes are. Everything else takes the long way.
-    pub(super) fn data(&mut self, attribute: &'a Attribute) -> Option<&'a Json> {
-        if !attribute.is_plain {
-            return None;
-        }
-        let mut steps = &*attribute.qualifiers;
-        let mut json = match &attribute.base {
-            Base::Local(slot) => match self.locals.get(*slot as usize) {
-                Some(Local::Json(json)) => json,
-                Some(Local::Value(Value::Map(map))) => {
-                    let [
-                        Qualifier {
-                            kind: QualifierKind::Field(field),
-                            ..
-                        },
-                        rest @ ..,
-                    ] = steps
-                    else {
-                        return None;
-                    };
-                    steps = rest;
-                    lookup(map.as_json()?, field)?
-                }
-                _ => return None,
-            },
-            Base::Variable(name, cache) => {
-                let (json, rest) = self.shared_data(name, *cache, steps)?;
-                steps = rest;
-                json
-            }
-            _ => return None,
-        };
-        for step in steps {
-            json = match (json, &step.kind) {
-                (Json::Object(object), QualifierKind::Field(field)) => lookup(object, field)?,
-                (Json::Array(array), QualifierKind::Constant(Value::Int(index))) => {
-                    array.get(usize::try_from(*index).ok()?)?
-                }
-                (Json::Object(object), QualifierKind::Constant(Value::String(key))) => {
-                    lookup(object, key)?
-                }
-                _ => return None,
-            };
-            self.remember_json(step.cache, json);
-        }
-        Some(json)
-    }
-
-    /// The longest part of a chain that was followed before, and the steps behind it.
-    #[inline]
-    fn shared_data(
-        &mut self,
-        name: &str,
-        cache: u8,
-        steps: &'a [Qualifier],
-    ) -> Option<(&'a Json, &'a [Qualifier])> {
-        for (index, step) in steps.iter().enumerate().rev() {
-            if let Some(Cached::Json(json)) = self.places.get(usize::from(step.cache)) {
-                return Some((json, &steps[index + 1..]));
-            }
-        }
-        if let Some(Cached::Json(json)) = self.places.get(usize::from(cache)) {
-            return Some((json, steps));
-        }
-        let Some(Binding::Json(json)) = self.activation.find(name) else {
-            return None;
-        };
-        self.remember_json(cache, json);
-        Some((json, steps))
-    }
-
-    #[inline]
-    fn remember_json(&mut self, slot: u8, json: &'a Json) {
-        if let Some(cached) = self.places.get_mut(usize::from(slot)) {
-            *cached = Cached::Json(json);
         }
     }
 
@@ -260,6 +182,12 @@ impl<'a> Evaluator<'a, '_> {
             (&place, &last.kind)
         {
             return Ok(object.has(field));
+        }
+        if let (Place::Typed(Json::Object(object), Type::Object(ty)), QualifierKind::Field(field)) =
+            (&place, &last.kind)
+            && let Some(declared) = ty.find(field)
+        {
+            return Ok(object.contains_key(declared.key.as_deref().unwrap_or(field)));
         }
         Ok(self.read(&place, last)?.is_some())
     }
@@ -429,22 +357,6 @@ fn no_such_attribute(name: &str) -> EvalError {
         ErrorKind::NoSuchAttribute,
         format!("no such attribute(s): {name}"),
     )
-}
-
-/// Objects up to this size are searched from the front: most keys differ in length, so hardly any are compared.
-const SMALL_OBJECT: usize = 12;
-
-#[inline]
-fn lookup<'a>(object: &'a Map<String, Json>, field: &str) -> Option<&'a Json> {
-    if object.len() > SMALL_OBJECT {
-        return object.get(field);
-    }
-    for (key, json) in object {
-        if key.len() == field.len() && key.as_bytes() == field.as_bytes() {
-            return Some(json);
-        }
-    }
-    None
 }
 
 #[inline]

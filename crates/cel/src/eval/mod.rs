@@ -6,6 +6,7 @@
 
 mod attribute;
 mod comprehension;
+mod data;
 mod operators;
 
 use std::sync::Arc;

@@ -36,7 +36,7 @@ impl<'a> Evaluator<'a, '_> {
         if let (Node::Attribute(attribute), Node::Constant(constant)) =
             (&binary.left, &binary.right)
             && !attribute.test
-            && let Some(json) = self.data(attribute)
+            && let Some((json, None | Some(Type::Int | Type::String))) = self.data(attribute)
             && let Some((holds, cost)) = compare_data(binary.operator, json, constant)
         {
             self.charge(SELECT_AND_IDENT + attribute.qualifiers.len() as u64 + cost)?;

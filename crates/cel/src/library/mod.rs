@@ -33,7 +33,8 @@ pub const NAMES: [&str; 11] = [
     "regex",
 ];
 
-/// The library with this name.
+/// The library with this name. Besides those of [`NAMES`] there is `network-strict`, which refuses every IPv6 address that
+/// maps an IPv4 one, as Kubernetes does.
 #[must_use]
 pub fn find(name: &str) -> Option<Library> {
     Some(match name {
@@ -47,6 +48,7 @@ pub fn find(name: &str) -> Option<Library> {
         "optionals" => optionals::library(),
         "two-variable-comprehensions" => bindings::two_variable_comprehensions(),
         "network" => network::library(),
+        "network-strict" => network::strict_library(),
         "regex" => regex::library(),
         _ => return None,
     })

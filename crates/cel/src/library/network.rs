@@ -65,14 +65,21 @@ impl Opaque for Cidr {
     }
 }
 
-/// An IPv6 address that maps an IPv4 one and is written so. Kubernetes refuses those written in hexadecimal too;
-/// here they are the IPv4 address, as the specification's vectors have it.
-fn is_mapped(text: &str, address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some())
-        && text.contains('.')
+/// What counts as an IPv6 address that maps an IPv4 one, and is refused.
+#[derive(Clone, Copy)]
+enum Mapped {
+    /// One with an IPv4 address written in it; in hexadecimal it is that IPv4 address. So the specification's vectors.
+    Dotted,
+    /// Any. So Kubernetes.
+    Any,
 }
 
-fn parse_ip(text: &str) -> Result<Ip, EvalError> {
+fn is_mapped(text: &str, address: IpAddr, refused: Mapped) -> bool {
+    matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some())
+        && (matches!(refused, Mapped::Any) || text.contains('.'))
+}
+
+fn parse_ip(text: &str, refused: Mapped) -> Result<Ip, EvalError> {
     if text.contains('%') {
         return Err(EvalError::invalid(format!(
             "IP Address with zone value is not allowed: '{text}'"
@@ -83,7 +90,7 @@ fn parse_ip(text: &str) -> Result<Ip, EvalError> {
             "IP Address '{text}' parse error during conversion from string: {error}"
         ))
     })?;
-    if is_mapped(text, address) {
+    if is_mapped(text, address, refused) {
         return Err(EvalError::invalid(format!(
             "IPv4-mapped IPv6 address is not allowed: '{text}'"
         )));
@@ -95,7 +102,7 @@ fn parse_ip(text: &str) -> Result<Ip, EvalError> {
     }))
 }
 
-fn parse_cidr(text: &str) -> Result<Cidr, EvalError> {
+fn parse_cidr(text: &str, refused: Mapped) -> Result<Cidr, EvalError> {
     if text.contains('%') {
         return Err(EvalError::invalid(format!(
             "CIDR with zone value is not allowed: '{text}'"
@@ -108,7 +115,7 @@ fn parse_cidr(text: &str) -> Result<Cidr, EvalError> {
     };
     let (address_text, prefix) = text.rsplit_once('/').ok_or_else(wrong)?;
     let address: IpAddr = address_text.parse().map_err(|_| wrong())?;
-    if is_mapped(address_text, address) {
+    if is_mapped(address_text, address, refused) {
         return Err(EvalError::invalid(format!(
             "IPv4-mapped IPv6 address is not allowed: '{text}'"
         )));
@@ -246,30 +253,46 @@ fn containing(
     }
 }
 
+/// The library as the specification's vectors have it.
 pub fn library() -> Library {
+    library_refusing(Mapped::Dotted)
+}
+
+/// The library as Kubernetes has it: no address that maps another.
+pub fn strict_library() -> Library {
+    library_refusing(Mapped::Any)
+}
+
+fn library_refusing(refused: Mapped) -> Library {
     let mut library = Library::new("network")
         .named_type(ip_type())
         .named_type(cidr_type());
-    for function in ip_functions().into_iter().chain(cidr_functions()) {
+    for function in ip_functions(refused)
+        .into_iter()
+        .chain(cidr_functions(refused))
+    {
         library = library.function(function);
     }
     library
 }
 
-fn ip_functions() -> Vec<Function> {
+fn ip_functions(refused: Mapped) -> Vec<Function> {
     let mut functions = vec![
         Function::new("ip")
-            .global("string_to_ip", [Type::String], ip_type(), |_, arguments| {
-                parse_ip(text(arguments, 0)?).map(Value::opaque)
-            })
+            .global(
+                "string_to_ip",
+                [Type::String],
+                ip_type(),
+                move |_, arguments| parse_ip(text(arguments, 0)?, refused).map(Value::opaque),
+            )
             .cost(walked)
             .estimate(reading(0, 1.0))
-            .member("cidr_ip", [cidr_type()], ip_type(), |_, arguments| {
+            .member("cidr_ip", [cidr_type()], ip_type(), move |_, arguments| {
                 Ok(Value::opaque(Ip(cidr_of(&arguments[0])?.address)))
             }),
         Function::new("isIP")
-            .global("is_ip", [Type::String], Type::Bool, |_, arguments| {
-                Ok(Value::Bool(parse_ip(text(arguments, 0)?).is_ok()))
+            .global("is_ip", [Type::String], Type::Bool, move |_, arguments| {
+                Ok(Value::Bool(parse_ip(text(arguments, 0)?, refused).is_ok()))
             })
             .cost(walked)
             .estimate(reading(0, 1.0)),
@@ -278,24 +301,29 @@ fn ip_functions() -> Vec<Function> {
                 "ip_is_canonical",
                 [Type::String],
                 Type::Bool,
-                |_, arguments| {
+                move |_, arguments| {
                     let written = text(arguments, 0)?;
-                    Ok(Value::Bool(parse_ip(written)?.0.to_string() == written))
+                    Ok(Value::Bool(
+                        parse_ip(written, refused)?.0.to_string() == written,
+                    ))
                 },
             )
             .cost(|arguments, _| cost::traverse(2 * cost::size(&arguments[0])))
             .estimate(reading(0, 2.0)),
         Function::new("string")
-            .global("ip_to_string", [ip_type()], Type::String, |_, arguments| {
-                arguments[0].to_text()
-            })
+            .global(
+                "ip_to_string",
+                [ip_type()],
+                Type::String,
+                move |_, arguments| arguments[0].to_text(),
+            )
             .global(
                 "cidr_to_string",
                 [cidr_type()],
                 Type::String,
-                |_, arguments| arguments[0].to_text(),
+                move |_, arguments| arguments[0].to_text(),
             ),
-        Function::new("family").member("ip_family", [ip_type()], Type::Int, |_, arguments| {
+        Function::new("family").member("ip_family", [ip_type()], Type::Int, move |_, arguments| {
             Ok(Value::Int(if ip_of(&arguments[0])?.is_ipv4() {
                 4
             } else {
@@ -344,21 +372,28 @@ fn is_link_local_multicast(ip: IpAddr) -> bool {
     }
 }
 
-fn cidr_functions() -> Vec<Function> {
+fn cidr_functions(refused: Mapped) -> Vec<Function> {
     vec![
         Function::new("cidr")
             .global(
                 "string_to_cidr",
                 [Type::String],
                 cidr_type(),
-                |_, arguments| parse_cidr(text(arguments, 0)?).map(Value::opaque),
+                move |_, arguments| parse_cidr(text(arguments, 0)?, refused).map(Value::opaque),
             )
             .cost(walked)
             .estimate(reading(0, 1.0)),
         Function::new("isCIDR")
-            .global("is_cidr", [Type::String], Type::Bool, |_, arguments| {
-                Ok(Value::Bool(parse_cidr(text(arguments, 0)?).is_ok()))
-            })
+            .global(
+                "is_cidr",
+                [Type::String],
+                Type::Bool,
+                move |_, arguments| {
+                    Ok(Value::Bool(
+                        parse_cidr(text(arguments, 0)?, refused).is_ok(),
+                    ))
+                },
+            )
             .cost(walked)
             .estimate(reading(0, 1.0)),
         Function::new("containsIP")
@@ -366,7 +401,7 @@ fn cidr_functions() -> Vec<Function> {
                 "cidr_contains_ip_ip",
                 [cidr_type(), ip_type()],
                 Type::Bool,
-                |_, arguments| {
+                move |_, arguments| {
                     Ok(Value::Bool(
                         cidr_of(&arguments[0])?.contains(ip_of(&arguments[1])?),
                     ))
@@ -378,9 +413,9 @@ fn cidr_functions() -> Vec<Function> {
                 "cidr_contains_ip_string",
                 [cidr_type(), Type::String],
                 Type::Bool,
-                |_, arguments| {
+                move |_, arguments| {
                     Ok(Value::Bool(
-                        cidr_of(&arguments[0])?.contains(parse_ip(text(arguments, 1)?)?.0),
+                        cidr_of(&arguments[0])?.contains(parse_ip(text(arguments, 1)?, refused)?.0),
                     ))
                 },
             )
@@ -391,7 +426,7 @@ fn cidr_functions() -> Vec<Function> {
                 "cidr_contains_cidr",
                 [cidr_type(), cidr_type()],
                 Type::Bool,
-                |_, arguments| {
+                move |_, arguments| {
                     Ok(Value::Bool(
                         cidr_of(&arguments[0])?.contains_range(cidr_of(&arguments[1])?),
                     ))
@@ -403,9 +438,10 @@ fn cidr_functions() -> Vec<Function> {
                 "cidr_contains_cidr_string",
                 [cidr_type(), Type::String],
                 Type::Bool,
-                |_, arguments| {
+                move |_, arguments| {
                     Ok(Value::Bool(
-                        cidr_of(&arguments[0])?.contains_range(parse_cidr(text(arguments, 1)?)?),
+                        cidr_of(&arguments[0])?
+                            .contains_range(parse_cidr(text(arguments, 1)?, refused)?),
                     ))
                 },
             )
@@ -415,13 +451,13 @@ fn cidr_functions() -> Vec<Function> {
             "cidr_prefix_length",
             [cidr_type()],
             Type::Int,
-            |_, arguments| Ok(Value::Int(i64::from(cidr_of(&arguments[0])?.prefix))),
+            move |_, arguments| Ok(Value::Int(i64::from(cidr_of(&arguments[0])?.prefix))),
         ),
         Function::new("masked").member(
             "cidr_masked",
             [cidr_type()],
             cidr_type(),
-            |_, arguments| Ok(Value::opaque(cidr_of(&arguments[0])?.masked())),
+            move |_, arguments| Ok(Value::opaque(cidr_of(&arguments[0])?.masked())),
         ),
     ]
 }

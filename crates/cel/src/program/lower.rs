@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::fold::{constant, fold, intrinsic};
 use super::node::{
-    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Intrinsic, Loop, MapEntry, Matches,
+    Attribute, Base, Binary, Bind, Call, Chain, Conditional, Declared, Loop, MapEntry, Matches,
     NO_SLOT, Node, OptionalMap, PLACE_SLOTS, Qualifier, QualifierKind, Struct, StructKind,
 };
 use crate::ast::{
@@ -11,13 +12,12 @@ use crate::ast::{
     Name, UnaryOperator,
 };
 use crate::check::{Checked, Resolution};
-use crate::cost;
 use crate::env::{Env, Overload};
 use crate::error::{CompileError, ErrorKind, EvalError, Issue};
 use crate::library::well_known;
 use crate::source::Span;
 use crate::types::Type;
-use crate::value::{Blob, MapBuilder, Str, Value};
+use crate::value::Value;
 
 /// How deep programs nest. Evaluation calls itself once per level, so this bounds its stack. The parser's limit
 /// does not suffice: chains of calls nest without parentheses.
@@ -312,6 +312,7 @@ impl<'e> Lowering<'e> {
                 kind,
                 optional,
                 cache: NO_SLOT,
+                declared: self.declared(operand, node),
                 span,
             });
             at = operand;
@@ -339,6 +340,21 @@ impl<'e> Lowering<'e> {
             is_plain,
             span: ast.node(at).span,
         })))
+    }
+
+    /// The declaration of the field a selection reads, if its operand is an object.
+    fn declared(&self, operand: ExprId, node: &ExprKind) -> Option<Box<Declared>> {
+        let (ExprKind::Select { field, .. } | ExprKind::Has { field, .. }) = node else {
+            return None;
+        };
+        let Type::Object(object) = self.checked?.type_of(operand) else {
+            return None;
+        };
+        let found = object.find(field)?.clone();
+        Some(Box::new(Declared {
+            object: Arc::clone(object),
+            field: found,
+        }))
     }
 
     /// Gives the fields that follow a variable their slots.
@@ -584,93 +600,6 @@ impl<'e> Lowering<'e> {
     }
 }
 
-/// A list or map of constants, made once. Evaluating it costs what making it does.
-fn fold(node: Node) -> Node {
-    let is_constant = |node: &Node| node.constant().is_some();
-    let cost_of = |node: &Node| {
-        if let Node::Folded(folded) = node {
-            folded.1
-        } else {
-            0
-        }
-    };
-    match &node {
-        Node::List(items)
-            if items
-                .iter()
-                .all(|(item, optional)| !optional && is_constant(item)) =>
-        {
-            let cost = items
-                .iter()
-                .fold(cost::LIST_CREATE, |total, (item, _)| total + cost_of(item));
-            let values = items
-                .iter()
-                .filter_map(|(item, _)| item.constant().cloned())
-                .collect();
-            Node::Folded(Box::new((Value::list(values), cost)))
-        }
-        Node::Map(entries)
-            if entries.iter().all(|entry| {
-                !entry.optional && is_constant(&entry.key) && is_constant(&entry.value)
-            }) =>
-        {
-            let mut builder = MapBuilder::with_capacity(entries.len());
-            let mut cost = cost::MAP_CREATE;
-            for entry in entries {
-                let (Some(key), Some(value)) = (entry.key.constant(), entry.value.constant())
-                else {
-                    return node;
-                };
-                if builder.insert(key.clone(), value.clone()).is_err() {
-                    // The error belongs to evaluation.
-                    return node;
-                }
-                cost += cost_of(&entry.key) + cost_of(&entry.value);
-            }
-            Node::Folded(Box::new((Value::Map(builder.build()), cost)))
-        }
-        _ => node,
-    }
-}
-
-/// Which of the functions the evaluator knows itself the call means. Only the standard overloads count: a library
-/// may have its own.
-fn intrinsic(call: &Call) -> Option<Intrinsic> {
-    let all = |ids: &[&str]| {
-        call.overloads
-            .iter()
-            .all(|overload| ids.contains(&&*overload.id))
-    };
-    let (found, ids): (Intrinsic, &[&str]) = match (&*call.name, call.arguments.len()) {
-        ("size", 1) => (
-            Intrinsic::Size,
-            &[
-                "size_string",
-                "size_bytes",
-                "size_list",
-                "size_map",
-                "string_size",
-                "bytes_size",
-                "list_size",
-                "map_size",
-            ],
-        ),
-        ("startsWith", 2) => (Intrinsic::StartsWith, &["starts_with_string"]),
-        ("endsWith", 2) => (Intrinsic::EndsWith, &["ends_with_string"]),
-        ("contains", 2) => (Intrinsic::Contains, &["contains_string"]),
-        ("string", 1)
-            if call
-                .overloads
-                .iter()
-                .any(|overload| &*overload.id == "int_to_string") =>
-        {
-            return Some(Intrinsic::Text);
-        }
-        _ => return None,
-    };
-    (!call.overloads.is_empty() && all(ids)).then_some(found)
-}
-
 fn is_arithmetic(operator: BinaryOperator) -> bool {
     matches!(
         operator,
@@ -680,16 +609,4 @@ fn is_arithmetic(operator: BinaryOperator) -> bool {
             | BinaryOperator::Divide
             | BinaryOperator::Modulo
     )
-}
-
-fn constant(literal: &Literal) -> Value<'static> {
-    match literal {
-        Literal::Null => Value::Null,
-        Literal::Bool(value) => Value::Bool(*value),
-        Literal::Int(value) => Value::Int(*value),
-        Literal::Uint(value) => Value::Uint(*value),
-        Literal::Double(value) => Value::Double(*value),
-        Literal::String(text) => Value::String(Str::Shared(Arc::clone(text))),
-        Literal::Bytes(bytes) => Value::Bytes(Blob::Shared(Arc::clone(bytes))),
-    }
 }

@@ -3,6 +3,7 @@
 //! Lowering ([`lower`]) turns the syntax tree into [`node::Node`]s with everything resolved: local variables are slots, chains
 //! of selections are one node, overloads are picked, constants are values.
 
+mod fold;
 mod lower;
 pub(crate) mod node;
 

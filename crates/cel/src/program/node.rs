@@ -7,7 +7,7 @@ use crate::env::Overload;
 use crate::error::EvalError;
 use crate::regex::Regex;
 use crate::source::Span;
-use crate::types::{ObjectType, Type};
+use crate::types::{Field, ObjectType, Type};
 use crate::value::Value;
 
 /// Slots for places that several attributes share.
@@ -88,7 +88,15 @@ pub struct Qualifier {
     pub optional: bool,
     /// The slot the place behind this step is kept in, for other attributes that begin alike.
     pub cache: u8,
+    /// The field as the checker found it: data of the same type needs no lookup of its declaration.
+    pub declared: Option<Box<Declared>>,
     pub span: Span,
+}
+
+/// A field of a type.
+pub struct Declared {
+    pub object: Arc<ObjectType>,
+    pub field: Field,
 }
 
 /// What a step reads.
