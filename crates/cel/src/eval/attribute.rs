@@ -8,6 +8,7 @@ use super::data::lookup;
 use super::{Evaluated, Evaluator};
 use crate::activation::Binding;
 use crate::ast::Name;
+use crate::cost::SELECT_AND_IDENT;
 use crate::error::{ErrorKind, EvalError};
 use crate::program::node::{Attribute, Base, Node, Qualifier, QualifierKind};
 use crate::types::Type;
@@ -74,6 +75,19 @@ impl<'a> Evaluator<'a, '_> {
     #[inline]
     pub(super) fn attribute(&mut self, attribute: &'a Attribute, base_cost: u64) -> Evaluated<'a> {
         self.place(attribute, base_cost)?.into_value()
+    }
+
+    /// `has(...)` without making a value of the answer.
+    pub(super) fn is_present(&mut self, attribute: &'a Attribute) -> Result<bool, EvalError> {
+        if self.data(attribute).is_some() {
+            let free = u64::from(!self.context.limits.presence_test_has_cost);
+            self.charge(SELECT_AND_IDENT + attribute.qualifiers.len() as u64 - free)?;
+            return Ok(true);
+        }
+        match self.attribute(attribute, SELECT_AND_IDENT)? {
+            Value::Bool(present) => Ok(present),
+            _ => Err(EvalError::no_such_overload()),
+        }
     }
 
     /// Follows an attribute to where it leads.

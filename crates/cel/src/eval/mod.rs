@@ -229,6 +229,9 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             Node::Or(operands) => self.logical(operands, true),
             Node::Compare(binary) => self.compare(binary),
             Node::Matches(matches) => self.matches(matches),
+            Node::Attribute(attribute) if attribute.test && !self.has_unknowns => {
+                self.is_present(attribute)
+            }
             Node::Not(inner) => {
                 let value = self.truth(&inner.0).map_err(|error| error.at(inner.1))?;
                 self.charge(1)?;

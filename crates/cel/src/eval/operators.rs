@@ -9,7 +9,7 @@ use super::{Evaluated, Evaluator};
 use crate::ast::BinaryOperator;
 use crate::cost::{self, SELECT_AND_IDENT};
 use crate::error::{ErrorKind, EvalError};
-use crate::program::node::{Binary, Chain, Node};
+use crate::program::node::{Attribute, Binary, Chain, Node};
 use crate::source::Span;
 use crate::types::{ListKind, Type};
 use crate::value::{List, Value, compare, equal};
@@ -29,17 +29,15 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     pub(super) fn compare(&mut self, binary: &'a Binary) -> Result<bool, EvalError> {
-        if self.has_unknowns || binary.operator == BinaryOperator::In {
+        if self.has_unknowns {
             let [left, right] = self.both(&binary.left, &binary.right)?;
             return self.compare_values(binary, &left, &right);
         }
-        if let (Node::Attribute(attribute), Node::Constant(constant)) =
-            (&binary.left, &binary.right)
-            && !attribute.test
-            && let Some((json, None | Some(Type::Int | Type::String))) = self.data(attribute)
-            && let Some((holds, cost)) = compare_data(binary.operator, json, constant)
-        {
-            self.charge(SELECT_AND_IDENT + attribute.qualifiers.len() as u64 + cost)?;
+        if binary.operator == BinaryOperator::In {
+            return self.is_in(binary);
+        }
+        if let Some((holds, cost)) = self.compare_in_place(binary) {
+            self.charge(cost)?;
             return Ok(holds);
         }
         let (left, right) = (self.operand(&binary.left)?, self.operand(&binary.right)?);
@@ -48,6 +46,58 @@ impl<'a> Evaluator<'a, '_> {
             return Ok(holds(binary.operator, ordering));
         }
         self.compare_values(binary, &left.into_value()?, &right.into_value()?)
+    }
+
+    /// Compares data with data or with a constant where both are integers or strings: the commonest comparisons. Gives
+    /// the result and what all of it costs.
+    #[inline]
+    fn compare_in_place(&mut self, binary: &'a Binary) -> Option<(bool, u64)> {
+        let Node::Attribute(left) = &binary.left else {
+            return None;
+        };
+        let (left, left_cost) = self.scalar_data(left)?;
+        match &binary.right {
+            Node::Constant(constant) => {
+                let (holds, cost) = compare_data(binary.operator, left, constant)?;
+                Some((holds, left_cost + cost))
+            }
+            Node::Attribute(right) => {
+                let (right, right_cost) = self.scalar_data(right)?;
+                let (ordering, cost) = order_of_json(left, right)?;
+                Some((
+                    holds(binary.operator, ordering),
+                    left_cost + right_cost + cost,
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn scalar_data(&mut self, attribute: &'a Attribute) -> Option<(&'a Json, u64)> {
+        if attribute.test {
+            return None;
+        }
+        match self.data(attribute)? {
+            (json, None | Some(Type::Int | Type::String)) => {
+                Some((json, SELECT_AND_IDENT + attribute.qualifiers.len() as u64))
+            }
+            _ => None,
+        }
+    }
+
+    /// `element in container`; a constant container is looked into where it is.
+    fn is_in(&mut self, binary: &'a Binary) -> Result<bool, EvalError> {
+        if let Node::Folded(folded) = &binary.right {
+            let element = self.eval(&binary.left)?;
+            self.charge(folded.1)?;
+            return self
+                .contains(&element, &folded.0)
+                .map_err(|error| error.at(binary.span));
+        }
+        let [element, container] = self.both(&binary.left, &binary.right)?;
+        self.contains(&element, &container)
+            .map_err(|error| error.at(binary.span))
     }
 
     /// An operand as it lies in the data, without making a value of it.
@@ -354,6 +404,21 @@ fn compare_data(
                 other => holds(other, text.as_str().cmp(constant)),
             };
             Some((result, cost))
+        }
+        _ => None,
+    }
+}
+
+/// The order of two integers or strings in data, and what comparing them costs.
+#[inline]
+fn order_of_json(left: &Json, right: &Json) -> Option<(Ordering, u64)> {
+    match (left, right) {
+        (Json::Number(left), Json::Number(right)) => {
+            Some((left.as_i64()?.cmp(&right.as_i64()?), 1))
+        }
+        (Json::String(left), Json::String(right)) => {
+            let size = cost::text_size(left).min(cost::text_size(right));
+            Some((left.cmp(right), cost::traverse(size)))
         }
         _ => None,
     }
