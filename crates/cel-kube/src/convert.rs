@@ -23,6 +23,8 @@ pub enum Converted {
 const DEPTH_MAX: usize = 512;
 /// Parts of a result: values share parts, so a small one may stand for an enormous tree.
 const PARTS_MAX: usize = 1_000_000;
+/// Bytes that count as one part: a long text may be part of many values.
+const BYTES_PER_PART: usize = 64;
 
 /// Whether the value is the result of `omit()`.
 #[must_use]
@@ -63,6 +65,16 @@ fn convert(
     *parts = parts
         .checked_sub(1)
         .ok_or_else(|| ConvertError(format!("the value has more than {PARTS_MAX} parts")))?;
+    if let Value::String(text) = value {
+        *parts = parts
+            .checked_sub(text.len() / BYTES_PER_PART)
+            .ok_or_else(|| {
+                ConvertError(format!(
+                    "the texts of the value exceed {} bytes",
+                    PARTS_MAX * BYTES_PER_PART
+                ))
+            })?;
+    }
     let failed = |error: cel::EvalError| ConvertError(error.message().to_owned());
     Ok(Some(match value {
         Value::Null | Value::Optional(None) => Json::Null,

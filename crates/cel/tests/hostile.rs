@@ -236,6 +236,44 @@ fn doubling() {
     );
 }
 
+/// A long text that is part of many values costs little to repeat: walking over all of them must not be free.
+#[test]
+fn long_texts_in_many_values() {
+    let text = "a".repeat(1 << 20);
+    let limits = Limits {
+        work: 200_000,
+        bytes_max: 2 << 20,
+        ..Limits::DEFAULT
+    };
+    let env = Env::with_all_libraries()
+        .extend()
+        .variable("s", Type::String)
+        .build()
+        .expect("fine");
+    let mut activation = Activation::new();
+    activation.bind("s", Value::string(text));
+    let many = format!("[{}s]", "s, ".repeat(400));
+    for source in [
+        format!("{many}.sort().size()"),
+        format!("{many} == {many}"),
+        format!("{many}.distinct().size()"),
+        format!("'%s'.format([{many}])"),
+        format!("'%s'.format([{{'a': s, 'b': s, 'c': s, 'd': s}}])"),
+        format!("sets.contains({many}, {many})"),
+        format!("{many}.join()"),
+    ] {
+        let program = env
+            .compile(&source)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let result = program.eval_with(&activation, &limits, None).result;
+        let error = result.expect_err(&source[source.len() - 30..]);
+        assert!(error.kind().is_final(), "{error}");
+    }
+    let program = env.compile(&many).expect("fine");
+    let value = program.eval(&activation).expect("it is small in memory");
+    assert!(value.to_json(cel::JsonOptions::default()).is_err());
+}
+
 #[test]
 fn cost_and_interrupts_end_evaluation() {
     let env = Env::with_all_libraries();

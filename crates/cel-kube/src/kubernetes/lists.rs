@@ -144,6 +144,7 @@ fn is_sorted<'a>(
     for element in list(arguments, 0)?.iter() {
         context.visit(1)?;
         let element = element?;
+        context.visit_text(&element)?;
         if let Some(previous) = &previous
             && order(previous, &element)? == Ordering::Greater
         {
@@ -164,6 +165,7 @@ fn extreme<'a>(
     for element in list(arguments, 0)?.iter() {
         context.visit(1)?;
         let element = element?;
+        context.visit_text(&element)?;
         let is_better = match &best {
             Some(best) => order(&element, best)? == wanted,
             None => true,

@@ -111,6 +111,15 @@ impl Context<'_> {
         self.work.take(values as u64)
     }
 
+    /// Pays for walking over a value's text.
+    pub fn visit_text(&mut self, value: &Value<'_>) -> Result<(), EvalError> {
+        match value {
+            Value::String(text) => self.work.take_bytes(text.len()),
+            Value::Bytes(bytes) => self.work.take_bytes(bytes.len()),
+            _ => Ok(()),
+        }
+    }
+
     /// CEL's `==`.
     pub fn equal(&mut self, a: &Value<'_>, b: &Value<'_>) -> Result<bool, EvalError> {
         crate::value::equal(a, b, &mut self.work)

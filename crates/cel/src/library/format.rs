@@ -212,10 +212,13 @@ fn write_text(
         }
         Value::Map(map) => {
             let mut entries = Vec::with_capacity(map.len());
+            let mut length = 0;
             for (key, value) in map.entries() {
                 let (mut key_text, mut value_text) = (String::new(), String::new());
                 write_text(context, &mut key_text, &key, depth + 1)?;
                 write_text(context, &mut value_text, &value?, depth + 1)?;
+                length += key_text.len() + value_text.len();
+                context.check_bytes(out.len() + length)?;
                 entries.push((key_text, value_text));
             }
             entries.sort();

@@ -49,7 +49,7 @@ pub fn library() -> Library {
                     |context, arguments| {
                         let values = take(context, list(arguments, 0)?)?;
                         let keys = values.clone();
-                        sort(values, &keys)
+                        sort(context, values, &keys)
                     },
                 )
                 .cost(over_list),
@@ -63,7 +63,7 @@ pub fn library() -> Library {
                     |context, arguments| {
                         let values = take(context, list(arguments, 0)?)?;
                         let keys = take(context, list(arguments, 1)?)?;
-                        sort(values, &keys)
+                        sort(context, values, &keys)
                     },
                 )
                 .cost(over_list),
@@ -219,7 +219,11 @@ fn flatten_into<'a>(
 }
 
 /// Sorts values by their keys, keeping the order of equal ones.
-fn sort<'a>(values: Vec<Value<'a>>, keys: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
+fn sort<'a>(
+    context: &mut Context<'_>,
+    values: Vec<Value<'a>>,
+    keys: &[Value<'a>],
+) -> Result<Value<'a>, EvalError> {
     if values.len() != keys.len() {
         let message = format!(
             "sortByAssociatedKeys() expected a list of the same size as the list of keys, got {} and {}",
@@ -238,6 +242,12 @@ fn sort<'a>(values: Vec<Value<'a>>, keys: &[Value<'a>]) -> Result<Value<'a>, Eva
         if keys.iter().any(|key| std::mem::discriminant(key) != kind) {
             return Err(EvalError::invalid("list elements must have the same type"));
         }
+        // Every key is compared about as often as the list can be halved.
+        for _ in 0..=keys.len().ilog2() {
+            for key in keys {
+                context.visit_text(key)?;
+            }
+        }
         order.sort_by(|a, b| compare(&keys[*a], &keys[*b]).unwrap_or(Ordering::Equal));
     }
     Ok(Value::list(
@@ -253,6 +263,7 @@ fn distinct<'a>(context: &mut Context<'_>, list: &List<'a>) -> Result<Value<'a>,
     for element in list.iter() {
         let element = element?;
         context.check_elements(1)?;
+        context.visit_text(&element)?;
         let as_key = !matches!(element, Value::Double(_))
             && keys.insert(element.clone(), Value::Null).is_ok();
         if as_key {

@@ -21,6 +21,11 @@ impl Work {
         Self { left: values }
     }
 
+    /// Takes what walking over a text of this length is worth: the same text may be part of many values.
+    pub fn take_bytes(&mut self, length: usize) -> Result<(), EvalError> {
+        self.take((length / BYTES_PER_VALUE) as u64)
+    }
+
     /// Takes some of it.
     pub fn take(&mut self, values: u64) -> Result<(), EvalError> {
         match self.left.checked_sub(values) {
@@ -36,6 +41,11 @@ impl Work {
     }
 }
 
+/// Bytes that count as one value.
+const BYTES_PER_VALUE: usize = 64;
+/// Texts up to this length are part of the value that holds them.
+const FREE_BYTES: usize = 256;
+
 /// Values visited by one evaluation, besides what cost accounts for.
 const WORK_DEFAULT: u64 = 20_000_000;
 
@@ -48,7 +58,12 @@ impl Default for Work {
 /// CEL's `==`.
 pub fn equal(a: &Value<'_>, b: &Value<'_>, work: &mut Work) -> Result<bool, EvalError> {
     Ok(match (a, b) {
-        (Value::String(a), Value::String(b)) => **a == **b,
+        (Value::String(a), Value::String(b)) => {
+            if a.len() == b.len() && a.len() > FREE_BYTES {
+                work.take_bytes(a.len())?;
+            }
+            **a == **b
+        }
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Null, Value::Null) => true,
@@ -56,7 +71,12 @@ pub fn equal(a: &Value<'_>, b: &Value<'_>, work: &mut Work) -> Result<bool, Eval
             Value::Int(_) | Value::Uint(_) | Value::Double(_),
             Value::Int(_) | Value::Uint(_) | Value::Double(_),
         ) => compare_numbers(a, b) == Some(Ordering::Equal),
-        (Value::Bytes(a), Value::Bytes(b)) => **a == **b,
+        (Value::Bytes(a), Value::Bytes(b)) => {
+            if a.len() == b.len() {
+                work.take_bytes(a.len())?;
+            }
+            **a == **b
+        }
         (Value::Duration(a), Value::Duration(b)) => a == b,
         (Value::Timestamp(a), Value::Timestamp(b)) => a == b,
         (Value::List(a), Value::List(b)) => return equal_lists(a, b, work),

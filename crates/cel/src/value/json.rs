@@ -24,6 +24,8 @@ pub struct JsonOptions {
     pub depth_max: usize,
     /// Number of values in the result.
     pub values_max: usize,
+    /// Bytes of all texts in the result together: the same text may be part of many values.
+    pub bytes_max: usize,
     /// Whether bytes are written as base64 text instead of being an error.
     pub bytes_as_base64: bool,
     /// Whether durations are written as `3600s`, as CEL's `string()` does, instead of Go's `1h0m0s`.
@@ -35,6 +37,7 @@ impl Default for JsonOptions {
         Self {
             depth_max: 512,
             values_max: 1_000_000,
+            bytes_max: 64 << 20,
             bytes_as_base64: true,
             durations_in_seconds: false,
         }
@@ -124,7 +127,10 @@ impl<'a> Value<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn to_json(&self, options: JsonOptions) -> Result<Json, JsonError> {
-        let mut left = options.values_max;
+        let mut left = Left {
+            values: options.values_max,
+            bytes: options.bytes_max,
+        };
         write(self, options, 0, &mut left)
     }
 }
@@ -149,11 +155,17 @@ fn kind_of(json: &Json) -> &'static str {
     }
 }
 
+/// What may still be written.
+struct Left {
+    values: usize,
+    bytes: usize,
+}
+
 fn write(
     value: &Value<'_>,
     options: JsonOptions,
     depth: usize,
-    left: &mut usize,
+    left: &mut Left,
 ) -> Result<Json, JsonError> {
     if depth > options.depth_max {
         return Err(JsonError(format!(
@@ -161,13 +173,26 @@ fn write(
             options.depth_max
         )));
     }
-    *left = left.checked_sub(1).ok_or_else(|| {
+    let values = left.values.checked_sub(1);
+    left.values = values.ok_or_else(|| {
         JsonError(format!(
             "the value has more than {} parts",
             options.values_max
         ))
     })?;
-    let below = |value: &Value<'_>, left: &mut usize| write(value, options, depth + 1, left);
+    let length = match value {
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len() * 2,
+        _ => 0,
+    };
+    let bytes = left.bytes.checked_sub(length);
+    left.bytes = bytes.ok_or_else(|| {
+        JsonError(format!(
+            "the texts of the value exceed {} bytes",
+            options.bytes_max
+        ))
+    })?;
+    let below = |value: &Value<'_>, left: &mut Left| write(value, options, depth + 1, left);
     let failed = |error: EvalError| JsonError(error.message().to_owned());
     Ok(match value {
         Value::Null | Value::Optional(None) => Json::Null,
