@@ -241,6 +241,13 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             Node::Attribute(attribute) if attribute.test && !self.has_unknowns => {
                 self.is_present(attribute)
             }
+            Node::Intrinsic(inner) => match self.text_predicate(inner.0, &inner.1) {
+                Some((holds, cost)) => self.charge(cost).map(|()| holds),
+                None => match self.intrinsic(inner.0, &inner.1)? {
+                    Value::Bool(value) => Ok(value),
+                    _ => Err(EvalError::no_such_overload()),
+                },
+            },
             Node::Not(inner) => {
                 let value = self.truth(&inner.0).map_err(|error| error.at(inner.1))?;
                 self.charge(1)?;
@@ -473,6 +480,34 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         };
         self.charge(cost)?;
         Ok(Value::Bool(found))
+    }
+
+    /// `startsWith` and its like on a text in the data with a constant, and what all of it costs.
+    fn text_predicate(&mut self, intrinsic: Intrinsic, call: &'a Call) -> Option<(bool, u64)> {
+        let [
+            Node::Attribute(attribute),
+            Node::Constant(Value::String(part)),
+        ] = &*call.arguments
+        else {
+            return None;
+        };
+        if self.has_unknowns {
+            return None;
+        }
+        let (Json::String(text), cost) = self.scalar_data(attribute)? else {
+            return None;
+        };
+        let part_cost = cost::traverse(cost::text_size(part));
+        let (holds, own) = match intrinsic {
+            Intrinsic::StartsWith => (text.starts_with(&**part), part_cost),
+            Intrinsic::EndsWith => (text.ends_with(&**part), part_cost),
+            Intrinsic::Contains => (
+                text.contains(&**part),
+                cost::traverse(cost::text_size(text)) * part_cost,
+            ),
+            Intrinsic::Size | Intrinsic::Text => return None,
+        };
+        Some((holds, cost + own))
     }
 
     fn matches(&mut self, inner: &'a Matches) -> Result<bool, EvalError> {

@@ -74,7 +74,7 @@ impl<'a> Evaluator<'a, '_> {
     }
 
     #[inline]
-    fn scalar_data(&mut self, attribute: &'a Attribute) -> Option<(&'a Json, u64)> {
+    pub(super) fn scalar_data(&mut self, attribute: &'a Attribute) -> Option<(&'a Json, u64)> {
         if attribute.test {
             return None;
         }
@@ -187,8 +187,20 @@ impl<'a> Evaluator<'a, '_> {
 
     /// `a + b - c ...`. Neighbouring additions of strings make one string.
     pub(super) fn chain(&mut self, chain: &'a Chain) -> Evaluated<'a> {
-        let mut result = self.eval(&chain.first);
         let mut rest = &*chain.rest;
+        let mut result = match rest {
+            [(BinaryOperator::Add, second, span), tail @ ..] if !self.has_unknowns => {
+                rest = tail;
+                self.add_first(&chain.first, second, *span, &mut rest)
+            }
+            _ => self.eval(&chain.first),
+        };
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() != ErrorKind::Unknown)
+        {
+            return result;
+        }
         while let [(operator, node, span), tail @ ..] = rest {
             let right = self.eval(node);
             rest = tail;
@@ -213,6 +225,23 @@ impl<'a> Evaluator<'a, '_> {
         result
     }
 
+    /// The first addition of a chain; of strings, all that follow. Texts are taken from the data where they are.
+    fn add_first(
+        &mut self,
+        first: &'a Node,
+        second: &'a Node,
+        span: Span,
+        rest: &mut &'a [(BinaryOperator, Node, Span)],
+    ) -> Evaluated<'a> {
+        let (left, right) = (self.operand(first)?, self.operand(second)?);
+        if let (Some(left), Some(right)) = (text_of(&left), text_of(&right)) {
+            return self.concatenate(left, right, rest, span);
+        }
+        let (left, right) = (left.into_value()?, right.into_value()?);
+        self.arithmetic(BinaryOperator::Add, &left, &right)
+            .map_err(|error| error.at(span))
+    }
+
     /// Adds `right` to `left`, and all strings that follow.
     fn concatenate(
         &mut self,
@@ -224,9 +253,10 @@ impl<'a> Evaluator<'a, '_> {
         let mut text = Text::new(left);
         self.append(&mut text, right, span)?;
         while let [(BinaryOperator::Add, node, span), tail @ ..] = *rest {
-            match self.eval(node)? {
-                Value::String(right) => self.append(&mut text, &right, *span)?,
-                _ => return Err(EvalError::no_such_overload().at(*span)),
+            let right = self.operand(node)?;
+            match text_of(&right) {
+                Some(right) => self.append(&mut text, right, *span)?,
+                None => return Err(EvalError::no_such_overload().at(*span)),
             }
             *rest = tail;
         }
