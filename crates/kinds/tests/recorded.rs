@@ -290,7 +290,7 @@ fn is_refused_elsewhere(expect: &Value) -> bool {
 fn objects_become_what_they_became_on_a_real_server() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
-        if ["crd-", "apply-", "mutating-policy", "validating-policy", "access-reviews", "token-request", "http-auth"]
+        if ["crd-", "apply-", "mutating-policy", "validating-policy", "access-reviews", "token-request", "http-auth", "kind-certificatesigningrequests"]
             .iter()
             .any(|prefix| scenario.name.starts_with(prefix))
         {
@@ -351,8 +351,14 @@ fn replay(name: &str, step: &Value, answers: &mut HashMap<String, Value>, tally:
 
 #[test]
 fn rows_have_the_cells_of_a_real_server() {
+    // Rows that stand for something else than the object last answered.
+    const OTHERS: [&str; 4] =
+        ["kind-persistentvolumeclaims", "kind-persistentvolumes", "scale-subresource", "table-output"];
     let mut tally = Tally::default();
     for scenario in scenarios() {
+        if OTHERS.contains(&scenario.name.as_str()) {
+            continue;
+        }
         let mut last: HashMap<String, Value> = HashMap::new();
         for step in &scenario.steps {
             let Some((group, version, resource, _)) = step["path"].as_str().and_then(parse_path)

@@ -12,7 +12,6 @@ use crate::check;
 /// Addresses of Services.
 pub const ADDRESS: Behaviour = Behaviour {
     name: NameRule::PathSegment,
-    generation: true,
     validate_create: validate_address,
     validate_update: |new, old| {
         let mut errors = Vec::new();
@@ -26,7 +25,6 @@ pub const ADDRESS: Behaviour = Behaviour {
 
 /// Ranges addresses of Services come from.
 pub const RANGE: Behaviour = Behaviour {
-    generation: true,
     status: StatusRule::Separate,
     metadata_on_status: MetadataOnStatus::Changes,
     validate_create: validate_range,
