@@ -109,7 +109,11 @@ fn domain(at: &At<'_>, errors: &mut Errors) {
         let why = "should be a domain with at least two segments separated by dots";
         errors.push(FieldError::invalid(at.path(), text, why));
     }
-    errors.extend(messages.into_iter().map(|m| FieldError::invalid(at.path(), text, m)));
+    errors.extend(
+        messages
+            .into_iter()
+            .map(|m| FieldError::invalid(at.path(), text, m)),
+    );
 }
 
 fn check_ports(at: &At<'_>, errors: &mut Errors) {

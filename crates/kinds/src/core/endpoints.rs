@@ -46,7 +46,9 @@ fn repack(endpoints: &mut Value) {
             for address in object::list(subset, &[list]) {
                 let uid = object::text(address, &["targetRef", "uid"]);
                 let key = (format!("{}/{uid}", object::text(address, &["ip"])), ready);
-                let (_, known) = ports_of.entry(key).or_insert_with(|| (address.clone(), Vec::new()));
+                let (_, known) = ports_of
+                    .entry(key)
+                    .or_insert_with(|| (address.clone(), Vec::new()));
                 for port in ports {
                     if !known.contains(port) {
                         known.push(port.clone());
@@ -57,7 +59,9 @@ fn repack(endpoints: &mut Value) {
     }
     let mut subsets: Vec<(Vec<Value>, Vec<Value>, Vec<Value>)> = Vec::new();
     for ((_, ready), (address, ports)) in ports_of {
-        let found = subsets.iter().position(|(_, _, known)| same_ports(known, &ports));
+        let found = subsets
+            .iter()
+            .position(|(_, _, known)| same_ports(known, &ports));
         let index = found.unwrap_or_else(|| {
             subsets.push((Vec::new(), Vec::new(), ports));
             subsets.len() - 1
@@ -130,7 +134,11 @@ fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {
             let number = object::number(port, &["port"]).unwrap_or(0);
             found.extend(addresses.iter().map(|address| {
                 let ip = ip(address);
-                if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }
+                if ip.contains(':') {
+                    format!("[{ip}]:{number}")
+                } else {
+                    format!("{ip}:{number}")
+                }
             }));
         }
     }
@@ -138,5 +146,9 @@ fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {
     if found.len() > SHOWN_MAX {
         text.push_str(&format!(" + {} more...", found.len() - SHOWN_MAX));
     }
-    vec![json!(object::name(endpoints)), cell::or_none(&text), cell::age_of(endpoints, now)]
+    vec![
+        json!(object::name(endpoints)),
+        cell::or_none(&text),
+        cell::age_of(endpoints, now),
+    ]
 }

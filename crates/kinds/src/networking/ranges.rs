@@ -113,7 +113,13 @@ fn address_cells(address: &Value, _: Timestamp) -> Vec<Value> {
 }
 
 fn range_cells(range: &Value, now: Timestamp) -> Vec<Value> {
-    let networks: Vec<&str> =
-        object::list(range, &["spec", "cidrs"]).iter().filter_map(Value::as_str).collect();
-    vec![json!(object::name(range)), json!(networks.join(",")), cell::age_of(range, now)]
+    let networks: Vec<&str> = object::list(range, &["spec", "cidrs"])
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    vec![
+        json!(object::name(range)),
+        json!(networks.join(",")),
+        cell::age_of(range, now),
+    ]
 }
