@@ -21,7 +21,7 @@ pub const SERVICE: Behaviour = Behaviour {
     unconditional_update: false,
     default: |service| {
         with(service, "spec", |spec| {
-            with(spec, "service", |own| fill(own, "port", 443))
+            with(spec, "service", |own| fill(own, "port", 443));
         });
     },
     stamp: Some(stamp),

@@ -38,7 +38,7 @@ fn prepare(request: &mut Value, old: &Value) {
     let conditions = object::list(request, &["status", "conditions"]).to_vec();
     restore(request, old, "status");
     within(request, "status", |status| {
-        set(status, "conditions", conditions)
+        set(status, "conditions", conditions);
     });
 }
 

@@ -85,7 +85,7 @@ fn default_request(request: &mut Value) {
         fill_zero(request, "count", 1);
     }
     each(request, "tolerations", |toleration| {
-        fill_zero(toleration, "operator", "Equal")
+        fill_zero(toleration, "operator", "Equal");
     });
 }
 

@@ -21,7 +21,7 @@ pub const FLOW_SCHEMA: Behaviour = Behaviour {
     metadata_on_status: MetadataOnStatus::Keeps,
     default: |schema| {
         within(schema, "spec", |spec| {
-            fill_zero(spec, "matchingPrecedence", PRECEDENCE)
+            fill_zero(spec, "matchingPrecedence", PRECEDENCE);
         });
     },
     validate_create: check_schema,

@@ -101,7 +101,7 @@ fn cluster_role(role: &Value) -> Errors {
 
 fn default_binding(binding: &mut Value) {
     within(binding, "roleRef", |role| {
-        fill_zero(role, "apiGroup", GROUP)
+        fill_zero(role, "apiGroup", GROUP);
     });
     each(binding, "subjects", |subject| {
         if matches!(object::text(subject, &["kind"]), "User" | "Group") {

@@ -33,7 +33,7 @@ pub const RUNTIME_CLASS: Behaviour = Behaviour {
     unconditional_update: false,
     default: |class| {
         with(class, "overhead", |overhead| {
-            with(overhead, "podFixed", resources::round_up)
+            with(overhead, "podFixed", resources::round_up);
         });
     },
     validate_create: validate_runtime,

@@ -74,9 +74,9 @@ fn scenarios() -> Vec<Scenario> {
 /// The group, version and resource a path is about.
 fn parse_path(path: &str) -> Option<(String, String, String, Vec<String>)> {
     let mut parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let (group, version) = match parts.first()? {
-        &"api" => ("", *parts.get(1)?),
-        &"apis" => (*parts.get(1)?, *parts.get(2)?),
+    let (group, version) = match *parts.first()? {
+        "api" => ("", *parts.get(1)?),
+        "apis" => (*parts.get(1)?, *parts.get(2)?),
         _ => return None,
     };
     parts.drain(..if group.is_empty() { 2 } else { 3 });

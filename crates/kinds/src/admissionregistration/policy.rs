@@ -67,7 +67,7 @@ fn default_policy(policy: &mut Value) {
 
 fn default_binding(binding: &mut Value) {
     with(binding, "spec", |spec| {
-        with(spec, "matchResources", matching::default_match)
+        with(spec, "matchResources", matching::default_match);
     });
 }
 

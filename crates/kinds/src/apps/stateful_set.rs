@@ -48,7 +48,7 @@ fn default(object: &mut Value) {
             fill_zero(strategy, "type", "RollingUpdate");
             if strategy["type"] == "RollingUpdate" {
                 within(strategy, "rollingUpdate", |update| {
-                    fill(update, "partition", 0)
+                    fill(update, "partition", 0);
                 });
             }
         });
@@ -61,7 +61,7 @@ fn default(object: &mut Value) {
             set(claim, "kind", "PersistentVolumeClaim");
             within(claim, "spec", persistent_volume_claim::default_spec);
             within(claim, "status", |status| {
-                fill_zero(status, "phase", "Pending")
+                fill_zero(status, "phase", "Pending");
             });
         });
     });

@@ -25,7 +25,7 @@ fn annotate(scaler: &mut Value, key: &str, value: &Value) {
     if !empty {
         within(scaler, "metadata", |metadata| {
             within(metadata, "annotations", |own| {
-                set(own, key, value.to_string())
+                set(own, key, value.to_string());
             });
         });
     }
@@ -39,7 +39,7 @@ fn take_annotation(scaler: &mut Value, key: &str) -> Option<Value> {
     let emptied = annotations.is_empty();
     if emptied {
         with(scaler, "metadata", |metadata| {
-            remove(metadata, "annotations")
+            remove(metadata, "annotations");
         });
     }
     serde_json::from_str(text.as_str()?).ok()
@@ -65,7 +65,7 @@ pub fn to_v1(scaler: &mut Value) {
     }
     if let Some(target) = target {
         within(scaler, "spec", |spec| {
-            set(spec, "targetCPUUtilizationPercentage", target)
+            set(spec, "targetCPUUtilizationPercentage", target);
         });
     }
     annotate(scaler, METRICS, &json!(rest));
@@ -79,7 +79,7 @@ pub fn to_v1(scaler: &mut Value) {
         .find_map(|metric| cpu_utilization(metric, "current"));
     if let Some(number) = utilization {
         within(scaler, "status", |status| {
-            set(status, "currentCPUUtilizationPercentage", number)
+            set(status, "currentCPUUtilizationPercentage", number);
         });
     }
     let shown: Vec<Value> = current
@@ -127,12 +127,12 @@ pub fn to_v2(scaler: &mut Value) {
     }
     if !current.is_empty() {
         within(scaler, "status", |status| {
-            set(status, "currentMetrics", current)
+            set(status, "currentMetrics", current);
         });
     }
     if let Some(conditions) = take_annotation(scaler, CONDITIONS) {
         within(scaler, "status", |status| {
-            set(status, "conditions", conditions)
+            set(status, "conditions", conditions);
         });
     }
 }

@@ -34,7 +34,7 @@ fn default(object: &mut Value) {
         fill(spec, "successfulJobsHistoryLimit", 3);
         fill(spec, "failedJobsHistoryLimit", 1);
         within(spec, "jobTemplate", |template| {
-            within(template, "spec", job::default_template)
+            within(template, "spec", job::default_template);
         });
     });
 }

@@ -80,7 +80,7 @@ pub fn default_template(spec: &mut Value) {
     with(spec, "podFailurePolicy", |policy| {
         each(policy, "rules", |rule| {
             each(rule, "onPodConditions", |pattern| {
-                fill_zero(pattern, "status", "True")
+                fill_zero(pattern, "status", "True");
             });
         });
     });
@@ -105,7 +105,7 @@ fn prepare_create(job: &mut Value) {
             });
             within(spec, "selector", |selector| {
                 within(selector, "matchLabels", |labels| {
-                    fill(labels, UID_LABELS[0], uid.as_str())
+                    fill(labels, UID_LABELS[0], uid.as_str());
                 });
             });
         });
@@ -510,7 +510,7 @@ fn allow_scheduling(old: &mut Value, new: &Value) {
             });
         } else {
             with(old, "affinity", |own| {
-                crate::edit::remove(own, "nodeAffinity")
+                crate::edit::remove(own, "nodeAffinity");
             });
             crate::edit::remove_if_empty(old, "affinity");
         }

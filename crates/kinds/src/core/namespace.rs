@@ -38,7 +38,7 @@ fn default(namespace: &mut Value) {
         });
     }
     within(namespace, "status", |status| {
-        crate::edit::fill_zero(status, "phase", "Active")
+        crate::edit::fill_zero(status, "phase", "Active");
     });
 }
 
@@ -56,7 +56,7 @@ fn prepare_create(namespace: &mut Value) {
 fn restore_finalizers(namespace: &mut Value, old: &Value) {
     let before = old.get("spec").cloned().unwrap_or_default();
     within(namespace, "spec", |spec| {
-        restore(spec, &before, "finalizers")
+        restore(spec, &before, "finalizers");
     });
 }
 

@@ -138,7 +138,7 @@ fn validate_update(node: &Value, old: &Value) -> Errors {
         seen.push(address.value());
     }
     let (networks, old_networks) = (root.at("spec.podCIDRs"), before.at("spec.podCIDRs"));
-    if old_networks.len() > 0 {
+    if !old_networks.is_empty() {
         if networks.len() == old_networks.len() {
             let pairs = networks.list().iter().zip(old_networks.list());
             errors.extend(

@@ -70,7 +70,7 @@ fn default(volume: &mut Value) {
         super::pod::default_volume_source(spec);
     });
     with(volume, "status", |status| {
-        fill_zero(status, "phase", "Pending")
+        fill_zero(status, "phase", "Pending");
     });
 }
 
@@ -90,7 +90,7 @@ fn stamp(volume: &mut Value, old: Option<&Value>, now: &str) {
         });
         if !by_hand {
             within(volume, "status", |status| {
-                set(status, "lastPhaseTransitionTime", now)
+                set(status, "lastPhaseTransitionTime", now);
             });
         }
     }

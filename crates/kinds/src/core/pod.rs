@@ -97,13 +97,13 @@ fn prepare_status(pod: &mut Value, old: &Value) {
     }
     if let Some(class) = object::at(old, &["status", "qosClass"]) {
         edit::within(pod, "status", |status| {
-            edit::fill_zero(status, "qosClass", class.clone())
+            edit::fill_zero(status, "qosClass", class.clone());
         });
     }
     let generation = object::number(old, &["status", "observedGeneration"]).unwrap_or(0);
     if generation > 0 {
         edit::with(pod, "status", |s| {
-            edit::fill_zero(s, "observedGeneration", generation)
+            edit::fill_zero(s, "observedGeneration", generation);
         });
     }
 }

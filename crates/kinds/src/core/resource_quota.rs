@@ -48,7 +48,7 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 
 fn default(quota: &mut Value) {
     with(quota, "spec", |spec| {
-        with(spec, "hard", resources::round_up)
+        with(spec, "hard", resources::round_up);
     });
     with(quota, "status", |status| {
         with(status, "hard", resources::round_up);

@@ -215,7 +215,7 @@ fn keep_allocated(service: &mut Value, old: &Value) {
     if needs_health_check(service) && needs_health_check(old) {
         let port = object::number(old, &["spec", "healthCheckNodePort"]).unwrap_or(0);
         with(service, "spec", |spec| {
-            fill_zero(spec, "healthCheckNodePort", port)
+            fill_zero(spec, "healthCheckNodePort", port);
         });
     }
 }
@@ -280,7 +280,7 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
         };
         if ports(service) == ports(old) {
             with(service, "spec", |spec| {
-                each(spec, "ports", |port| remove(port, "nodePort"))
+                each(spec, "ports", |port| remove(port, "nodePort"));
             });
         }
     }

@@ -17,7 +17,7 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     generation: true,
     default: |class| {
         with(class, "spec", |spec| {
-            with(spec, "parameters", |own| fill(own, "scope", "Cluster"))
+            with(spec, "parameters", |own| fill(own, "scope", "Cluster"));
         });
     },
     validate_create,

@@ -24,7 +24,7 @@ fn default(policy: &mut Value) {
     within(policy, "spec", |spec| {
         for rules in ["ingress", "egress"] {
             each(spec, rules, |rule| {
-                each(rule, "ports", |port| fill(port, "protocol", "TCP"))
+                each(rule, "ports", |port| fill(port, "protocol", "TCP"));
             });
         }
         if object::list(spec, &["policyTypes"]).is_empty() {

@@ -31,7 +31,7 @@ pub fn pod(pod: &mut Value) {
         pod_spec(spec);
         for list in ["containers", "initContainers"] {
             each(spec, list, |container| {
-                with(container, "resources", limits_to_requests)
+                with(container, "resources", limits_to_requests);
             });
         }
         pod_level_resources(spec);
@@ -118,12 +118,12 @@ fn container(container: &mut Value) {
     fill_zero(container, "terminationMessagePolicy", "File");
     with(container, "resources", requirements);
     each(container, "ports", |port| {
-        fill_zero(port, "protocol", "TCP")
+        fill_zero(port, "protocol", "TCP");
     });
     each(container, "env", |variable| {
         with(variable, "valueFrom", |source| {
             with(source, "fieldRef", |field| {
-                fill_zero(field, "apiVersion", "v1")
+                fill_zero(field, "apiVersion", "v1");
             });
             with(source, "fileKeyRef", |file| fill(file, "optional", false));
         });
@@ -166,7 +166,7 @@ fn volume(volume: &mut Value) {
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
         with(volume, source, |source| {
-            fill(source, "defaultMode", FILE_MODE)
+            fill(source, "defaultMode", FILE_MODE);
         });
     }
     with(volume, "downwardAPI", downward_items);
@@ -198,7 +198,7 @@ fn volume(volume: &mut Value) {
 pub fn volume_source(volume: &mut Value) {
     with(volume, "hostPath", |path| fill(path, "type", ""));
     with(volume, "iscsi", |iscsi| {
-        fill_zero(iscsi, "iscsiInterface", "default")
+        fill_zero(iscsi, "iscsiInterface", "default");
     });
     with(volume, "rbd", |rbd| {
         fill_zero(rbd, "pool", "rbd");
@@ -220,7 +220,7 @@ pub fn volume_source(volume: &mut Value) {
 fn downward_items(source: &mut Value) {
     each(source, "items", |item| {
         with(item, "fieldRef", |field| {
-            fill_zero(field, "apiVersion", "v1")
+            fill_zero(field, "apiVersion", "v1");
         });
     });
 }
