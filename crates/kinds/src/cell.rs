@@ -128,6 +128,16 @@ pub fn access_modes(modes: &[Value]) -> Value {
     json!(found.join(","))
 }
 
+/// The first of some texts, and how many more there are.
+pub fn first<T: AsRef<str>>(texts: &[T], max: usize, separator: &str) -> String {
+    let shown: Vec<&str> = texts.iter().take(max).map(AsRef::as_ref).collect();
+    let shown = shown.join(separator);
+    match texts.len().saturating_sub(max) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

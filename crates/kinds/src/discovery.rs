@@ -141,10 +141,7 @@ fn shorten(texts: &[String]) -> Value {
     if texts.is_empty() {
         return json!("<unset>");
     }
-    let mut text = texts[..texts.len().min(SHOWN_MAX)].join(",");
-    if texts.len() > SHOWN_MAX {
-        text.push_str(&format!(" + {} more...", texts.len() - SHOWN_MAX));
-    }
+    let text = cell::first(texts, SHOWN_MAX, ",");
     json!(text)
 }
 

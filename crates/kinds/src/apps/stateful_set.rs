@@ -157,9 +157,9 @@ fn validate_update(object: &Value, old: &Value) -> Errors {
     let spec = At::root(object).get("spec");
     let before = old.get("spec").cloned().unwrap_or_default();
     let mut rest = spec.value().clone();
-    MAY_CHANGE
-        .iter()
-        .for_each(|field| restore(&mut rest, &before, field));
+    for field in MAY_CHANGE {
+        restore(&mut rest, &before, field);
+    }
     if rest != before {
         errors.push(spec.forbidden(FIXED));
     }

@@ -34,11 +34,7 @@ fn targets(scaler: &Value) -> String {
         .enumerate()
         .map(|(index, metric)| one(metric, current.get(index).unwrap_or(&Value::Null)))
         .collect();
-    let mut text = texts[..texts.len().min(SHOWN_MAX)].join(", ");
-    if texts.len() > SHOWN_MAX {
-        text.push_str(&format!(" + {} more...", texts.len() - SHOWN_MAX));
-    }
-    text
+    cell::first(&texts, SHOWN_MAX, ", ")
 }
 
 fn one(metric: &Value, current: &Value) -> String {

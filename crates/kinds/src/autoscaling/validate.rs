@@ -10,8 +10,10 @@ use crate::resources::quantity;
 const WINDOW_SECONDS_MAX: i64 = 3_600;
 const PERIOD_SECONDS_MAX: i64 = 1_800;
 
+type Check = fn(&At<'_>, &mut Errors);
+
 /// The kinds of sources: their type, their field, their check.
-const SOURCES: &[(&str, &str, fn(&At<'_>, &mut Errors))] = &[
+const SOURCES: &[(&str, &str, Check)] = &[
     ("Object", "object", of_object),
     ("External", "external", external),
     ("Pods", "pods", pods),

@@ -94,12 +94,12 @@ fn prepare_create(job: &mut Value) {
             within(spec, "template", |template| {
                 within(template, "metadata", |metadata| {
                     within(metadata, "labels", |labels| {
-                        NAME_LABELS
-                            .iter()
-                            .for_each(|label| fill(labels, label, name.as_str()));
-                        UID_LABELS
-                            .iter()
-                            .for_each(|label| fill(labels, label, uid.as_str()));
+                        for label in NAME_LABELS {
+                            fill(labels, label, name.as_str());
+                        }
+                        for label in UID_LABELS {
+                            fill(labels, label, uid.as_str());
+                        }
                     });
                 });
             });

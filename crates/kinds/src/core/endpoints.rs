@@ -142,10 +142,7 @@ fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {
             }));
         }
     }
-    let mut text = found[..found.len().min(SHOWN_MAX)].join(",");
-    if found.len() > SHOWN_MAX {
-        text.push_str(&format!(" + {} more...", found.len() - SHOWN_MAX));
-    }
+    let text = cell::first(&found, SHOWN_MAX, ",");
     vec![
         json!(object::name(endpoints)),
         cell::or_none(&text),

@@ -13,6 +13,9 @@ use crate::edit::{each, fill, fill_zero, remove, restore, set, with, within};
 
 const AFFINITY_SECONDS: i64 = 10_800;
 
+/// Whether a Service has a use for a field.
+type Needed = fn(&Value) -> bool;
+
 /// Services.
 pub const BEHAVIOUR: Behaviour = Behaviour {
     name: NameRule::Label,
@@ -265,9 +268,9 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
                 || object::list(service, &["spec", "clusterIPs"]).is_empty())
         {
             with(service, "spec", |spec| {
-                ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]
-                    .iter()
-                    .for_each(|field| remove(spec, field));
+                for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                    remove(spec, field);
+                }
             });
         }
     }
@@ -284,7 +287,7 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
             });
         }
     }
-    let rules: [(&str, fn(&Value) -> bool); 4] = [
+    let rules: [(&str, Needed); 4] = [
         ("healthCheckNodePort", needs_health_check),
         ("allocateLoadBalancerNodePorts", |s| {
             text(s, "type") == "LoadBalancer"

@@ -166,10 +166,7 @@ fn cells(ingress: &Value, now: Timestamp) -> Vec<Value> {
         .map(|rule| object::text(rule, &["host"]))
         .filter(|host| !host.is_empty())
         .collect();
-    let mut shown = hosts[..hosts.len().min(SHOWN_MAX)].join(",");
-    if hosts.len() > SHOWN_MAX {
-        shown.push_str(&format!(" + {} more...", hosts.len() - SHOWN_MAX));
-    }
+    let shown = cell::first(&hosts, SHOWN_MAX, ",");
     let addresses: Vec<&str> = object::list(ingress, &["status", "loadBalancer", "ingress"])
         .iter()
         .map(|entry| match object::text(entry, &["ip"]) {

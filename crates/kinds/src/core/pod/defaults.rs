@@ -50,9 +50,9 @@ pub fn template(template: &mut Value) {
 
 fn drop_annotations(object: &mut Value) {
     if let Some(annotations) = object.pointer_mut("/metadata/annotations") {
-        DROPPED_ANNOTATIONS
-            .iter()
-            .for_each(|name| remove(annotations, name));
+        for name in DROPPED_ANNOTATIONS {
+            remove(annotations, name);
+        }
     }
 }
 
