@@ -122,7 +122,7 @@ fn unknown(name: &str) -> String {
 }
 
 /// Lets every plugin change an object before it is checked.
-pub async fn mutate(
+pub(crate) async fn mutate(
     context: &Context,
     operation: Operation,
     subresource: &str,
@@ -148,7 +148,7 @@ pub async fn mutate(
 }
 
 /// Lets every plugin refuse an object.
-pub fn validate(
+pub(crate) fn validate(
     context: &Context,
     operation: Operation,
     _subresource: &str,
@@ -163,7 +163,7 @@ pub fn validate(
 }
 
 /// What has to follow a write: addresses and ports that a Service has no more are given back.
-pub fn written(context: &Context, old: &Value, stored: &Entry, gone: bool) {
+pub(crate) fn written(context: &Context, old: &Value, stored: &Entry, gone: bool) {
     let gvr = &context.definition.gvr;
     if gvr.resource == "services" && gvr.group.is_empty() && old.is_object() {
         let new = if gone {

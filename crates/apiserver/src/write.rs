@@ -118,30 +118,24 @@ impl Versions<'_> {
     }
 }
 
-/// Brings `managedFields` of a new or changed object up to date. An apply has tracked its fields by
-/// itself.
+/// Brings `managedFields` up to date with what a client has written, before the server adds anything
+/// of its own. An apply does this by itself.
 pub fn track(
     context: &Context,
     subresource: &str,
-    applied: bool,
     live: Option<&Value>,
     new: &mut Value,
 ) -> Result<(), Status> {
-    if !applied {
-        let (manager, now) = (context.field_manager()?, context.now());
-        let reset = reset_fields(&context.definition, subresource)?;
-        let write = patch::Write {
-            manager: &manager,
-            subresource,
-            now: &now,
-            versions: &Versions(context),
-            reset_fields: &reset,
-        };
-        patch::track_update(&write, live, new);
-    }
-    if let Some(live) = live {
-        patch::keep_timestamps(live, new);
-    }
+    let (manager, now) = (context.field_manager()?, context.now());
+    let reset = reset_fields(&context.definition, subresource)?;
+    let write = patch::Write {
+        manager: &manager,
+        subresource,
+        now: &now,
+        versions: &Versions(context),
+        reset_fields: &reset,
+    };
+    patch::track_update(&write, live, new);
     Ok(())
 }
 

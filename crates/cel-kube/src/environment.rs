@@ -69,7 +69,7 @@ pub fn kro_env() -> Env {
         let builder = with(Env::standard().extend(), &names);
         build(
             builder,
-            kubernetes::libraries()
+            kubernetes::common_libraries()
                 .into_iter()
                 .chain(kro::libraries())
                 .collect(),

@@ -22,15 +22,26 @@
 //!
 //! * [`declare`] makes types from schemas; [`escape`] names fields that are no identifiers.
 //! * [`kubernetes_env`] and [`kro_env`] hold the libraries.
+//! * [`estimate`] bounds what a rule costs, with the sizes of a schema; the limits are constants beside it.
+//! * [`authorizer_library`], [`json_patch_library`] and [`ApplyConfigurationTypes`] are for admission policies.
 //! * [`to_json`] turns results into what a template needs.
 
 mod convert;
+mod cost;
 mod declare;
 mod environment;
 mod kro;
 mod kubernetes;
 
 pub use crate::convert::{ConvertError, Converted, is_omit, to_json};
+pub use crate::cost::{
+    PER_CALL_LIMIT, RUNTIME_COST_BUDGET, STATIC_RULE_LIMIT, STATIC_TOTAL_LIMIT, SchemaSizes,
+    estimate,
+};
 pub use crate::declare::{Resolver, SchemaError, declare, declare_resource, escape, no_refs};
 pub use crate::environment::{kro_env, kubernetes_env};
 pub use crate::kro::{Omit, condition_type};
+pub use crate::kubernetes::{
+    ApplyConfigurationTypes, AuthorizationAttributes, AuthorizationDecision, Authorizer,
+    authorizer_library, authorizer_type, authorizer_value, json_patch_library, json_patch_type,
+};

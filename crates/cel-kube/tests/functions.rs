@@ -267,3 +267,58 @@ fn functions_with_qualifiers_are_no_variables() {
         .collect();
     assert_eq!(reads, ["schema1", "hash0", "x1"]);
 }
+
+#[test]
+fn formats() {
+    check_all(
+        &kubernetes_env(),
+        &[
+            ("format.dns1123Label().validate('a-b')", json!(null)),
+            (
+                "format.dns1123Label().validate('A').hasValue()",
+                json!(true),
+            ),
+            (
+                "format.named('uuid').value().validate('x').value().size()",
+                json!(1),
+            ),
+            ("format.named('nope').hasValue()", json!(false)),
+            (
+                "format.dns1123LabelPrefix().validate('a-').hasValue()",
+                json!(false),
+            ),
+            (
+                "format.qualifiedName().validate('example.com/name').hasValue()",
+                json!(false),
+            ),
+            (
+                "format.datetime().validate('2026-01-01T00:00:00Z').hasValue()",
+                json!(false),
+            ),
+            (
+                "format.uri().validate('https://example.com/').hasValue()",
+                json!(false),
+            ),
+            (
+                "!format.byte().validate('aGk=').hasValue() && format.date().validate('x').hasValue()",
+                json!(true),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn apply_configurations() {
+    let env = kubernetes_env()
+        .extend()
+        .type_provider(std::sync::Arc::new(cel_kube::ApplyConfigurationTypes))
+        .build()
+        .expect("nothing collides");
+    let program = env
+        .compile("Object{metadata: Object.metadata{labels: {'a': 'b'}}, spec: Object.spec{?replicas: optional.of(2)}}")
+        .unwrap_or_else(|error| panic!("{error}"));
+    let activation = Activation::new();
+    let value = program.eval(&activation).expect("it evaluates");
+    let expect = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 2}});
+    assert_eq!(value.to_json(cel::JsonOptions::default()), Ok(expect));
+}

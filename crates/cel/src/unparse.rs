@@ -122,7 +122,13 @@ impl Writer<'_> {
             }
             ExprKind::Unary(operator, operand) => {
                 self.out.push_str(operator.function().trim_end_matches('_'));
+                let start = self.out.len();
                 self.write(*operand, 7);
+                if self.out[start..].starts_with(|first: char| first.is_ascii_digit()) {
+                    // A sign in front of a number would become part of it.
+                    self.out.insert(start, '(');
+                    self.out.push(')');
+                }
             }
             ExprKind::Binary(operator, _, right) => {
                 let _ = write!(self.out, " {} ", operator.symbol());

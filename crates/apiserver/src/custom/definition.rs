@@ -158,7 +158,7 @@ fn check_versions(crd: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(&path.child("name"), name, message));
         }
         storages += usize::from(version.get("storage") == Some(&Value::Bool(true)));
-        check_version(version, &path, errors);
+        check_version(version, versions.len() == 1, &path, errors);
     }
     if storages != 1 && !versions.is_empty() {
         let why = "must have exactly one version marked as storage version";
@@ -175,8 +175,13 @@ fn check_versions(crd: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn check_version(version: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let schema_path = path.child("schema").child("openAPIV3Schema");
+fn check_version(version: &Value, alone: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let schema_path = if alone {
+        // As upstream: a schema that all versions share is reported as the definition's own.
+        FieldPath::new("spec.validation.openAPIV3Schema")
+    } else {
+        path.child("schema").child("openAPIV3Schema")
+    };
     match object::at(version, &["schema", "openAPIV3Schema"]) {
         None => errors.push(FieldError::required(&schema_path, "schemas are required")),
         Some(document) => {

@@ -167,17 +167,19 @@ fn compile_rules(
     node.self_type = Some(self_type);
 }
 
-/// A rule as errors show it.
-fn print(rule: &Value) -> Value {
-    let text = |name: &str| object::text(rule, &[name]);
-    json!({
-        "Rule": text("rule"),
-        "Message": text("message"),
-        "MessageExpression": text("messageExpression"),
-        "Reason": rule.get("reason"),
-        "FieldPath": text("fieldPath"),
-        "OptionalOldSelf": rule.get("optionalOldSelf"),
-    })
+/// A rule as upstream prints it in errors: its fields in the order of the Go struct.
+fn print(rule: &Value) -> String {
+    let text = |name: &str| Value::from(object::text(rule, &[name])).to_string();
+    let option = |name: &str| rule.get(name).cloned().unwrap_or_default().to_string();
+    format!(
+        "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\"OptionalOldSelf\":{}}}",
+        text("rule"),
+        text("message"),
+        text("messageExpression"),
+        option("reason"),
+        text("fieldPath"),
+        option("optionalOldSelf"),
+    )
 }
 
 fn compile_rule(rule: &Value, self_type: &Type, path: &FieldPath) -> Result<Rule, Box<FieldError>> {
@@ -190,11 +192,11 @@ fn compile_rule(rule: &Value, self_type: &Type, path: &FieldPath) -> Result<Rule
             "rule is not specified",
         )));
     }
-    let env = environment(self_type, optional_old)
-        .map_err(|why| Box::new(FieldError::invalid(&path.child("rule"), print(rule), why)))?;
     let bad = |member: &str, why: String| {
-        Box::new(FieldError::invalid(&path.child(member), print(rule), why))
+        let error = FieldError::invalid(&path.child(member), rule.clone(), why);
+        Box::new(error.printed_as(print(rule)))
     };
+    let env = environment(self_type, optional_old).map_err(|why| bad("rule", why))?;
     let program = env
         .compile(source)
         .map_err(|error| bad("rule", format!("compilation failed: {error}")))?;

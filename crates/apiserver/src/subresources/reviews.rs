@@ -22,8 +22,13 @@ pub fn review(context: &Context) -> Option<Result<Response<Body>, Status>> {
     };
     let outcome = context.definition.decode(context).and_then(|mut review| {
         let status = answer(context, &review)?;
+        // As upstream: only the answer to "who am I" says when it was given.
         let metadata = object::metadata_mut(&mut review);
-        metadata.insert("creationTimestamp".to_owned(), Value::Null);
+        if context.definition.gvr.resource == "selfsubjectreviews" {
+            metadata.insert("creationTimestamp".to_owned(), context.now().into());
+        } else {
+            metadata.remove("creationTimestamp");
+        }
         if let Some(members) = review.as_object_mut() {
             members.insert("status".to_owned(), status);
         }

@@ -89,6 +89,11 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".to_owned(), context.now().into());
     default_object(definition, &mut object);
+    canonical(definition, &mut object);
+    // As upstream: what admission and the server itself add belongs to nobody.
+    if !context.apply {
+        track(context, "", None, &mut object)?;
+    }
     definition.behaviour().before_create(&mut object);
     if let Some(stamp) = definition.behaviour().stamp {
         stamp(&mut object, None, &context.now());
@@ -108,7 +113,6 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         .state
         .allocator
         .reserve(definition, &mut object, None, dry_run)?;
-    track(context, "", context.apply, None, &mut object)?;
     let name = object::name(&object).to_owned();
     let key = definition.key(context.path.namespace.as_deref(), &name);
     if dry_run {

@@ -156,7 +156,7 @@ fn check_kind(kind: &GroupVersionKind, custom: bool, value: &mut Value) -> Resul
 
 impl Definition {
     /// The object in the request's body, of this definition's kind.
-    pub fn decode(&self, context: &Context) -> Result<Value, Status> {
+    pub(crate) fn decode(&self, context: &Context) -> Result<Value, Status> {
         decode_body(context, &self.kind, &self.schema, self.custom.is_some())
     }
 }

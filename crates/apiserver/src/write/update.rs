@@ -133,6 +133,9 @@ async fn finish(
     default_object(definition, &mut new);
     // What is written differently but means the same is no change.
     canonical(definition, &mut new);
+    if !update.applied {
+        track(context, update.subresource, Some(live), &mut new)?;
+    }
     // A binding is the server's own change: it sets what no client may.
     let own_change = update.subresource == "binding";
     if !own_change {
@@ -165,13 +168,7 @@ async fn finish(
         &new,
         Some(live),
     )?;
-    track(
-        context,
-        update.subresource,
-        update.applied,
-        Some(live),
-        &mut new,
-    )?;
+    patch::keep_timestamps(live, &mut new);
     Ok(new)
 }
 

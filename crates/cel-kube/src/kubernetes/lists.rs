@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use cel::{Context, EvalError, Function, Library, Type, Value};
 
-use super::list;
+use super::{list, passing};
 
 /// Types whose values have an order.
 const COMPARABLE: [Type; 8] = [
@@ -28,18 +28,33 @@ fn zero(ty: &Type) -> Value<'static> {
     }
 }
 
-/// One pass over the list, and over its strings.
+/// One pass over the list: a tenth per byte of text, one for everything else.
 fn walked(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
-    let Some(Value::List(list)) = arguments.first() else {
+    arguments.first().map_or(0, |value| traversal(value, 0))
+}
+
+/// Values nest less than this.
+const DEPTH_MAX: usize = 256;
+
+fn traversal(value: &Value<'_>, depth: usize) -> u64 {
+    if depth > DEPTH_MAX {
         return 1;
+    }
+    let below = |element: Result<Value<'_>, EvalError>| {
+        element.map_or(1, |element| traversal(&element, depth + 1))
     };
-    list.iter().fold(0, |total, element| {
-        total
-            + match element {
-                Ok(Value::String(text)) => cel::cost::traverse(text.len() as u64) + 1,
-                _ => 1,
-            }
-    })
+    match value {
+        Value::String(text) => text.len() as u64 / 10,
+        Value::Bytes(bytes) => bytes.len() as u64 / 10,
+        Value::List(list) => list.iter().fold(0, |total, element| total + below(element)),
+        Value::Map(map) => map.entries().fold(0, |total, (key, value)| {
+            total + traversal(&key, depth + 1) + below(value)
+        }),
+        Value::Object(object) => object.fields().into_iter().fold(0, |total, (name, value)| {
+            total + name.len() as u64 / 10 + below(value)
+        }),
+        _ => 1,
+    }
 }
 
 pub fn library() -> Library {
@@ -61,7 +76,8 @@ pub fn library() -> Library {
                 Type::Bool,
                 is_sorted,
             )
-            .cost(walked);
+            .cost(walked)
+            .estimate(passing);
         min = min
             .member(
                 &format!("list_{name}_min_{name}"),
@@ -69,7 +85,8 @@ pub fn library() -> Library {
                 ty.clone(),
                 |context, arguments| extreme(context, arguments, Ordering::Less, "min"),
             )
-            .cost(walked);
+            .cost(walked)
+            .estimate(passing);
         max = max
             .member(
                 &format!("list_{name}_max_{name}"),
@@ -77,7 +94,8 @@ pub fn library() -> Library {
                 ty,
                 |context, arguments| extreme(context, arguments, Ordering::Greater, "max"),
             )
-            .cost(walked);
+            .cost(walked)
+            .estimate(passing);
     }
     let mut sum = Function::new("sum");
     for ty in [Type::Int, Type::Uint, Type::Double, Type::Duration] {
@@ -102,7 +120,8 @@ pub fn library() -> Library {
                     Ok(total)
                 },
             )
-            .cost(walked);
+            .cost(walked)
+            .estimate(passing);
     }
     Library::new("kubernetes.lists")
         .function(sorted)
@@ -188,4 +207,5 @@ fn position(name: &str, id: &str, last: bool) -> Function {
             },
         )
         .cost(walked)
+        .estimate(passing)
 }

@@ -1,15 +1,24 @@
 //! Kubernetes' own libraries.
 
+mod authorizer;
+mod format;
 mod lists;
+mod mutation;
 mod quantity;
 mod regex;
 mod semver;
 mod urls;
 
-use cel::{EvalError, Library, List, Value};
+pub use self::authorizer::{
+    AuthorizationAttributes, AuthorizationDecision, Authorizer, authorizer_library,
+    authorizer_type, authorizer_value,
+};
+pub use self::mutation::{ApplyConfigurationTypes, json_patch_library, json_patch_type};
+use cel::cost::{self, CallEstimate, Operand, Range};
+use cel::{EvalError, Library, List, Type, Value};
 
-/// All of them.
-pub fn libraries() -> Vec<Library> {
+/// What expressions of resource graphs have of Kubernetes.
+pub fn common_libraries() -> Vec<Library> {
     vec![
         lists::library(),
         regex::library(),
@@ -17,6 +26,14 @@ pub fn libraries() -> Vec<Library> {
         quantity::library(),
         semver::library(),
     ]
+}
+
+/// What rules and policies have.
+pub fn libraries() -> Vec<Library> {
+    common_libraries()
+        .into_iter()
+        .chain([format::library()])
+        .collect()
 }
 
 /// The argument as text. Arguments fit the declared parameters, so the error is never seen.
@@ -45,5 +62,49 @@ pub fn list<'v, 'a>(arguments: &'v [Value<'a>], index: usize) -> Result<&'v List
 
 /// Walking over the text of the first argument.
 pub fn walked(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
-    cel::cost::traverse(cel::cost::size(&arguments[0]))
+    cost::traverse(cost::size(&arguments[0]))
+}
+
+/// The estimate for reading the text of the first argument.
+pub fn reading(operands: &[Operand]) -> CallEstimate {
+    CallEstimate {
+        cost: operands[0].size.scaled(cost::STRING_TRAVERSAL_FACTOR),
+        result_size: None,
+    }
+}
+
+/// The estimate for one pass over a list, with its strings.
+pub fn passing(operands: &[Operand]) -> CallEstimate {
+    let is_text = matches!(operands[0].ty.element(), Some(Type::String | Type::Bytes));
+    let one = Range::exactly(1);
+    let element = if is_text {
+        one.plus(
+            operands[0]
+                .element_size
+                .scaled(cost::STRING_TRAVERSAL_FACTOR),
+        )
+    } else {
+        one
+    };
+    CallEstimate {
+        cost: operands[0].size.times(element),
+        result_size: None,
+    }
+}
+
+/// The estimate for finding a pattern in a text: in the worst case every character is a match.
+pub fn finding(operands: &[Operand]) -> CallEstimate {
+    let text = operands[0]
+        .size
+        .plus(Range::exactly(1))
+        .scaled(cost::STRING_TRAVERSAL_FACTOR);
+    let pattern = operands[1].size.scaled(cost::REGEX_LENGTH_FACTOR);
+    let result = Range {
+        min: 0,
+        max: operands[0].size.max,
+    };
+    CallEstimate {
+        cost: text.times(pattern),
+        result_size: Some(result),
+    }
 }

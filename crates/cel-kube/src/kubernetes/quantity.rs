@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use cel::{EvalError, Function, Library, Opaque, Type, Value};
 use model::Quantity;
 
-use super::{text, walked};
+use super::{reading, text, walked};
 
 #[derive(Debug)]
 struct QuantityValue(Quantity);
@@ -106,7 +106,8 @@ pub fn library() -> Library {
                     ty(),
                     |_, arguments| Ok(Value::opaque(QuantityValue(parse(text(arguments, 0)?)?))),
                 )
-                .cost(walked),
+                .cost(walked)
+                .estimate(reading),
         )
         .function(
             Function::new("isQuantity")
@@ -116,7 +117,8 @@ pub fn library() -> Library {
                     Type::Bool,
                     |_, arguments| Ok(Value::Bool(parse(text(arguments, 0)?).is_ok())),
                 )
-                .cost(walked),
+                .cost(walked)
+                .estimate(reading),
         )
         .function(of_quantity(
             "sign",

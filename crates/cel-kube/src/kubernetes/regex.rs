@@ -2,7 +2,7 @@
 
 use cel::{Context, EvalError, Function, Library, Type, Value};
 
-use super::{int, text};
+use super::{finding, int, text};
 
 fn cost(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
     match (arguments[0].as_str(), arguments[1].as_str()) {
@@ -27,7 +27,8 @@ pub fn library() -> Library {
                         Ok(Value::string(found))
                     },
                 )
-                .cost(cost),
+                .cost(cost)
+                .estimate(finding),
         )
         .function(
             Function::new("findAll")
@@ -38,6 +39,7 @@ pub fn library() -> Library {
                     |context, arguments| find_all(context, arguments, usize::MAX),
                 )
                 .cost(cost)
+                .estimate(finding)
                 .member(
                     "string_find_all_string_int",
                     [Type::String, Type::String, Type::Int],
@@ -51,7 +53,8 @@ pub fn library() -> Library {
                         )
                     },
                 )
-                .cost(cost),
+                .cost(cost)
+                .estimate(finding),
         )
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use cel::{EvalError, Function, Library, Opaque, Type, Value};
 
-use super::{text, walked};
+use super::{reading, text, walked};
 
 /// A semantic version. Its build metadata does not take part in comparisons.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,13 +163,15 @@ pub fn library() -> Library {
                     required(arguments)
                 })
                 .cost(walked)
+                .estimate(reading)
                 .global(
                     "string_bool_to_semver",
                     [Type::String, Type::Bool],
                     ty(),
                     |_, arguments| required(arguments),
                 )
-                .cost(walked),
+                .cost(walked)
+                .estimate(reading),
         )
         .function(
             Function::new("isSemver")
@@ -180,13 +182,15 @@ pub fn library() -> Library {
                     |_, arguments| Ok(Value::Bool(parse_argument(arguments)?.is_some())),
                 )
                 .cost(walked)
+                .estimate(reading)
                 .global(
                     "is_semver_string_bool",
                     [Type::String, Type::Bool],
                     Type::Bool,
                     |_, arguments| Ok(Value::Bool(parse_argument(arguments)?.is_some())),
                 )
-                .cost(walked),
+                .cost(walked)
+                .estimate(reading),
         );
     for (index, name) in ["major", "minor", "patch"].into_iter().enumerate() {
         let id = format!("semver_{name}");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use cel::{EvalError, Function, Library, MapBuilder, Opaque, Type, Value};
 
-use super::{text, walked};
+use super::{reading, text, walked};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Url {
@@ -72,6 +72,11 @@ fn parse(whole: &str) -> Result<Url, String> {
         path: escape_path(path),
         query: query.to_owned(),
     })
+}
+
+/// What is wrong with the text as a URI.
+pub fn check(text: &str) -> Result<(), String> {
+    parse(text).map(drop)
 }
 
 fn split_scheme(whole: &str) -> Result<(&str, &str), String> {
@@ -207,7 +212,8 @@ pub fn library() -> Library {
                     };
                     parse(written).map(Value::opaque).map_err(wrong)
                 })
-                .cost(walked),
+                .cost(walked)
+                .estimate(reading),
         )
         .function(Function::new("isURL").global(
             "is_url_string",

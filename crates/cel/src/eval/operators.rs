@@ -108,6 +108,14 @@ impl<'a> Evaluator<'a, '_> {
         match container {
             Value::List(list) => {
                 self.charge(list.len() as u64)?;
+                if let Some(values) = list.values() {
+                    for candidate in values {
+                        if equal(element, candidate, &mut self.context.work)? {
+                            return Ok(true);
+                        }
+                    }
+                    return Ok(false);
+                }
                 for candidate in list.iter() {
                     if equal(element, &candidate?, &mut self.context.work)? {
                         return Ok(true);

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::text;
-use crate::cost;
+use crate::cost::{self, CallEstimate, Operand, Range};
 use crate::env::{Function, Library};
 use crate::error::EvalError;
 use crate::types::Type;
@@ -182,9 +182,68 @@ fn walked(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
     cost::traverse(cost::size(&arguments[0]))
 }
 
-/// Parsing, and what is done with the result.
-fn walked_once_more(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
-    cost::traverse(cost::size(&arguments[1])) + 1
+/// Bytes of a range that are compared.
+fn prefix_bytes(value: &Value<'_>) -> u64 {
+    value
+        .as_opaque::<Cidr>()
+        .map_or(1, |cidr| u64::from(cidr.prefix.div_ceil(8)))
+}
+
+/// Comparing the bytes of the prefix, after reading the argument if it is text.
+fn contains_ip(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
+    cost::traverse(2 * prefix_bytes(&arguments[0])) + read(&arguments[1])
+}
+
+/// The same, and comparing the masked addresses and the lengths of the prefixes.
+fn contains_cidr(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
+    let bytes = prefix_bytes(&arguments[0]);
+    cost::traverse(2 * bytes) + cost::traverse(bytes) + 1 + read(&arguments[1])
+}
+
+fn read(value: &Value<'_>) -> u64 {
+    match value {
+        Value::String(_) => cost::traverse(cost::size(value)),
+        _ => 0,
+    }
+}
+
+/// Reading the text of the argument at `index`, `times` times.
+fn reading(
+    index: usize,
+    times: f64,
+) -> impl Fn(&[Operand]) -> CallEstimate + Send + Sync + 'static {
+    move |operands| CallEstimate {
+        cost: operands[index]
+            .size
+            .scaled(times * cost::STRING_TRAVERSAL_FACTOR),
+        result_size: None,
+    }
+}
+
+/// Addresses have four bytes or sixteen.
+const ADDRESS_BYTES: Range = Range { min: 4, max: 16 };
+
+fn containing(
+    extra: bool,
+    text: bool,
+) -> impl Fn(&[Operand]) -> CallEstimate + Send + Sync + 'static {
+    move |operands| {
+        let mut cost = ADDRESS_BYTES
+            .plus(ADDRESS_BYTES)
+            .scaled(cost::STRING_TRAVERSAL_FACTOR);
+        if extra {
+            cost = cost
+                .plus(ADDRESS_BYTES.scaled(cost::STRING_TRAVERSAL_FACTOR))
+                .plus(Range::exactly(1));
+        }
+        if text {
+            cost = cost.plus(operands[1].size.scaled(cost::STRING_TRAVERSAL_FACTOR));
+        }
+        CallEstimate {
+            cost,
+            result_size: None,
+        }
+    }
 }
 
 pub fn library() -> Library {
@@ -204,6 +263,7 @@ fn ip_functions() -> Vec<Function> {
                 parse_ip(text(arguments, 0)?).map(Value::opaque)
             })
             .cost(walked)
+            .estimate(reading(0, 1.0))
             .member("cidr_ip", [cidr_type()], ip_type(), |_, arguments| {
                 Ok(Value::opaque(Ip(cidr_of(&arguments[0])?.address)))
             }),
@@ -211,7 +271,8 @@ fn ip_functions() -> Vec<Function> {
             .global("is_ip", [Type::String], Type::Bool, |_, arguments| {
                 Ok(Value::Bool(parse_ip(text(arguments, 0)?).is_ok()))
             })
-            .cost(walked),
+            .cost(walked)
+            .estimate(reading(0, 1.0)),
         Function::new("ip.isCanonical")
             .global(
                 "ip_is_canonical",
@@ -222,7 +283,8 @@ fn ip_functions() -> Vec<Function> {
                     Ok(Value::Bool(parse_ip(written)?.0.to_string() == written))
                 },
             )
-            .cost(|arguments, _| 2 * cost::traverse(cost::size(&arguments[0]))),
+            .cost(|arguments, _| cost::traverse(2 * cost::size(&arguments[0])))
+            .estimate(reading(0, 2.0)),
         Function::new("string")
             .global("ip_to_string", [ip_type()], Type::String, |_, arguments| {
                 arguments[0].to_text()
@@ -291,12 +353,14 @@ fn cidr_functions() -> Vec<Function> {
                 cidr_type(),
                 |_, arguments| parse_cidr(text(arguments, 0)?).map(Value::opaque),
             )
-            .cost(walked),
+            .cost(walked)
+            .estimate(reading(0, 1.0)),
         Function::new("isCIDR")
             .global("is_cidr", [Type::String], Type::Bool, |_, arguments| {
                 Ok(Value::Bool(parse_cidr(text(arguments, 0)?).is_ok()))
             })
-            .cost(walked),
+            .cost(walked)
+            .estimate(reading(0, 1.0)),
         Function::new("containsIP")
             .member(
                 "cidr_contains_ip_ip",
@@ -308,6 +372,8 @@ fn cidr_functions() -> Vec<Function> {
                     ))
                 },
             )
+            .cost(contains_ip)
+            .estimate(containing(false, false))
             .member(
                 "cidr_contains_ip_string",
                 [cidr_type(), Type::String],
@@ -318,7 +384,8 @@ fn cidr_functions() -> Vec<Function> {
                     ))
                 },
             )
-            .cost(walked_once_more),
+            .cost(contains_ip)
+            .estimate(containing(false, true)),
         Function::new("containsCIDR")
             .member(
                 "cidr_contains_cidr",
@@ -330,6 +397,8 @@ fn cidr_functions() -> Vec<Function> {
                     ))
                 },
             )
+            .cost(contains_cidr)
+            .estimate(containing(true, false))
             .member(
                 "cidr_contains_cidr_string",
                 [cidr_type(), Type::String],
@@ -340,7 +409,8 @@ fn cidr_functions() -> Vec<Function> {
                     ))
                 },
             )
-            .cost(walked_once_more),
+            .cost(contains_cidr)
+            .estimate(containing(true, true)),
         Function::new("prefixLength").member(
             "cidr_prefix_length",
             [cidr_type()],

@@ -3,7 +3,7 @@
 //! Positions count characters. ASCII text, by far the most common, is indexed by bytes.
 
 use super::{format, int, list, sub_text, text};
-use crate::cost;
+use crate::cost::{self, CallEstimate, Operand, Range};
 use crate::env::{Function, Library};
 use crate::error::EvalError;
 use crate::eval::Context;
@@ -13,17 +13,101 @@ use crate::value::Value;
 const S: Type = Type::String;
 const I: Type = Type::Int;
 
+/// Walking over the receiver.
 fn walked(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
     cost::traverse(cost::size(&arguments[0]))
 }
 
-/// What is walked and what is made.
-fn walked_and_made(arguments: &[Value<'_>], result: &Value<'_>) -> u64 {
-    cost::traverse(cost::size(&arguments[0]) + cost::size(result))
+/// Walking over the receiver and making something of its size.
+fn walked_twice(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
+    cost::traverse(2 * cost::size(&arguments[0]))
 }
 
+/// Walking over the result twice.
+fn made_twice(_: &[Value<'_>], result: &Value<'_>) -> u64 {
+    cost::traverse(2 * cost::size(result))
+}
+
+/// A search; Kubernetes rounds it down.
 fn searched(arguments: &[Value<'_>], _: &Value<'_>) -> u64 {
-    (cost::traverse(cost::size(&arguments[0])) * cost::traverse(cost::size(&arguments[1]))).max(1)
+    arguments[0]
+        .as_str()
+        .map_or(0, |text| text.len() as u64 / 10)
+}
+
+fn same_size(operands: &[Operand]) -> CallEstimate {
+    let size = operands[0].size;
+    CallEstimate {
+        cost: size.scaled(cost::STRING_TRAVERSAL_FACTOR),
+        result_size: Some(size),
+    }
+}
+
+fn search(operands: &[Operand]) -> CallEstimate {
+    CallEstimate {
+        cost: operands[0].size.scaled(cost::STRING_TRAVERSAL_FACTOR),
+        result_size: None,
+    }
+}
+
+/// The shortest and the longest text replacing can give.
+fn replacement(operands: &[Operand]) -> CallEstimate {
+    let (whole, from, to) = (operands[0].size, operands[1].size, operands[2].size);
+    let (most, kept_most) = if from.min == 0 {
+        (whole.max.saturating_add(1), whole.max)
+    } else if to.max <= from.min {
+        (0, whole.max)
+    } else {
+        (whole.max.div_ceil(from.min), 0)
+    };
+    let (least, kept_least) = if from.max == 0 {
+        (whole.min.saturating_add(1), whole.min)
+    } else if from.max <= to.min {
+        (0, whole.min)
+    } else {
+        (whole.min.div_ceil(from.max), 0)
+    };
+    let count = Range {
+        min: least,
+        max: most,
+    };
+    CallEstimate {
+        cost: whole.scaled(2.0 * cost::STRING_TRAVERSAL_FACTOR),
+        result_size: Some(count.times(to).plus(Range {
+            min: kept_least,
+            max: kept_most,
+        })),
+    }
+}
+
+fn splitting(operands: &[Operand]) -> CallEstimate {
+    let whole = operands[0].size;
+    let limit = operands
+        .get(2)
+        .and_then(|limit| u64::try_from(limit.constant?).ok());
+    CallEstimate {
+        cost: whole.scaled(2.0 * cost::STRING_TRAVERSAL_FACTOR),
+        result_size: Some(Range {
+            min: 0,
+            max: limit.unwrap_or(whole.max),
+        }),
+    }
+}
+
+fn joining(operands: &[Operand]) -> CallEstimate {
+    let list = operands[0].size;
+    let mut size = list.times(operands[0].element_size);
+    if let Some(separator) = operands.get(1) {
+        let separators = Range {
+            min: list.min.saturating_sub(1),
+            max: list.max.saturating_sub(1),
+        };
+        size = size.plus(separator.size.times(separators));
+    }
+    CallEstimate {
+        cost: size.scaled(cost::STRING_TRAVERSAL_FACTOR),
+        result_size: Some(size),
+    }
 }
 
 pub fn library() -> Library {
@@ -62,7 +146,8 @@ pub fn library() -> Library {
                     let end = whole.trim_end_matches(is_space).len().max(start);
                     Ok(sub_text(&arguments[0], start..end))
                 })
-                .cost(walked_and_made),
+                .cost(walked)
+                .estimate(same_size),
         )
         .function(
             Function::new("reverse")
@@ -71,7 +156,8 @@ pub fn library() -> Library {
                         text(arguments, 0)?.chars().rev().collect::<String>(),
                     ))
                 })
-                .cost(walked_and_made),
+                .cost(walked)
+                .estimate(same_size),
         )
         .function(join())
         .function(
@@ -81,7 +167,7 @@ pub fn library() -> Library {
                     context.check_bytes(quoted.len())?;
                     Ok(Value::string(quoted))
                 })
-                .cost(walked_and_made),
+                .cost(walked),
         )
         .function(
             Function::new("format")
@@ -170,6 +256,7 @@ fn index_of(name: &str, id: &str, find: Find, start: fn(usize) -> usize) -> Func
             Ok(found(whole, text(arguments, 1)?, start(whole.len())))
         })
         .cost(searched)
+        .estimate(search)
         .member(&format!("{id}_int"), [S, S, I], I, move |_, arguments| {
             let whole = text(arguments, 0)?;
             Ok(found(
@@ -179,6 +266,7 @@ fn index_of(name: &str, id: &str, find: Find, start: fn(usize) -> usize) -> Func
             ))
         })
         .cost(searched)
+        .estimate(search)
 }
 
 fn ascii_case(name: &str, id: &str, change: fn(&str) -> String) -> Function {
@@ -186,7 +274,8 @@ fn ascii_case(name: &str, id: &str, change: fn(&str) -> String) -> Function {
         .member(id, [S], S, move |_, arguments| {
             Ok(Value::string(change(text(arguments, 0)?)))
         })
-        .cost(walked_and_made)
+        .cost(walked)
+        .estimate(same_size)
 }
 
 fn replace() -> Function {
@@ -197,7 +286,8 @@ fn replace() -> Function {
             S,
             |context, arguments| replaced(context, arguments, usize::MAX),
         )
-        .cost(walked_and_made)
+        .cost(walked_twice)
+        .estimate(replacement)
         .member(
             "string_replace_string_string_int",
             [S, S, S, I],
@@ -211,7 +301,8 @@ fn replace() -> Function {
                 )
             },
         )
-        .cost(walked_and_made)
+        .cost(walked_twice)
+        .estimate(replacement)
 }
 
 fn replaced<'a>(
@@ -246,7 +337,8 @@ fn split() -> Function {
             Type::list(S),
             |context, arguments| split_at(context, arguments, -1),
         )
-        .cost(walked)
+        .cost(walked_twice)
+        .estimate(splitting)
         .member(
             "string_split_string_int",
             [S, S, I],
@@ -256,7 +348,8 @@ fn split() -> Function {
                 split_at(context, arguments, count)
             },
         )
-        .cost(walked)
+        .cost(walked_twice)
+        .estimate(splitting)
 }
 
 fn split_at<'a>(
@@ -319,6 +412,7 @@ fn substring() -> Function {
             ))
         })
         .cost(walked)
+        .estimate(same_size)
         .member("string_substring_int_int", [S, I, I], S, |_, arguments| {
             let whole = text(arguments, 0)?;
             let (start, end) = (int(arguments, 1)?, int(arguments, 2)?);
@@ -333,6 +427,7 @@ fn substring() -> Function {
             ))
         })
         .cost(walked)
+        .estimate(same_size)
 }
 
 fn join() -> Function {
@@ -340,14 +435,16 @@ fn join() -> Function {
         .member("list_join", [Type::list(S)], S, |context, arguments| {
             joined(context, arguments, "")
         })
-        .cost(|_, result| cost::traverse(cost::size(result)).max(1))
+        .cost(made_twice)
+        .estimate(joining)
         .member(
             "list_join_string",
             [Type::list(S), S],
             S,
             |context, arguments| joined(context, arguments, text(arguments, 1)?),
         )
-        .cost(|_, result| cost::traverse(cost::size(result)).max(1))
+        .cost(made_twice)
+        .estimate(joining)
 }
 
 fn joined<'a>(

@@ -66,6 +66,14 @@ impl<'a> List<'a> {
         }
     }
 
+    /// The elements, if they are values already.
+    pub(crate) fn values(&self) -> Option<&[Value<'a>]> {
+        match &self.0 {
+            Inner::Shared(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
     /// The JSON array it looks into, with the type declared for its elements.
     pub(crate) fn data(&self) -> Option<(&'a [Json], Option<&'a Type>)> {
         match &self.0 {

@@ -4,6 +4,9 @@
 //! character. The numbers are part of Kubernetes' contract: a rule that is accepted by one API server must be by
 //! another.
 
+mod estimate;
+
+pub use self::estimate::{NoHints, SizeHints, estimate};
 use crate::value::Value;
 
 /// What a call costs at run time, from its arguments and its result.
@@ -105,6 +108,10 @@ pub struct Operand {
     pub ty: crate::types::Type,
     /// Its size: characters, bytes, elements; one for scalars.
     pub size: Range,
+    /// The size of its elements, if it is a list.
+    pub element_size: Range,
+    /// Its value, if it is a constant integer.
+    pub constant: Option<i64>,
 }
 
 /// The estimate for a call.

@@ -1,1 +1,0 @@
-//! Load generators that run against any cluster.
