@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::object;
 use serde_json::{Value, json};
 
-use super::workload::{self, amount};
+use super::workload::{self};
 use crate::at::{At, Errors};
 use crate::behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
 use crate::cell;
@@ -136,9 +136,6 @@ fn strategy(at: &At<'_>, errors: &mut Errors) {
             let unavailable = update.get("maxUnavailable");
             if unavailable.is_set() {
                 check::number_or_percent(&unavailable, errors);
-                if amount(&unavailable) == 0 {
-                    errors.push(unavailable.invalid("cannot be 0"));
-                }
                 check::not_above_hundred_percent(&unavailable, errors);
             }
         }

@@ -122,6 +122,10 @@ fn check_metric(at: &At<'_>, errors: &mut Errors) {
         let why = "must populate information for the given metric source";
         errors.push(at.get(field).required(why));
     }
+    if expected.is_none() && !kind.is_empty() {
+        // Said a second time, as upstream does.
+        check::one_of(&kind, &known, errors);
+    }
     if present.len() != 1 {
         for field in present.into_iter().filter(|field| Some(*field) != expected) {
             errors.push(
