@@ -20,7 +20,9 @@ pub const SERVICE: Behaviour = Behaviour {
     metadata_on_status: MetadataOnStatus::Keeps,
     unconditional_update: false,
     default: |service| {
-        with(service, "spec", |spec| with(spec, "service", |own| fill(own, "port", 443)));
+        with(service, "spec", |spec| {
+            with(spec, "service", |own| fill(own, "port", 443));
+        });
     },
     stamp: Some(stamp),
     validate_create,
@@ -33,13 +35,17 @@ pub const SERVICE: Behaviour = Behaviour {
 fn stamp(service: &mut Value, old: Option<&Value>, now: &str) {
     let local = object::at(service, &["spec", "service"]).is_none();
     if old.is_none() && local {
-        set(service, "status", json!({"conditions": [{
-            "type": "Available",
-            "status": "True",
-            "lastTransitionTime": now,
-            "reason": "Local",
-            "message": "Local APIServices are always available",
-        }]}));
+        set(
+            service,
+            "status",
+            json!({"conditions": [{
+                "type": "Available",
+                "status": "True",
+                "lastTransitionTime": now,
+                "reason": "Local",
+                "message": "Local APIServices are always available",
+            }]}),
+        );
     }
 }
 
@@ -51,28 +57,40 @@ fn validate_create(service: &Value) -> Errors {
     let name = object::name(service);
     if name != wanted {
         let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-        errors.push(FieldError::invalid(&FieldPath::new("metadata.name"), name, why));
+        errors.push(FieldError::invalid(
+            &FieldPath::new("metadata.name"),
+            name,
+            why,
+        ));
     }
     if !group.is_empty() {
         check::subdomain(&group, &mut errors);
     }
     check::messages(&version, names::dns1035_label(version.text()), &mut errors);
-    for (field, limit) in
-        [("groupPriorityMinimum", GROUP_PRIORITY_MAX), ("versionPriority", VERSION_PRIORITY_MAX)]
-    {
+    for (field, limit) in [
+        ("groupPriorityMinimum", GROUP_PRIORITY_MAX),
+        ("versionPriority", VERSION_PRIORITY_MAX),
+    ] {
         let priority = spec.get(field);
         if !(1..=limit).contains(&priority.count()) {
             let why = format!("must be positive and less than {limit}");
             errors.push(priority.invalid_count(why));
         }
     }
-    let (own, bundle, insecure) =
-        (spec.get("service"), spec.get("caBundle"), spec.get("insecureSkipTLSVerify"));
+    let (own, bundle, insecure) = (
+        spec.get("service"),
+        spec.get("caBundle"),
+        spec.get("insecureSkipTLSVerify"),
+    );
     if !own.is_set() {
         if !bundle.is_empty() {
             let length = crate::core::config_map::decoded_length(bundle.text());
             let why = "local APIServices may not have a caBundle";
-            errors.push(FieldError::invalid(bundle.path(), format!("{length} bytes"), why));
+            errors.push(FieldError::invalid(
+                bundle.path(),
+                format!("{length} bytes"),
+                why,
+            ));
         }
         if insecure.is_true() {
             errors.push(insecure.invalid("local APIServices may not have insecureSkipTLSVerify"));
@@ -92,15 +110,30 @@ fn validate_create(service: &Value) -> Errors {
 
 fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
     let place = object::at(service, &["spec", "service"]).map_or("Local".to_owned(), |own| {
-        format!("{}/{}", object::text(own, &["namespace"]), object::text(own, &["name"]))
+        format!(
+            "{}/{}",
+            object::text(own, &["namespace"]),
+            object::text(own, &["name"])
+        )
     });
     let available = object::list(service, &["status", "conditions"])
         .iter()
         .find(|condition| object::text(condition, &["type"]) == "Available")
         .map_or("Unknown".to_owned(), |condition| {
-            let (status, reason) =
-                (object::text(condition, &["status"]), object::text(condition, &["reason"]));
-            if status == "True" { status.to_owned() } else { format!("{status} ({reason})") }
+            let (status, reason) = (
+                object::text(condition, &["status"]),
+                object::text(condition, &["reason"]),
+            );
+            if status == "True" {
+                status.to_owned()
+            } else {
+                format!("{status} ({reason})")
+            }
         });
-    vec![json!(object::name(service)), json!(place), json!(available), cell::age_of(service, now)]
+    vec![
+        json!(object::name(service)),
+        json!(place),
+        json!(available),
+        cell::age_of(service, now),
+    ]
 }

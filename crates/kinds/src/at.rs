@@ -20,7 +20,10 @@ pub struct At<'a> {
 impl<'a> At<'a> {
     /// A whole object.
     pub fn root(value: &'a Value) -> Self {
-        Self { value, path: FieldPath::root() }
+        Self {
+            value,
+            path: FieldPath::root(),
+        }
     }
 
     /// A value at a path that is written out.
@@ -30,7 +33,10 @@ impl<'a> At<'a> {
 
     /// The member `name`.
     pub fn get(&self, name: &str) -> Self {
-        Self { value: self.value.get(name).unwrap_or(&NULL), path: self.path.child(name) }
+        Self {
+            value: self.value.get(name).unwrap_or(&NULL),
+            path: self.path.child(name),
+        }
     }
 
     /// The member at a path such as `spec.template`.
@@ -40,7 +46,10 @@ impl<'a> At<'a> {
 
     /// The same value, said to stand elsewhere: some upstream messages name another place.
     pub fn said_at(&self, path: FieldPath) -> Self {
-        Self { value: self.value, path }
+        Self {
+            value: self.value,
+            path,
+        }
     }
 
     /// The value.
@@ -110,12 +119,17 @@ impl<'a> At<'a> {
 
     /// The strings of the list.
     pub fn texts(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.list().iter().map(|value| value.as_str().unwrap_or_default())
+        self.list()
+            .iter()
+            .map(|value| value.as_str().unwrap_or_default())
     }
 
     /// The element at an index.
     pub fn index(&self, index: usize) -> Self {
-        Self { value: self.value.get(index).unwrap_or(&NULL), path: self.path.index(index) }
+        Self {
+            value: self.value.get(index).unwrap_or(&NULL),
+            path: self.path.index(index),
+        }
     }
 
     /// The elements of the list.
@@ -124,16 +138,24 @@ impl<'a> At<'a> {
         self.list()
             .iter()
             .enumerate()
-            .map(move |(index, value)| Self { value, path: path.index(index) })
+            .map(move |(index, value)| Self {
+                value,
+                path: path.index(index),
+            })
     }
 
     /// The members of the map, each at `path[key]`.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, Self)> + use<'a> {
         let path = self.path.clone();
-        self.map()
-            .into_iter()
-            .flatten()
-            .map(move |(key, value)| (key.as_str(), Self { value, path: path.key(key) }))
+        self.map().into_iter().flatten().map(move |(key, value)| {
+            (
+                key.as_str(),
+                Self {
+                    value,
+                    path: path.key(key),
+                },
+            )
+        })
     }
 
     /// The value must be there.

@@ -154,7 +154,8 @@ impl Behaviour {
 
     /// The old generation, one more where what it counts has changed.
     fn count_change(&self, object: &mut Value, old: &Value) {
-        let changed = self.generation && (spec_differs(object, old) || self.labels_differ(object, old));
+        let changed =
+            self.generation && (spec_differs(object, old) || self.labels_differ(object, old));
         let generation = object::generation(old) + i64::from(changed);
         let metadata = object::metadata_mut(object);
         metadata.remove("generation");

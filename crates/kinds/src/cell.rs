@@ -47,8 +47,13 @@ pub fn images(spec: Option<&Value>) -> Value {
 }
 
 fn containers(spec: Option<&Value>, field: &str) -> Value {
-    let list = spec.map(|spec| object::list(spec, &["containers"])).unwrap_or_default();
-    let texts: Vec<&str> = list.iter().map(|container| object::text(container, &[field])).collect();
+    let list = spec
+        .map(|spec| object::list(spec, &["containers"]))
+        .unwrap_or_default();
+    let texts: Vec<&str> = list
+        .iter()
+        .map(|container| object::text(container, &[field]))
+        .collect();
     json!(texts.join(","))
 }
 
@@ -64,18 +69,27 @@ pub fn labels(map: Option<&Map<String, Value>>) -> Value {
 
 /// A selector of labels as text.
 pub fn selector(selector: Option<&Value>) -> Value {
-    let Some(selector) = selector else { return json!(NONE) };
+    let Some(selector) = selector else {
+        return json!(NONE);
+    };
     let mut parts: Vec<(String, String)> = selector
         .get("matchLabels")
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-        .map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())))
+        .map(|(key, value)| {
+            (
+                key.clone(),
+                format!("{key}={}", value.as_str().unwrap_or_default()),
+            )
+        })
         .collect();
     for requirement in object::list(selector, &["matchExpressions"]) {
         let key = object::text(requirement, &["key"]);
-        let mut values: Vec<&str> =
-            object::list(requirement, &["values"]).iter().filter_map(Value::as_str).collect();
+        let mut values: Vec<&str> = object::list(requirement, &["values"])
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         values.sort_unstable();
         let values = values.join(",");
         let text = match object::text(requirement, &["operator"]) {
@@ -106,9 +120,22 @@ pub fn access_modes(modes: &[Value]) -> Value {
         ("ReadWriteOncePod", "RWOP"),
     ];
     let has = |name: &str| modes.iter().any(|mode| mode.as_str() == Some(name));
-    let found: Vec<&str> =
-        SHORT.iter().filter(|(name, _)| has(name)).map(|(_, short)| *short).collect();
+    let found: Vec<&str> = SHORT
+        .iter()
+        .filter(|(name, _)| has(name))
+        .map(|(_, short)| *short)
+        .collect();
     json!(found.join(","))
+}
+
+/// The first of some texts, and how many more there are.
+pub fn first<T: AsRef<str>>(texts: &[T], max: usize, separator: &str) -> String {
+    let shown: Vec<&str> = texts.iter().take(max).map(AsRef::as_ref).collect();
+    let shown = shown.join(separator);
+    match texts.len().saturating_sub(max) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +155,9 @@ mod tests {
 
     #[test]
     fn access_modes_have_an_order() {
-        assert_eq!(access_modes(&[json!("ReadWriteMany"), json!("ReadWriteOnce")]), "RWO,RWX");
+        assert_eq!(
+            access_modes(&[json!("ReadWriteMany"), json!("ReadWriteOnce")]),
+            "RWO,RWX"
+        );
     }
 }

@@ -21,7 +21,11 @@ pub const REQUEST: Behaviour = Behaviour {
     status: StatusRule::Separate,
     prepare_update: |request, old| restore(request, old, "spec"),
     stamp: Some(stamp),
-    subresources: &[Subresource { name: "approval", prepare, validate: |_, _| Vec::new() }],
+    subresources: &[Subresource {
+        name: "approval",
+        prepare,
+        validate: |_, _| Vec::new(),
+    }],
     validate_create,
     cells: Some(cells),
     selectable_fields: &["spec.signerName"],
@@ -33,21 +37,33 @@ fn prepare(request: &mut Value, old: &Value) {
     restore(request, old, "spec");
     let conditions = object::list(request, &["status", "conditions"]).to_vec();
     restore(request, old, "status");
-    within(request, "status", |status| set(status, "conditions", conditions));
+    within(request, "status", |status| {
+        set(status, "conditions", conditions);
+    });
 }
 
 /// The server notes when a condition was set.
 fn stamp(request: &mut Value, old: Option<&Value>, now: &str) {
-    let before = old.map(|old| object::list(old, &["status", "conditions"])).unwrap_or_default();
-    let Some(status) = request.get_mut("status") else { return };
+    let before = old
+        .map(|old| object::list(old, &["status", "conditions"]))
+        .unwrap_or_default();
+    let Some(status) = request.get_mut("status") else {
+        return;
+    };
     each(status, "conditions", |condition| {
         let kind = object::text(condition, &["type"]);
-        let known = before.iter().find(|known| object::text(known, &["type"]) == kind);
+        let known = before
+            .iter()
+            .find(|known| object::text(known, &["type"]) == kind);
         let same = known.filter(|known| {
             object::text(known, &["status"]) == object::text(condition, &["status"])
         });
         let since = same.map(|known| object::text(known, &["lastTransitionTime"]));
-        fill(condition, "lastTransitionTime", since.filter(|t| !t.is_empty()).unwrap_or(now));
+        fill(
+            condition,
+            "lastTransitionTime",
+            since.filter(|t| !t.is_empty()).unwrap_or(now),
+        );
         fill(condition, "lastUpdateTime", now);
     });
 }
@@ -80,7 +96,10 @@ fn validate_create(request: &Value) -> Errors {
         }
     }
     let seconds = spec.get("expirationSeconds");
-    if seconds.number().is_some_and(|seconds| seconds < DURATION_SECONDS_MIN) {
+    if seconds
+        .number()
+        .is_some_and(|seconds| seconds < DURATION_SECONDS_MIN)
+    {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.push(seconds.invalid(why));
     }
@@ -90,7 +109,10 @@ fn validate_create(request: &Value) -> Errors {
 fn cells(request: &Value, now: Timestamp) -> Vec<Value> {
     let spec = |name: &str| object::text(request, &["spec", name]);
     let duration = object::number(request, &["spec", "expirationSeconds"])
-        .and_then(|seconds| now.checked_add(jiff::SignedDuration::from_secs(seconds)).ok())
+        .and_then(|seconds| {
+            now.checked_add(jiff::SignedDuration::from_secs(seconds))
+                .ok()
+        })
         .map(|end| age(now, end));
     let is = |kind: &str| {
         object::list(request, &["status", "conditions"])

@@ -189,7 +189,9 @@ pub fn domain_prefixed_path(at: &At<'_>, errors: &mut Errors) {
         errors.push(at.required(""));
         return;
     }
-    let Some((domain, path)) = text.split_once('/').filter(|(d, p)| !d.is_empty() && !p.is_empty())
+    let Some((domain, path)) = text
+        .split_once('/')
+        .filter(|(d, p)| !d.is_empty() && !p.is_empty())
     else {
         errors.push(at.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
         return;
@@ -197,11 +199,10 @@ pub fn domain_prefixed_path(at: &At<'_>, errors: &mut Errors) {
     for message in names::dns1123_subdomain(domain) {
         errors.push(FieldError::invalid(at.path(), domain, message));
     }
-    let allowed = |c: char| {
-        c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c)
-    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
     if !path.chars().all(allowed) {
-        let shape = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        let shape =
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
         errors.push(FieldError::invalid(at.path(), path, shape));
     }
 }
@@ -216,8 +217,10 @@ pub fn file_mode(at: &At<'_>, errors: &mut Errors) {
 
 /// The printed form of one of upstream's own structs: its fields in its order.
 pub fn print_struct(fields: &[(&str, &Value)]) -> String {
-    let members: Vec<String> =
-        fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    let members: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -236,17 +239,37 @@ mod tests {
 
     #[test]
     fn shared_checks_have_upstreams_words() {
-        check(nonnegative, json!(-1), &["f: Invalid value: -1: must be greater than or equal to 0"]);
-        check(port, json!(0), &["f: Invalid value: 0: must be between 1 and 65535, inclusive"]);
+        check(
+            nonnegative,
+            json!(-1),
+            &["f: Invalid value: -1: must be greater than or equal to 0"],
+        );
+        check(
+            port,
+            json!(0),
+            &["f: Invalid value: 0: must be between 1 and 65535, inclusive"],
+        );
         check(port, json!("http"), &[]);
-        check(no_backsteps, json!("a/../b"), &["f: Invalid value: \"a/../b\": must not contain '..'"]);
-        check(local_path, json!("..a"), &["f: Invalid value: \"..a\": must not start with '..'"]);
-        check(not_above_hundred_percent, json!("120%"), &[
-            "f: Invalid value: \"120%\": must not be greater than 100%",
-        ]);
-        check(domain_prefixed_path, json!("x"), &[
-            "f: Invalid value: \"x\": must be a domain-prefixed path (such as \"acme.io/foo\")",
-        ]);
+        check(
+            no_backsteps,
+            json!("a/../b"),
+            &["f: Invalid value: \"a/../b\": must not contain '..'"],
+        );
+        check(
+            local_path,
+            json!("..a"),
+            &["f: Invalid value: \"..a\": must not start with '..'"],
+        );
+        check(
+            not_above_hundred_percent,
+            json!("120%"),
+            &["f: Invalid value: \"120%\": must not be greater than 100%"],
+        );
+        check(
+            domain_prefixed_path,
+            json!("x"),
+            &["f: Invalid value: \"x\": must be a domain-prefixed path (such as \"acme.io/foo\")"],
+        );
         check(required, json!(""), &["f: Required value"]);
     }
 

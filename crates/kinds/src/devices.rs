@@ -57,7 +57,11 @@ pub const SLICE: Behaviour = Behaviour {
     validate_update: |slice, old| {
         let mut errors = check_slice(slice);
         for path in ["spec.driver", "spec.pool.name", "spec.nodeName"] {
-            check::immutable(&At::root(slice).at(path), &At::root(old).at(path), &mut errors);
+            check::immutable(
+                &At::root(slice).at(path),
+                &At::root(old).at(path),
+                &mut errors,
+            );
         }
         errors
     },
@@ -80,7 +84,9 @@ fn default_request(request: &mut Value) {
     if request["allocationMode"] == "ExactCount" {
         fill_zero(request, "count", 1);
     }
-    each(request, "tolerations", |toleration| fill_zero(toleration, "operator", "Equal"));
+    each(request, "tolerations", |toleration| {
+        fill_zero(toleration, "operator", "Equal");
+    });
 }
 
 fn check_spec(spec: &At<'_>) -> Errors {
@@ -165,7 +171,11 @@ fn immutable_spec(claim: &Value, old: &Value) -> Errors {
     let (empty, null) = (json!([]), Value::Null);
     let list = |name: &str, missing: &Value| {
         let list = devices.get(name);
-        if list.is_set() { list.value().clone() } else { missing.clone() }
+        if list.is_set() {
+            list.value().clone()
+        } else {
+            missing.clone()
+        }
     };
     let printed = format!(
         "{{\"Devices\":{{\"Requests\":{},\"Constraints\":{},\"Config\":{}}}}}",
@@ -215,7 +225,11 @@ fn claim_cells(claim: &Value, now: Timestamp) -> Vec<Value> {
             states.push("reserved");
         }
     }
-    vec![json!(object::name(claim)), json!(states.join(",")), cell::age_of(claim, now)]
+    vec![
+        json!(object::name(claim)),
+        json!(states.join(",")),
+        cell::age_of(claim, now),
+    ]
 }
 
 fn slice_cells(slice: &Value, now: Timestamp) -> Vec<Value> {

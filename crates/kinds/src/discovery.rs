@@ -109,7 +109,11 @@ fn domain(at: &At<'_>, errors: &mut Errors) {
         let why = "should be a domain with at least two segments separated by dots";
         errors.push(FieldError::invalid(at.path(), text, why));
     }
-    errors.extend(messages.into_iter().map(|m| FieldError::invalid(at.path(), text, m)));
+    errors.extend(
+        messages
+            .into_iter()
+            .map(|m| FieldError::invalid(at.path(), text, m)),
+    );
 }
 
 fn check_ports(at: &At<'_>, errors: &mut Errors) {
@@ -137,10 +141,7 @@ fn shorten(texts: &[String]) -> Value {
     if texts.is_empty() {
         return json!("<unset>");
     }
-    let mut text = texts[..texts.len().min(SHOWN_MAX)].join(",");
-    if texts.len() > SHOWN_MAX {
-        text.push_str(&format!(" + {} more...", texts.len() - SHOWN_MAX));
-    }
+    let text = cell::first(texts, SHOWN_MAX, ",");
     json!(text)
 }
 

@@ -75,7 +75,11 @@ pub fn each(value: &mut Value, name: &str, change: impl FnMut(&mut Value)) {
 
 /// Drops a member that is an empty object.
 pub fn remove_if_empty(value: &mut Value, name: &str) {
-    if value.get(name).and_then(Value::as_object).is_some_and(Map::is_empty) {
+    if value
+        .get(name)
+        .and_then(Value::as_object)
+        .is_some_and(Map::is_empty)
+    {
         remove(value, name);
     }
 }
@@ -92,7 +96,10 @@ mod tests {
         fill(&mut value, "b", 1);
         fill_zero(&mut value, "c", "y");
         each(&mut value, "list", |item| fill(item, "n", 1));
-        assert_eq!(value, json!({"a": 0, "b": 1, "c": "x", "list": [{"n": 1}, {"n": 2}]}));
+        assert_eq!(
+            value,
+            json!({"a": 0, "b": 1, "c": "x", "list": [{"n": 1}, {"n": 2}]})
+        );
         fill_zero(&mut value, "a", 5);
         within(&mut value, "new", |new| set(new, "k", "v"));
         assert_eq!(value["a"], 5);

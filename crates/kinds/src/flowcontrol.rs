@@ -20,7 +20,9 @@ pub const FLOW_SCHEMA: Behaviour = Behaviour {
     status: StatusRule::Separate,
     metadata_on_status: MetadataOnStatus::Keeps,
     default: |schema| {
-        within(schema, "spec", |spec| fill_zero(spec, "matchingPrecedence", PRECEDENCE));
+        within(schema, "spec", |spec| {
+            fill_zero(spec, "matchingPrecedence", PRECEDENCE);
+        });
     },
     validate_create: check_schema,
     validate_update: |schema, _| check_schema(schema),
@@ -84,7 +86,9 @@ fn check_schema(schema: &Value) -> Errors {
     } else {
         check::subdomain(&level, &mut errors);
     }
-    spec.get("rules").items().for_each(|rule| check_rule(&rule, &mut errors));
+    spec.get("rules")
+        .items()
+        .for_each(|rule| check_rule(&rule, &mut errors));
     errors
 }
 
@@ -93,19 +97,26 @@ fn check_rule(at: &At<'_>, errors: &mut Errors) {
     if subjects.is_empty() {
         errors.push(subjects.required("subjects must contain at least one value"));
     }
-    subjects.items().for_each(|subject| check_subject(&subject, errors));
+    subjects
+        .items()
+        .for_each(|subject| check_subject(&subject, errors));
     let (resources, paths) = (at.get("resourceRules"), at.get("nonResourceRules"));
     if resources.is_empty() && paths.is_empty() {
         let why = "at least one of resourceRules and nonResourceRules has to be non-empty";
         errors.push(at.required(why));
     }
     for rule in resources.items() {
-        for (list, what) in [("verbs", "verbs"), ("apiGroups", "resource rules must supply"), ("resources", "resource rules must supply")] {
+        for (list, what) in [
+            ("verbs", "verbs"),
+            ("apiGroups", "resource rules must supply"),
+            ("resources", "resource rules must supply"),
+        ] {
             require(&rule.get(list), what, errors);
         }
         let (namespaces, cluster) = (rule.get("namespaces"), rule.get("clusterScope"));
         if namespaces.is_empty() && !cluster.is_true() {
-            let why = "resource rules that are not cluster scoped must supply at least one namespace";
+            let why =
+                "resource rules that are not cluster scoped must supply at least one namespace";
             errors.push(namespaces.required(why));
         }
     }
@@ -183,7 +194,10 @@ fn check_subject(at: &At<'_>, errors: &mut Errors) {
     }
     for other in ["user", "group", "serviceAccount"] {
         if other != field && at.get(other).is_set() {
-            let why = format!("{other} is forbidden when subject kind is not '{}'", capital(other));
+            let why = format!(
+                "{other} is forbidden when subject kind is not '{}'",
+                capital(other)
+            );
             errors.push(at.get(other).forbidden(&why));
         }
     }
@@ -213,7 +227,10 @@ fn check_level(level: &Value) -> Errors {
         }
         "Limited" => {
             if spec.get("exempt").is_set() {
-                errors.push(spec.get("exempt").forbidden("must be nil if the type is Limited"));
+                errors.push(
+                    spec.get("exempt")
+                        .forbidden("must be nil if the type is Limited"),
+                );
             }
             if limited.is_set() {
                 check_limited(&limited, &mut errors);
@@ -262,8 +279,11 @@ fn check_limited(at: &At<'_>, errors: &mut Errors) {
 }
 
 fn check_queuing(at: &At<'_>, errors: &mut Errors) {
-    let (length, queues, hand) =
-        (at.get("queueLengthLimit"), at.get("queues"), at.get("handSize"));
+    let (length, queues, hand) = (
+        at.get("queueLengthLimit"),
+        at.get("queues"),
+        at.get("handSize"),
+    );
     if length.count() <= 0 {
         errors.push(length.invalid_count("must be positive"));
     }
@@ -302,7 +322,11 @@ fn level_cells(level: &Value, now: Timestamp) -> Vec<Value> {
         None => json!("<none>"),
     };
     let kind = object::text(level, &["spec", "type"]);
-    let part = if kind == "Exempt" { "exempt" } else { "limited" };
+    let part = if kind == "Exempt" {
+        "exempt"
+    } else {
+        "limited"
+    };
     let queue = |name: &str| number(&["spec", "limited", "limitResponse", "queuing", name]);
     vec![
         json!(object::name(level)),

@@ -20,7 +20,12 @@ pub const BUDGET: Behaviour = Behaviour {
     validate_status: |budget, _| {
         let mut errors = Vec::new();
         let status = At::root(budget).get("status");
-        let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+        let counts = [
+            "disruptionsAllowed",
+            "currentHealthy",
+            "desiredHealthy",
+            "expectedPods",
+        ];
         workload::check_counts(&status, &counts, &mut errors);
         errors
     },
@@ -37,7 +42,11 @@ fn validate_create(budget: &Value) -> Errors {
         let printed = format!(
             "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
             low.value(),
-            if spec.get("selector").is_set() { check::print_selector(spec.get("selector").value()) } else { "null".to_owned() },
+            if spec.get("selector").is_set() {
+                check::print_selector(spec.get("selector").value())
+            } else {
+                "null".to_owned()
+            },
             high.value(),
             policy.value(),
         );

@@ -48,7 +48,10 @@ fn rules(role: &Value, namespaced: bool) -> Errors {
     let mut errors = Vec::new();
     for rule in At::root(role).get("rules").items() {
         if rule.get("verbs").is_empty() {
-            errors.push(rule.get("verbs").required("verbs must contain at least one value"));
+            errors.push(
+                rule.get("verbs")
+                    .required("verbs must contain at least one value"),
+            );
         }
         let urls = rule.get("nonResourceURLs");
         let lists = ["apiGroups", "resources", "resourceNames"];
@@ -97,7 +100,9 @@ fn cluster_role(role: &Value) -> Errors {
 }
 
 fn default_binding(binding: &mut Value) {
-    within(binding, "roleRef", |role| fill_zero(role, "apiGroup", GROUP));
+    within(binding, "roleRef", |role| {
+        fill_zero(role, "apiGroup", GROUP);
+    });
     each(binding, "subjects", |subject| {
         if matches!(object::text(subject, &["kind"]), "User" | "Group") {
             fill_zero(subject, "apiGroup", GROUP);
@@ -110,7 +115,11 @@ fn check_binding(binding: &Value, namespaced: bool) -> Errors {
     let root = At::root(binding);
     let role = root.get("roleRef");
     check::one_of(&role.get("apiGroup"), &[GROUP], &mut errors);
-    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if namespaced {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     check::one_of(&role.get("kind"), kinds, &mut errors);
     if check::required(&role.get("name"), &mut errors) {
         let name = role.get("name");
@@ -140,7 +149,10 @@ fn check_binding(binding: &Value, namespaced: bool) -> Errors {
 
 fn check_update(binding: &Value, old: &Value, namespaced: bool) -> Errors {
     let mut errors = check_binding(binding, namespaced);
-    let (role, before) = (At::root(binding).get("roleRef"), At::root(old).get("roleRef"));
+    let (role, before) = (
+        At::root(binding).get("roleRef"),
+        At::root(old).get("roleRef"),
+    );
     if role.value() != before.value() {
         let printed = check::print_struct(&[
             ("APIGroup", role.get("apiGroup").value()),
@@ -190,12 +202,19 @@ mod tests {
             let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
             assert_eq!(found, expect);
         };
-        check(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}), &[]);
-        check(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]}), &[
-            "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
-        ]);
-        check(json!({"apiGroups": [""], "resources": ["pods"]}), &[
-            "rules[0].verbs: Required value: verbs must contain at least one value",
-        ]);
+        check(
+            json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}),
+            &[],
+        );
+        check(
+            json!({"verbs": ["get"], "nonResourceURLs": ["/x"]}),
+            &[
+                "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+            ],
+        );
+        check(
+            json!({"apiGroups": [""], "resources": ["pods"]}),
+            &["rules[0].verbs: Required value: verbs must contain at least one value"],
+        );
     }
 }

@@ -123,7 +123,9 @@ mod tests {
         let now = jiff::Timestamp::UNIX_EPOCH;
         for resource in RESOURCES {
             let columns = crate::columns(resource.group, resource.version, resource.resource);
-            let Some(cells) = behaviour(resource.group, resource.resource).cells else { continue };
+            let Some(cells) = behaviour(resource.group, resource.resource).cells else {
+                continue;
+            };
             let object = serde_json::json!({"apiVersion": resource.version, "kind": resource.kind});
             let expect = columns.map_or(2, <[_]>::len);
             assert_eq!(cells(&object, now).len(), expect, "{}", resource.resource);

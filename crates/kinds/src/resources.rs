@@ -59,13 +59,17 @@ pub fn quantity(value: &Value) -> Option<Quantity> {
 /// The amounts of a map of resources.
 pub fn amounts(value: Option<&Value>) -> Amounts {
     let members = value.and_then(Value::as_object).into_iter().flatten();
-    members.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
+    members
+        .filter_map(|(name, value)| Some((name.clone(), quantity(value)?)))
+        .collect()
 }
 
 /// Rounds amounts up to thousandths, as upstream does with whatever a client sends.
 pub fn round_up(list: &mut Value) {
     for amount in list.as_object_mut().into_iter().flat_map(Map::values_mut) {
-        let Some(exact) = quantity(amount) else { continue };
+        let Some(exact) = quantity(amount) else {
+            continue;
+        };
         let milli = exact.milli_value();
         let rounded = Quantity::from_milli(milli);
         if milli < i64::MAX && rounded != exact {
@@ -116,7 +120,11 @@ pub fn check_name(name: &str, at: &At<'_>, errors: &mut Errors) {
         let why = "must be a standard resource type or fully qualified";
         errors.push(FieldError::invalid(at.path(), name, why));
     }
-    errors.extend(messages.into_iter().map(|why| FieldError::invalid(at.path(), name, why)));
+    errors.extend(
+        messages
+            .into_iter()
+            .map(|why| FieldError::invalid(at.path(), name, why)),
+    );
 }
 
 /// The name of a resource a container may ask for.
@@ -158,20 +166,32 @@ pub fn is_supported_for_pods(name: &str) -> bool {
 
 /// An amount must not be negative, and whole where the resource is counted.
 pub fn check_amount(name: &str, at: &At<'_>, errors: &mut Errors) {
-    let Some(amount) = quantity(at.value()) else { return };
+    let Some(amount) = quantity(at.value()) else {
+        return;
+    };
     if amount.sign() < 0 {
         errors.push(FieldError::invalid(at.path(), amount.to_string(), NEGATIVE));
     }
     if (COUNTED.contains(&name) || is_extended(name)) && amount.milli_value() % 1000 != 0 {
-        errors.push(FieldError::invalid(at.path(), amount.to_string(), "must be an integer"));
+        errors.push(FieldError::invalid(
+            at.path(),
+            amount.to_string(),
+            "must be an integer",
+        ));
     }
 }
 
 /// An amount must be above zero.
 pub fn check_positive(at: &At<'_>, errors: &mut Errors) -> bool {
-    let Some(amount) = quantity(at.value()) else { return true };
+    let Some(amount) = quantity(at.value()) else {
+        return true;
+    };
     if amount.sign() <= 0 {
-        errors.push(FieldError::invalid(at.path(), amount.to_string(), check::NOT_POSITIVE));
+        errors.push(FieldError::invalid(
+            at.path(),
+            amount.to_string(),
+            check::NOT_POSITIVE,
+        ));
     }
     amount.sign() > 0
 }
@@ -212,7 +232,12 @@ fn requirements(
         check_against_limit(name, &request, &limits, &requests, errors);
         check_huge_page(name, &request, errors);
     }
-    let all = || limits.entries().chain(requests.entries()).map(|(name, _)| name);
+    let all = || {
+        limits
+            .entries()
+            .chain(requests.entries())
+            .map(|(name, _)| name)
+    };
     if all().any(is_huge_page) && !all().any(|name| matches!(name, "cpu" | "memory")) {
         errors.push(at.forbidden("HugePages require cpu or memory"));
     }
@@ -226,15 +251,25 @@ fn check_against_limit(
     requests: &At<'_>,
     errors: &mut Errors,
 ) {
-    let Some(amount) = quantity(request.value()) else { return };
+    let Some(amount) = quantity(request.value()) else {
+        return;
+    };
     match limits.value().get(name).and_then(quantity) {
         Some(limit) if amount != limit && !may_overcommit(name) => {
             let why = format!("must be equal to {name} limit of {limit}");
-            errors.push(FieldError::invalid(requests.path(), amount.to_string(), why));
+            errors.push(FieldError::invalid(
+                requests.path(),
+                amount.to_string(),
+                why,
+            ));
         }
         Some(limit) if amount > limit => {
             let why = format!("must be less than or equal to {name} limit of {limit}");
-            errors.push(FieldError::invalid(requests.path(), amount.to_string(), why));
+            errors.push(FieldError::invalid(
+                requests.path(),
+                amount.to_string(),
+                why,
+            ));
         }
         None if !may_overcommit(name) => {
             errors.push(limits.required("Limit must be set for non overcommitable resources"));
@@ -244,11 +279,15 @@ fn check_against_limit(
 }
 
 fn check_huge_page(name: &str, at: &At<'_>, errors: &mut Errors) {
-    let Some(size) = name.strip_prefix("hugepages-").and_then(|size| size.parse::<Quantity>().ok())
+    let Some(size) = name
+        .strip_prefix("hugepages-")
+        .and_then(|size| size.parse::<Quantity>().ok())
     else {
         return;
     };
-    let Some(amount) = quantity(at.value()) else { return };
+    let Some(amount) = quantity(at.value()) else {
+        return;
+    };
     if size.value() <= 0 || amount.value() % size.value() != 0 {
         let why = format!("{amount} is not positive integer multiple of {name}");
         errors.push(FieldError::invalid(at.path(), amount.to_string(), why));
@@ -272,7 +311,11 @@ fn claim_names(at: &At<'_>, known: &[&str], errors: &mut Errors) {
         };
         let whole_is_known = seen.iter().any(|other| other == name);
         let part_is_known = request.text().is_empty()
-            && seen.iter().any(|other| other.split_once('/').is_some_and(|(whole, _)| whole == name));
+            && seen.iter().any(|other| {
+                other
+                    .split_once('/')
+                    .is_some_and(|(whole, _)| whole == name)
+            });
         if whole_is_known || part_is_known {
             errors.push(FieldError::duplicate(claim.path(), name));
         } else if seen.contains(&key) {
@@ -298,7 +341,12 @@ fn claim_names(at: &At<'_>, known: &[&str], errors: &mut Errors) {
 /// side by side, init containers one after the other beside the sidecars started so far.
 pub fn of_all_containers(spec: &Value, field: &str) -> Amounts {
     let own = |container: &Value| amounts(container.pointer(&format!("/resources/{field}")));
-    let list = |name: &str| spec.get(name).and_then(Value::as_array).into_iter().flatten();
+    let list = |name: &str| {
+        spec.get(name)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     let mut running = Amounts::new();
     for container in list("containers") {
         add(&mut running, &own(container));
@@ -341,25 +389,35 @@ mod tests {
 
     fn check(requirements: &Value, expect: &[&str]) {
         let mut errors = Vec::new();
-        container_requirements(&At::new(requirements, model::FieldPath::new("r")), &[], &mut errors);
+        container_requirements(
+            &At::new(requirements, model::FieldPath::new("r")),
+            &[],
+            &mut errors,
+        );
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(found, expect);
     }
 
     #[test]
     fn requests_stay_below_limits() {
-        check(&json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}), &[
-            "r.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
-        ]);
-        check(&json!({"requests": {"example.com/gpu": "1"}}), &[
-            "r.limits: Required value: Limit must be set for non overcommitable resources",
-        ]);
-        check(&json!({"limits": {"pods": "1"}}), &[
-            "r.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers",
-        ]);
-        check(&json!({"limits": {"cpu": "-1"}}), &[
-            "r.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
-        ]);
+        check(
+            &json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}),
+            &["r.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"],
+        );
+        check(
+            &json!({"requests": {"example.com/gpu": "1"}}),
+            &["r.limits: Required value: Limit must be set for non overcommitable resources"],
+        );
+        check(
+            &json!({"limits": {"pods": "1"}}),
+            &[
+                "r.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers",
+            ],
+        );
+        check(
+            &json!({"limits": {"cpu": "-1"}}),
+            &["r.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"],
+        );
     }
 
     #[test]
@@ -369,7 +427,10 @@ mod tests {
         sidecar["restartPolicy"] = json!("Always");
         let spec = json!({"containers": [container("1"), container("1")],
             "initContainers": [sidecar, container("3")]});
-        assert_eq!(of_all_containers(&spec, "requests")["cpu"].to_string(), "3100m");
+        assert_eq!(
+            of_all_containers(&spec, "requests")["cpu"].to_string(),
+            "3100m"
+        );
     }
 
     #[test]

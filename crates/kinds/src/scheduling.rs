@@ -13,8 +13,10 @@ use crate::resources;
 
 const USER_VALUE_MAX: i64 = 1_000_000_000;
 const SYSTEM_PREFIX: &str = "system-";
-const SYSTEM_CLASSES: [(&str, i64); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+const SYSTEM_CLASSES: [(&str, i64); 2] = [
+    ("system-node-critical", 2_000_001_000),
+    ("system-cluster-critical", 2_000_000_000),
+];
 
 /// Priority classes.
 pub const PRIORITY_CLASS: Behaviour = Behaviour {
@@ -30,7 +32,9 @@ pub const PRIORITY_CLASS: Behaviour = Behaviour {
 pub const RUNTIME_CLASS: Behaviour = Behaviour {
     unconditional_update: false,
     default: |class| {
-        with(class, "overhead", |overhead| with(overhead, "podFixed", resources::round_up));
+        with(class, "overhead", |overhead| {
+            with(overhead, "podFixed", resources::round_up);
+        });
     },
     validate_create: validate_runtime,
     validate_update: |class, old| {
@@ -60,14 +64,16 @@ fn validate_priority(class: &Value) -> Errors {
             Some((_, number)) if value.count() != *number => {
                 Some(format!("value of {name} PriorityClass must be {number}"))
             }
-            Some(_) if root.get("globalDefault").is_true() => {
-                Some(format!("globalDefault of {name} PriorityClass must be false"))
-            }
+            Some(_) if root.get("globalDefault").is_true() => Some(format!(
+                "globalDefault of {name} PriorityClass must be false"
+            )),
             Some(_) => None,
         };
         if let Some(why) = why {
             let path = FieldPath::new("metadata.name");
-            let why = format!("priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only. error: {why}");
+            let why = format!(
+                "priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only. error: {why}"
+            );
             errors.push(FieldError::forbidden(&path, why));
         }
     } else if value.count() > USER_VALUE_MAX {
@@ -85,7 +91,10 @@ fn update_priority(class: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
     let (root, before) = (At::root(class), At::root(old));
     if root.get("value").count() != before.get("value").count() {
-        errors.push(root.get("value").forbidden("may not be changed in an update."));
+        errors.push(
+            root.get("value")
+                .forbidden("may not be changed in an update."),
+        );
     }
     let policy = "preemptionPolicy";
     check::immutable(&root.get(policy), &before.get(policy), &mut errors);

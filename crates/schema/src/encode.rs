@@ -43,6 +43,13 @@ fn structure(node: &Node, members: &mut Map<String, Value>, depth: usize) {
             value(&field.schema, found, depth + 1);
             if omitted(field, go, found) {
                 members.remove(name);
+            } else if go.always
+                && !go.pointer
+                && name != "items"
+                && found.as_array().is_some_and(Vec::is_empty)
+            {
+                // A list without items is no list once it was stored (answers to LIST never are).
+                *found = Value::Null;
             }
         } else if let Some(mut absent) = written_when_absent(field, go) {
             value(&field.schema, &mut absent, depth + 1);

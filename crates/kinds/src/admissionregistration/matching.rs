@@ -29,7 +29,9 @@ pub fn check_match(at: &At<'_>, errors: &mut Errors) {
     check::label_selector(&at.get("namespaceSelector"), errors);
     check::label_selector(&at.get("objectSelector"), errors);
     for list in ["resourceRules", "excludeResourceRules"] {
-        at.get(list).items().for_each(|rule| check_rule(&rule, errors));
+        at.get(list)
+            .items()
+            .for_each(|rule| check_rule(&rule, errors));
     }
 }
 
@@ -69,7 +71,9 @@ fn resources(at: &At<'_>, errors: &mut Errors) {
             errors.push(entry.required(""));
             continue;
         }
-        let Some((resource, part)) = text.split_once('/') else { continue };
+        let Some((resource, part)) = text.split_once('/') else {
+            continue;
+        };
         if with_all_parts.contains(&resource) {
             let why = format!("if '{resource}/*' is present, must not specify {text}");
             errors.push(entry.invalid(why));
@@ -88,7 +92,9 @@ fn resources(at: &At<'_>, errors: &mut Errors) {
     if at.len() > 1 && at.texts().any(|text| text == "*/*") {
         errors.push(at.invalid("if '*/*' is present, must not specify other resources"));
     }
-    let whole = at.texts().any(|text| text != "*" && !text.is_empty() && !text.contains('/'));
+    let whole = at
+        .texts()
+        .any(|text| text != "*" && !text.is_empty() && !text.contains('/'));
     if whole && at.texts().any(|text| text == "*") {
         let why = "if '*' is present, must not specify other resources without subresources";
         errors.push(at.invalid(why));

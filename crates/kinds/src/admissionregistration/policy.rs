@@ -66,7 +66,9 @@ fn default_policy(policy: &mut Value) {
 }
 
 fn default_binding(binding: &mut Value) {
-    with(binding, "spec", |spec| with(spec, "matchResources", matching::default_match));
+    with(binding, "spec", |spec| {
+        with(spec, "matchResources", matching::default_match);
+    });
 }
 
 /// What both sorts of policies have.
@@ -126,11 +128,19 @@ fn param_kind(at: &At<'_>, errors: &mut Errors) {
 }
 
 fn check_group(at: &At<'_>, group: &str, errors: &mut Errors) {
-    errors.extend(names::dns1123_subdomain(group).into_iter().map(|message| at.invalid(message)));
+    errors.extend(
+        names::dns1123_subdomain(group)
+            .into_iter()
+            .map(|message| at.invalid(message)),
+    );
 }
 
 fn label(at: &At<'_>, text: &str, errors: &mut Errors) {
-    errors.extend(names::dns1035_label(text).into_iter().map(|message| at.invalid(message)));
+    errors.extend(
+        names::dns1035_label(text)
+            .into_iter()
+            .map(|message| at.invalid(message)),
+    );
 }
 
 fn check_validating(policy: &Value) -> Errors {
@@ -186,7 +196,10 @@ fn check_mutating(policy: &Value) -> Errors {
     for mutation in mutations.items() {
         let kind = mutation.get("patchType");
         check::required_one_of(&kind, &["ApplyConfiguration", "JSONPatch"], &mut errors);
-        for (name, field) in [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")] {
+        for (name, field) in [
+            ("ApplyConfiguration", "applyConfiguration"),
+            ("JSONPatch", "jsonPatch"),
+        ] {
             let own = mutation.get(field);
             if kind.text() == name && !own.is_set() {
                 let why = format!("must be specified when patchType is {name}");
@@ -268,7 +281,11 @@ fn actions(at: &At<'_>, errors: &mut Errors) {
 
 fn policy_cells(policy: &Value, list: &str, now: Timestamp) -> Vec<Value> {
     let kind = object::at(policy, &["spec", "paramKind"]).map(|kind| {
-        format!("{}/{}", object::text(kind, &["apiVersion"]), object::text(kind, &["kind"]))
+        format!(
+            "{}/{}",
+            object::text(kind, &["apiVersion"]),
+            object::text(kind, &["kind"])
+        )
     });
     vec![
         json!(object::name(policy)),
@@ -280,7 +297,10 @@ fn policy_cells(policy: &Value, list: &str, now: Timestamp) -> Vec<Value> {
 
 fn binding_cells(binding: &Value, now: Timestamp) -> Vec<Value> {
     let reference = object::at(binding, &["spec", "paramRef"]).map(|own| {
-        match (object::text(own, &["name"]), object::text(own, &["namespace"])) {
+        match (
+            object::text(own, &["name"]),
+            object::text(own, &["namespace"]),
+        ) {
             ("", _) => cell::selector(own.get("selector")),
             (name, "") => json!(format!("*/{name}")),
             (name, namespace) => json!(format!("{namespace}/{name}")),

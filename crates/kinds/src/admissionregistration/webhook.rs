@@ -68,7 +68,9 @@ fn check_all(configuration: &Value, mutating: bool) -> Errors {
 
 fn check_webhook(at: &At<'_>, mutating: bool, errors: &mut Errors) {
     qualified(&at.get("name"), errors);
-    at.get("rules").items().for_each(|rule| matching::check_rule(&rule, errors));
+    at.get("rules")
+        .items()
+        .for_each(|rule| matching::check_rule(&rule, errors));
     check::optional_one_of(&at.get("failurePolicy"), &["Fail", "Ignore"], errors);
     check::optional_one_of(&at.get("matchPolicy"), &["Equivalent", "Exact"], errors);
     let effects = at.get("sideEffects");
@@ -78,7 +80,10 @@ fn check_webhook(at: &At<'_>, mutating: bool, errors: &mut Errors) {
         errors.push(effects.required("must specify one of None, NoneOnDryRun"));
     }
     let timeout = at.get("timeoutSeconds");
-    if timeout.number().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
+    if timeout
+        .number()
+        .is_some_and(|seconds| !(1..=30).contains(&seconds))
+    {
         errors.push(timeout.invalid("the timeout value must be between 1 and 30 seconds"));
     }
     check::label_selector(&at.get("namespaceSelector"), errors);
@@ -139,30 +144,49 @@ pub fn url(at: &At<'_>, errors: &mut Errors) {
     };
     let (scheme, rest) = at.text().split_once("://").unwrap_or(("", at.text()));
     if scheme != "https" {
-        refuse(scheme, format!("'https' is the only allowed URL scheme; {URL_FORMAT}"));
+        refuse(
+            scheme,
+            format!("'https' is the only allowed URL scheme; {URL_FORMAT}"),
+        );
     }
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = if scheme.is_empty() { "" } else { rest.split('/').next().unwrap_or("") };
+    let authority = if scheme.is_empty() {
+        ""
+    } else {
+        rest.split('/').next().unwrap_or("")
+    };
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     if host.is_empty() {
         refuse(host, format!("host must be specified; {URL_FORMAT}"));
     }
     if !user.is_empty() {
-        refuse(user, "user information is not permitted in the URL".to_owned());
+        refuse(
+            user,
+            "user information is not permitted in the URL".to_owned(),
+        );
     }
     if !fragment.is_empty() {
-        refuse(fragment, "fragments are not permitted in the URL".to_owned());
+        refuse(
+            fragment,
+            "fragments are not permitted in the URL".to_owned(),
+        );
     }
     if !query.is_empty() {
-        refuse(query, "query parameters are not permitted in the URL".to_owned());
+        refuse(
+            query,
+            "query parameters are not permitted in the URL".to_owned(),
+        );
     }
 }
 
 fn service_reference(at: &At<'_>, errors: &mut Errors) {
     for field in ["name", "namespace"] {
         if at.get(field).is_empty() {
-            errors.push(at.get(field).required(&format!("service {field} is required")));
+            errors.push(
+                at.get(field)
+                    .required(&format!("service {field} is required")),
+            );
         }
     }
     let port = at.get("port");

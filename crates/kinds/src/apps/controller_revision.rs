@@ -29,14 +29,20 @@ fn validate_create(revision: &Value) -> Errors {
 
 fn validate_update(revision: &Value, old: &Value) -> Errors {
     let mut errors = validate_create(revision);
-    check::immutable(&At::root(revision).get("data"), &At::root(old).get("data"), &mut errors);
+    check::immutable(
+        &At::root(revision).get("data"),
+        &At::root(old).get("data"),
+        &mut errors,
+    );
     errors
 }
 
 fn cells(revision: &Value, now: Timestamp) -> Vec<Value> {
     let controller = object::controller_of(revision).map(|owner| {
         let kind = object::text(owner, &["kind"]);
-        let group = object::text(owner, &["apiVersion"]).split_once('/').map(|(group, _)| group);
+        let group = object::text(owner, &["apiVersion"])
+            .split_once('/')
+            .map(|(group, _)| group);
         let kind = group.map_or(kind.to_owned(), |group| format!("{kind}.{group}"));
         format!("{}/{}", kind.to_lowercase(), object::text(owner, &["name"]))
     });

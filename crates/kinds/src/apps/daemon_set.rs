@@ -40,7 +40,9 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 };
 
 fn template_generation(object: &Value) -> i64 {
-    object::annotation(object, TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
+    object::annotation(object, TEMPLATE_GENERATION)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 fn note(object: &mut Value, generation: i64) {
@@ -94,7 +96,10 @@ fn strategy(at: &At<'_>, errors: &mut Errors) {
         "RollingUpdate" => rolling_update(&at.get("rollingUpdate"), errors),
         _ => {
             let printed = workload::print_strategy(at);
-            errors.push(at.not_supported(&["RollingUpdate", "OnDelete"]).printed_as(printed));
+            errors.push(
+                at.not_supported(&["RollingUpdate", "OnDelete"])
+                    .printed_as(printed),
+            );
         }
     }
 }
@@ -141,7 +146,9 @@ fn validate_status(object: &Value, old: &Value) -> Errors {
 
 fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = object::at(object, &["spec", "template", "spec"]);
-    let nodes = spec.and_then(|spec| spec.get("nodeSelector")).and_then(Value::as_object);
+    let nodes = spec
+        .and_then(|spec| spec.get("nodeSelector"))
+        .and_then(Value::as_object);
     let status = |name: &str| cell::count(object, &["status", name]);
     vec![
         json!(object::name(object)),

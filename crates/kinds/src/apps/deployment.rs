@@ -55,14 +55,20 @@ fn validate_create(deployment: &Value) -> Errors {
     if workload::check_selector(&selector, empty, &mut errors) {
         workload::check_template(&selector, &template, "ReplicaSet", &mut errors);
     } else {
-        errors.push(workload::invalid_selector(&selector, "invalid label selector"));
+        errors.push(workload::invalid_selector(
+            &selector,
+            "invalid label selector",
+        ));
     }
     strategy(&spec.get("strategy"), &mut errors);
     check::nonnegative(&spec.get("minReadySeconds"), &mut errors);
     check::nonnegative(&spec.get("revisionHistoryLimit"), &mut errors);
     let deadline = spec.get("progressDeadlineSeconds");
     check::nonnegative(&deadline, &mut errors);
-    if deadline.number().is_some_and(|seconds| seconds <= spec.get("minReadySeconds").count()) {
+    if deadline
+        .number()
+        .is_some_and(|seconds| seconds <= spec.get("minReadySeconds").count())
+    {
         errors.push(deadline.invalid("must be greater than minReadySeconds"));
     }
     errors
@@ -80,7 +86,10 @@ fn strategy(at: &At<'_>, errors: &mut Errors) {
         "RollingUpdate" => rolling_update(&update, errors),
         _ => {
             let printed = workload::print_strategy(at);
-            errors.push(at.not_supported(&["Recreate", "RollingUpdate"]).printed_as(printed));
+            errors.push(
+                at.not_supported(&["Recreate", "RollingUpdate"])
+                    .printed_as(printed),
+            );
         }
     }
 }
@@ -103,7 +112,10 @@ fn validate_update(deployment: &Value, old: &Value) -> Errors {
 
 fn validate_status(deployment: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
-    let (status, before) = (At::root(deployment).get("status"), At::root(old).get("status"));
+    let (status, before) = (
+        At::root(deployment).get("status"),
+        At::root(old).get("status"),
+    );
     let counts = [
         "observedGeneration",
         "replicas",
@@ -126,7 +138,11 @@ fn cells(deployment: &Value, now: Timestamp) -> Vec<Value> {
     let spec = object::at(deployment, &["spec", "template", "spec"]);
     vec![
         json!(object::name(deployment)),
-        json!(format!("{}/{}", count(&["status", "readyReplicas"]), count(&["spec", "replicas"]))),
+        json!(format!(
+            "{}/{}",
+            count(&["status", "readyReplicas"]),
+            count(&["spec", "replicas"])
+        )),
         json!(count(&["status", "updatedReplicas"])),
         json!(count(&["status", "availableReplicas"])),
         cell::age_of(deployment, now),
@@ -146,7 +162,10 @@ mod tests {
                 "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
         edit(&mut deployment["spec"]);
         default(&mut deployment);
-        validate_create(&deployment).iter().map(ToString::to_string).collect()
+        validate_create(&deployment)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -154,11 +173,15 @@ mod tests {
         assert!(errors_of(|_| ()).is_empty());
         assert_eq!(
             errors_of(|spec| spec["selector"] = json!({"matchLabels": {"app": "b"}})),
-            ["spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"]
+            [
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"
+            ]
         );
         assert_eq!(
             errors_of(|spec| spec["strategy"] = json!({"type": "Magic"})),
-            ["spec.strategy: Unsupported value: {\"Type\":\"Magic\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\""]
+            [
+                "spec.strategy: Unsupported value: {\"Type\":\"Magic\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\""
+            ]
         );
     }
 }

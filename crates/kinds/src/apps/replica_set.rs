@@ -46,7 +46,10 @@ fn validate_create(set: &Value) -> Errors {
     if workload::check_selector(&selector, empty, &mut errors) {
         workload::check_template(&selector, &template, "ReplicaSet", &mut errors);
     } else {
-        errors.push(workload::invalid_selector(&selector, "invalid label selector"));
+        errors.push(workload::invalid_selector(
+            &selector,
+            "invalid label selector",
+        ));
     }
     errors
 }

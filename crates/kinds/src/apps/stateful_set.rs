@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::object;
 use serde_json::{Value, json};
 
-use super::workload::{self, amount};
+use super::workload::{self};
 use crate::at::{At, Errors};
 use crate::behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
 use crate::cell;
@@ -47,7 +47,9 @@ fn default(object: &mut Value) {
         within(spec, "updateStrategy", |strategy| {
             fill_zero(strategy, "type", "RollingUpdate");
             if strategy["type"] == "RollingUpdate" {
-                within(strategy, "rollingUpdate", |update| fill(update, "partition", 0));
+                within(strategy, "rollingUpdate", |update| {
+                    fill(update, "partition", 0);
+                });
             }
         });
         within(spec, "persistentVolumeClaimRetentionPolicy", |policy| {
@@ -58,7 +60,9 @@ fn default(object: &mut Value) {
             set(claim, "apiVersion", "v1");
             set(claim, "kind", "PersistentVolumeClaim");
             within(claim, "spec", persistent_volume_claim::default_spec);
-            within(claim, "status", |status| fill_zero(status, "phase", "Pending"));
+            within(claim, "status", |status| {
+                fill_zero(status, "phase", "Pending");
+            });
         });
     });
 }
@@ -77,7 +81,12 @@ fn validate_create(object: &Value) -> Errors {
     for field in ["whenDeleted", "whenScaled"] {
         check::one_of(&retention.get(field), &["Retain", "Delete"], &mut errors);
     }
-    for path in ["replicas", "minReadySeconds", "ordinals.start", "revisionHistoryLimit"] {
+    for path in [
+        "replicas",
+        "minReadySeconds",
+        "ordinals.start",
+        "revisionHistoryLimit",
+    ] {
         check::nonnegative(&spec.at(path), &mut errors);
     }
     let (selector, template) = (spec.get("selector"), spec.get("template"));
@@ -87,10 +96,18 @@ fn validate_create(object: &Value) -> Errors {
             errors.push(template.at("metadata.labels").invalid(workload::NO_MATCH));
         }
         // As upstream: volumes come from the claims too, so the rest of the template is not checked.
-        let (labels, annotations) =
-            (template.at("metadata.labels"), template.at("metadata.annotations"));
-        check::labels(&labels.said_at(template.path().child("labels")), &mut errors);
-        check::annotations(&annotations.said_at(template.path().child("annotations")), &mut errors);
+        let (labels, annotations) = (
+            template.at("metadata.labels"),
+            template.at("metadata.annotations"),
+        );
+        check::labels(
+            &labels.said_at(template.path().child("labels")),
+            &mut errors,
+        );
+        check::annotations(
+            &annotations.said_at(template.path().child("annotations")),
+            &mut errors,
+        );
     } else {
         errors.push(workload::invalid_selector(&selector, ""));
     }
@@ -119,15 +136,15 @@ fn strategy(at: &At<'_>, errors: &mut Errors) {
             let unavailable = update.get("maxUnavailable");
             if unavailable.is_set() {
                 check::number_or_percent(&unavailable, errors);
-                if amount(&unavailable) == 0 {
-                    errors.push(unavailable.invalid("cannot be 0"));
-                }
                 check::not_above_hundred_percent(&unavailable, errors);
             }
         }
         _ => {
             let printed = workload::print_strategy(at);
-            errors.push(at.invalid("must be 'RollingUpdate' or 'OnDelete'").printed_as(printed));
+            errors.push(
+                at.invalid("must be 'RollingUpdate' or 'OnDelete'")
+                    .printed_as(printed),
+            );
         }
     }
 }
@@ -137,7 +154,9 @@ fn validate_update(object: &Value, old: &Value) -> Errors {
     let spec = At::root(object).get("spec");
     let before = old.get("spec").cloned().unwrap_or_default();
     let mut rest = spec.value().clone();
-    MAY_CHANGE.iter().for_each(|field| restore(&mut rest, &before, field));
+    for field in MAY_CHANGE {
+        restore(&mut rest, &before, field);
+    }
     if rest != before {
         errors.push(spec.forbidden(FIXED));
     }
@@ -157,7 +176,12 @@ fn validate_status(object: &Value, old: &Value) -> Errors {
         "collisionCount",
     ];
     workload::check_counts(&status, &counts, &mut errors);
-    let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+    let parts = [
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+    ];
     workload::check_parts(&status, &parts, &mut errors);
     workload::check_collisions(&status, &before, &mut errors);
     errors
@@ -168,7 +192,11 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = object::at(object, &["spec", "template", "spec"]);
     vec![
         json!(object::name(object)),
-        json!(format!("{}/{}", count(&["status", "readyReplicas"]), count(&["spec", "replicas"]))),
+        json!(format!(
+            "{}/{}",
+            count(&["status", "readyReplicas"]),
+            count(&["spec", "replicas"])
+        )),
         cell::age_of(object, now),
         cell::container_names(spec),
         cell::images(spec),

@@ -28,12 +28,16 @@ pub fn check_selector(at: &At<'_>, empty: &str, errors: &mut Errors) -> bool {
 
 /// An error about a whole selector.
 pub fn invalid_selector(at: &At<'_>, why: &str) -> FieldError {
-    at.invalid(why).printed_as(check::print_selector(at.value()))
+    at.invalid(why)
+        .printed_as(check::print_selector(at.value()))
 }
 
 /// A selector that may not change.
 pub fn immutable_selector(new: &Value, old: &Value, errors: &mut Errors) {
-    let (new, old) = (At::root(new).at("spec.selector"), At::root(old).at("spec.selector"));
+    let (new, old) = (
+        At::root(new).at("spec.selector"),
+        At::root(old).at("spec.selector"),
+    );
     if new.value() != old.value() {
         errors.push(invalid_selector(&new, check::IMMUTABLE));
     }
@@ -60,8 +64,10 @@ pub fn check_template(selector: &At<'_>, template: &At<'_>, kind: &str, errors: 
 
 /// Pods that run for ever have no deadline and always restart.
 pub fn check_always_restarts(template: &At<'_>, kind: &str, errors: &mut Errors) {
-    let (policy, deadline) =
-        (template.at("spec.restartPolicy"), template.at("spec.activeDeadlineSeconds"));
+    let (policy, deadline) = (
+        template.at("spec.restartPolicy"),
+        template.at("spec.activeDeadlineSeconds"),
+    );
     check::one_of(&policy, &["Always"], errors);
     if deadline.is_set() {
         let why = format!("activeDeadlineSeconds in {kind} is not Supported");
@@ -101,7 +107,11 @@ pub fn check_replicas(status: &At<'_>, errors: &mut Errors) {
         "observedGeneration",
     ];
     check_counts(status, &counts, errors);
-    check_parts(status, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
+    check_parts(
+        status,
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        errors,
+    );
 }
 
 /// A count of collisions never goes down.
@@ -126,7 +136,11 @@ pub fn amount(at: &At<'_>) -> i64 {
 pub fn print_strategy(at: &At<'_>) -> String {
     let update = at.get("rollingUpdate");
     let parts = update.map().map(|members| {
-        let names = [("Partition", "partition"), ("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge")];
+        let names = [
+            ("Partition", "partition"),
+            ("MaxUnavailable", "maxUnavailable"),
+            ("MaxSurge", "maxSurge"),
+        ];
         let found: Vec<String> = names
             .iter()
             .filter_map(|(shown, name)| Some(format!("\"{shown}\":{}", members.get(*name)?)))

@@ -34,11 +34,7 @@ fn targets(scaler: &Value) -> String {
         .enumerate()
         .map(|(index, metric)| one(metric, current.get(index).unwrap_or(&Value::Null)))
         .collect();
-    let mut text = texts[..texts.len().min(SHOWN_MAX)].join(", ");
-    if texts.len() > SHOWN_MAX {
-        text.push_str(&format!(" + {} more...", texts.len() - SHOWN_MAX));
-    }
-    text
+    cell::first(&texts, SHOWN_MAX, ", ")
 }
 
 fn one(metric: &Value, current: &Value) -> String {
@@ -52,7 +48,11 @@ fn one(metric: &Value, current: &Value) -> String {
     };
     let get = |side: &Value, part: &str, name: &str| {
         let value = side.pointer(&format!("/{field}/{part}/{name}"));
-        value.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        value.map(|value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned)
+        })
     };
     let average = get(metric, "target", "averageValue");
     let unknown = || "<unknown>".to_owned();
@@ -74,8 +74,11 @@ fn one(metric: &Value, current: &Value) -> String {
             }
         }
     } else {
-        let (part, suffix) =
-            if average.is_some() { ("averageValue", " (avg)") } else { ("value", "") };
+        let (part, suffix) = if average.is_some() {
+            ("averageValue", " (avg)")
+        } else {
+            ("value", "")
+        };
         let now = get(current, "current", part).unwrap_or_else(unknown);
         let target = get(metric, "target", part).unwrap_or_default();
         let suffix = if field == "pods" { "" } else { suffix };

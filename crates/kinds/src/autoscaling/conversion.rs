@@ -24,17 +24,23 @@ fn annotate(scaler: &mut Value, key: &str, value: &Value) {
     let empty = value.as_array().is_some_and(Vec::is_empty) || value.is_null();
     if !empty {
         within(scaler, "metadata", |metadata| {
-            within(metadata, "annotations", |own| set(own, key, value.to_string()));
+            within(metadata, "annotations", |own| {
+                set(own, key, value.to_string());
+            });
         });
     }
 }
 
 fn take_annotation(scaler: &mut Value, key: &str) -> Option<Value> {
-    let annotations = scaler.pointer_mut("/metadata/annotations")?.as_object_mut()?;
+    let annotations = scaler
+        .pointer_mut("/metadata/annotations")?
+        .as_object_mut()?;
     let text = annotations.remove(key)?;
     let emptied = annotations.is_empty();
     if emptied {
-        with(scaler, "metadata", |metadata| remove(metadata, "annotations"));
+        with(scaler, "metadata", |metadata| {
+            remove(metadata, "annotations");
+        });
     }
     serde_json::from_str(text.as_str()?).ok()
 }
@@ -42,7 +48,9 @@ fn take_annotation(scaler: &mut Value, key: &str) -> Option<Value> {
 /// Takes a list out of a part of the object.
 fn take(scaler: &mut Value, part: &str, name: &str) -> Value {
     let members = scaler.get_mut(part).and_then(Value::as_object_mut);
-    members.and_then(|members| members.remove(name)).unwrap_or_default()
+    members
+        .and_then(|members| members.remove(name))
+        .unwrap_or_default()
 }
 
 /// From `v2` to `v1`.
@@ -56,7 +64,9 @@ pub fn to_v1(scaler: &mut Value) {
         }
     }
     if let Some(target) = target {
-        within(scaler, "spec", |spec| set(spec, "targetCPUUtilizationPercentage", target));
+        within(scaler, "spec", |spec| {
+            set(spec, "targetCPUUtilizationPercentage", target);
+        });
     }
     annotate(scaler, METRICS, &json!(rest));
     let behavior = take(scaler, "spec", "behavior");
@@ -68,7 +78,9 @@ pub fn to_v1(scaler: &mut Value) {
         .flatten()
         .find_map(|metric| cpu_utilization(metric, "current"));
     if let Some(number) = utilization {
-        within(scaler, "status", |status| set(status, "currentCPUUtilizationPercentage", number));
+        within(scaler, "status", |status| {
+            set(status, "currentCPUUtilizationPercentage", number);
+        });
     }
     let shown: Vec<Value> = current
         .as_array()
@@ -100,32 +112,65 @@ pub fn to_v2(scaler: &mut Value) {
     }
     let utilization = take(scaler, "status", "currentCPUUtilizationPercentage");
     let mut current: Vec<Value> = match take_annotation(scaler, CURRENT) {
-        Some(Value::Array(list)) => list.iter().map(|metric| rename_metric(metric, true)).collect(),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|metric| rename_metric(metric, true))
+            .collect(),
         _ => Vec::new(),
     };
-    let known = current.iter().any(|metric| cpu_utilization(metric, "current").is_some());
+    let known = current
+        .iter()
+        .any(|metric| cpu_utilization(metric, "current").is_some());
     if !utilization.is_null() && !known {
         let now = json!({"averageUtilization": utilization});
         current.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": now}}));
     }
     if !current.is_empty() {
-        within(scaler, "status", |status| set(status, "currentMetrics", current));
+        within(scaler, "status", |status| {
+            set(status, "currentMetrics", current);
+        });
     }
     if let Some(conditions) = take_annotation(scaler, CONDITIONS) {
-        within(scaler, "status", |status| set(status, "conditions", conditions));
+        within(scaler, "status", |status| {
+            set(status, "conditions", conditions);
+        });
     }
 }
 
 /// The flat names the annotations of `v1` have, and where `v2` keeps the same.
 const NAMES: &[(&str, &str, &str)] = &[
-    ("resource", "targetAverageUtilization", "/target/averageUtilization"),
+    (
+        "resource",
+        "targetAverageUtilization",
+        "/target/averageUtilization",
+    ),
     ("resource", "targetAverageValue", "/target/averageValue"),
-    ("resource", "currentAverageUtilization", "/current/averageUtilization"),
+    (
+        "resource",
+        "currentAverageUtilization",
+        "/current/averageUtilization",
+    ),
     ("resource", "currentAverageValue", "/current/averageValue"),
-    ("containerResource", "targetAverageUtilization", "/target/averageUtilization"),
-    ("containerResource", "targetAverageValue", "/target/averageValue"),
-    ("containerResource", "currentAverageUtilization", "/current/averageUtilization"),
-    ("containerResource", "currentAverageValue", "/current/averageValue"),
+    (
+        "containerResource",
+        "targetAverageUtilization",
+        "/target/averageUtilization",
+    ),
+    (
+        "containerResource",
+        "targetAverageValue",
+        "/target/averageValue",
+    ),
+    (
+        "containerResource",
+        "currentAverageUtilization",
+        "/current/averageUtilization",
+    ),
+    (
+        "containerResource",
+        "currentAverageValue",
+        "/current/averageValue",
+    ),
     ("pods", "metricName", "/metric/name"),
     ("pods", "selector", "/metric/selector"),
     ("pods", "targetAverageValue", "/target/averageValue"),
@@ -149,7 +194,10 @@ fn rename_metric(metric: &Value, to_v2: bool) -> Value {
     let mut made = Map::new();
     for (kind, source) in metric.as_object().into_iter().flatten() {
         let rules = NAMES.iter().filter(|(of, _, _)| of == kind);
-        let Some(members) = source.as_object().filter(|_| rules.clone().next().is_some()) else {
+        let Some(members) = source
+            .as_object()
+            .filter(|_| rules.clone().next().is_some())
+        else {
             made.insert(kind.clone(), source.clone());
             continue;
         };
@@ -194,7 +242,9 @@ fn name_target(target: &mut Value) {
 
 fn insert(members: &mut Map<String, Value>, path: &str, value: &Value) {
     let mut names = path.trim_start_matches('/').splitn(2, '/');
-    let (Some(first), second) = (names.next(), names.next()) else { return };
+    let (Some(first), second) = (names.next(), names.next()) else {
+        return;
+    };
     match second {
         None => {
             members.insert(first.to_owned(), value.clone());

@@ -10,8 +10,10 @@ use crate::resources::quantity;
 const WINDOW_SECONDS_MAX: i64 = 3_600;
 const PERIOD_SECONDS_MAX: i64 = 1_800;
 
+type Check = fn(&At<'_>, &mut Errors);
+
 /// The kinds of sources: their type, their field, their check.
-const SOURCES: &[(&str, &str, fn(&At<'_>, &mut Errors))] = &[
+const SOURCES: &[(&str, &str, Check)] = &[
     ("Object", "object", of_object),
     ("External", "external", external),
     ("Pods", "pods", pods),
@@ -78,8 +80,9 @@ fn reference(at: &At<'_>, core_allowed: bool, errors: &mut Errors) {
 
 fn metrics(at: &At<'_>, min_replicas: Option<i64>, errors: &mut Errors) {
     at.items().for_each(|metric| check_metric(&metric, errors));
-    let scales_to_zero =
-        at.items().any(|metric| matches!(metric.get("type").text(), "Object" | "External"));
+    let scales_to_zero = at
+        .items()
+        .any(|metric| matches!(metric.get("type").text(), "Object" | "External"));
     if min_replicas == Some(0) && !scales_to_zero {
         let why = "must specify at least one Object or External metric to support scaling to zero replicas";
         errors.push(at.forbidden(why));
@@ -88,25 +91,47 @@ fn metrics(at: &At<'_>, min_replicas: Option<i64>, errors: &mut Errors) {
 
 fn check_metric(at: &At<'_>, errors: &mut Errors) {
     let kind = at.get("type");
-    let known = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+    let known = [
+        "ContainerResource",
+        "External",
+        "Object",
+        "Pods",
+        "Resource",
+    ];
     if kind.is_empty() {
         errors.push(kind.required("must specify a metric source type"));
     } else {
         check::one_of(&kind, &known, errors);
     }
-    let present: Vec<&str> =
-        SOURCES.iter().map(|(_, field, _)| *field).filter(|field| at.get(field).is_set()).collect();
-    if let Some((_, field, check)) = SOURCES.iter().find(|(_, field, _)| present.first() == Some(field)) {
+    let present: Vec<&str> = SOURCES
+        .iter()
+        .map(|(_, field, _)| *field)
+        .filter(|field| at.get(field).is_set())
+        .collect();
+    if let Some((_, field, check)) = SOURCES
+        .iter()
+        .find(|(_, field, _)| present.first() == Some(field))
+    {
         check(&at.get(field), errors);
     }
-    let expected = SOURCES.iter().find(|(name, _, _)| *name == kind.text()).map(|(_, f, _)| *f);
+    let expected = SOURCES
+        .iter()
+        .find(|(name, _, _)| *name == kind.text())
+        .map(|(_, f, _)| *f);
     if let Some(field) = expected.filter(|field| !at.get(field).is_set()) {
         let why = "must populate information for the given metric source";
         errors.push(at.get(field).required(why));
     }
+    if expected.is_none() && !kind.is_empty() {
+        // Said a second time, as upstream does.
+        check::one_of(&kind, &known, errors);
+    }
     if present.len() != 1 {
         for field in present.into_iter().filter(|field| Some(*field) != expected) {
-            errors.push(at.get(field).forbidden("must populate the given metric source only"));
+            errors.push(
+                at.get(field)
+                    .forbidden("must populate the given metric source only"),
+            );
         }
     }
 }
@@ -161,7 +186,10 @@ fn external(at: &At<'_>, errors: &mut Errors) {
     identifier(&at.get("metric"), errors);
     let wanted = at.get("target");
     target(&wanted, errors);
-    match (wanted.get("value").is_set(), wanted.get("averageValue").is_set()) {
+    match (
+        wanted.get("value").is_set(),
+        wanted.get("averageValue").is_set(),
+    ) {
         (false, false) => {
             let why = "must set either a target value for metric or a per-pod target";
             errors.push(wanted.get("averageValue").required(why));
@@ -242,6 +270,10 @@ fn scaling_rules(at: &At<'_>, errors: &mut Errors) {
     let tolerance = at.get("tolerance");
     if let Some(amount) = quantity(tolerance.value()).filter(|amount| amount.sign() < 0) {
         let why = "must be greater than or equal to zero";
-        errors.push(FieldError::invalid(tolerance.path(), amount.to_string(), why));
+        errors.push(FieldError::invalid(
+            tolerance.path(),
+            amount.to_string(),
+            why,
+        ));
     }
 }

@@ -33,7 +33,9 @@ fn default(object: &mut Value) {
         fill(spec, "suspend", false);
         fill(spec, "successfulJobsHistoryLimit", 3);
         fill(spec, "failedJobsHistoryLimit", 1);
-        within(spec, "jobTemplate", |template| within(template, "spec", job::default_template));
+        within(spec, "jobTemplate", |template| {
+            within(template, "spec", job::default_template);
+        });
     });
 }
 
@@ -42,7 +44,11 @@ fn validate_create(object: &Value) -> Errors {
     let name = object::name(object);
     if name.len() > NAME_LENGTH_MAX {
         let why = format!("must be no more than {NAME_LENGTH_MAX} characters");
-        errors.push(FieldError::invalid(&FieldPath::new("metadata.name"), name, why));
+        errors.push(FieldError::invalid(
+            &FieldPath::new("metadata.name"),
+            name,
+            why,
+        ));
     }
     errors
 }
@@ -56,8 +62,9 @@ fn check_spec(object: &Value, old: Option<&Value>) -> Errors {
         if let Some(why) = schedule::error(plan.text()) {
             errors.push(plan.invalid(why));
         }
-        let had_zone =
-            old.as_ref().is_some_and(|old| old.get("schedule").text().contains("TZ"));
+        let had_zone = old
+            .as_ref()
+            .is_some_and(|old| old.get("schedule").text().contains("TZ"));
         if plan.text().contains("TZ") {
             if !had_zone {
                 let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
@@ -83,7 +90,11 @@ fn check_spec(object: &Value, old: Option<&Value>) -> Errors {
     }
     let manual = template.get("manualSelector");
     if manual.is_true() {
-        errors.push(FieldError::not_supported(manual.path(), true, &["nil", "false"]));
+        errors.push(FieldError::not_supported(
+            manual.path(),
+            true,
+            &["nil", "false"],
+        ));
     }
     check::nonnegative(&spec.get("successfulJobsHistoryLimit"), &mut errors);
     check::nonnegative(&spec.get("failedJobsHistoryLimit"), &mut errors);
@@ -106,7 +117,8 @@ fn time_zone(at: &At<'_>, errors: &mut Errors) {
             && part.chars().all(allowed)
     });
     if at.text().eq_ignore_ascii_case("Local") {
-        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        let why =
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(at.invalid(why));
     } else if !fine || !schedule::is_zone(at.text()) {
         errors.push(at.invalid(format!("unknown time zone {}", at.text())));
@@ -131,6 +143,9 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         cell::age_of(object, now),
         cell::container_names(spec),
         cell::images(spec),
-        cell::selector(object::at(object, &["spec", "jobTemplate", "spec", "selector"])),
+        cell::selector(object::at(
+            object,
+            &["spec", "jobTemplate", "spec", "selector"],
+        )),
     ]
 }

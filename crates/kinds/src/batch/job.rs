@@ -53,12 +53,23 @@ fn default(job: &mut Value) {
         }
         fill(spec, "parallelism", 1);
         let per_index = spec.get("backoffLimitPerIndex").is_some();
-        fill(spec, "backoffLimit", if per_index { i64::from(i32::MAX) } else { ATTEMPTS });
+        fill(
+            spec,
+            "backoffLimit",
+            if per_index {
+                i64::from(i32::MAX)
+            } else {
+                ATTEMPTS
+            },
+        );
         fill_zero(spec, "completionMode", "NonIndexed");
         fill(spec, "suspend", false);
         fill(spec, "manualSelector", false);
-        let policy =
-            if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+        let policy = if spec.get("podFailurePolicy").is_some() {
+            "Failed"
+        } else {
+            "TerminatingOrFailed"
+        };
         fill(spec, "podReplacementPolicy", policy);
     });
 }
@@ -68,7 +79,9 @@ pub fn default_template(spec: &mut Value) {
     within(spec, "template", pod::default_template);
     with(spec, "podFailurePolicy", |policy| {
         each(policy, "rules", |rule| {
-            each(rule, "onPodConditions", |pattern| fill_zero(pattern, "status", "True"));
+            each(rule, "onPodConditions", |pattern| {
+                fill_zero(pattern, "status", "True");
+            });
         });
     });
 }
@@ -81,13 +94,19 @@ fn prepare_create(job: &mut Value) {
             within(spec, "template", |template| {
                 within(template, "metadata", |metadata| {
                     within(metadata, "labels", |labels| {
-                        NAME_LABELS.iter().for_each(|label| fill(labels, label, name.as_str()));
-                        UID_LABELS.iter().for_each(|label| fill(labels, label, uid.as_str()));
+                        for label in NAME_LABELS {
+                            fill(labels, label, name.as_str());
+                        }
+                        for label in UID_LABELS {
+                            fill(labels, label, uid.as_str());
+                        }
                     });
                 });
             });
             within(spec, "selector", |selector| {
-                within(selector, "matchLabels", |labels| fill(labels, UID_LABELS[0], uid.as_str()));
+                within(selector, "matchLabels", |labels| {
+                    fill(labels, UID_LABELS[0], uid.as_str());
+                });
             });
         });
     }
@@ -109,7 +128,11 @@ fn validate_create(job: &Value) -> Errors {
         let host = format!("{}-{}", object::name(job), completions - 1);
         if !names::dns1123_label(&host).is_empty() {
             let why = format!("will not able to create pod with invalid DNS label: {host}");
-            errors.push(FieldError::invalid(&FieldPath::new("metadata.name"), object::name(job), why));
+            errors.push(FieldError::invalid(
+                &FieldPath::new("metadata.name"),
+                object::name(job),
+                why,
+            ));
         }
     }
     errors
@@ -140,8 +163,10 @@ fn generated(job: &Value, spec: &At<'_>, errors: &mut Errors) {
             Some(_) => {}
         }
     }
-    let all: Map<String, Value> =
-        expected.iter().map(|(label, value)| ((*label).to_owned(), json!(value))).collect();
+    let all: Map<String, Value> = expected
+        .iter()
+        .map(|(label, value)| ((*label).to_owned(), json!(value)))
+        .collect();
     let selects = LabelSelector::from_object(Some(selector.value()));
     if selects.is_ok_and(|selects| !selects.matches(Some(&all))) {
         errors.push(invalid_selector(&selector, "`selector` not auto-generated"));
@@ -156,7 +181,10 @@ fn selector(spec: &At<'_>, errors: &mut Errors) {
         errors.push(selector.required(""));
     }
     if !workload::matches(&selector, &spec.get("template")) {
-        errors.push(spec.at("template.metadata.labels").invalid(workload::NO_MATCH));
+        errors.push(
+            spec.at("template.metadata.labels")
+                .invalid(workload::NO_MATCH),
+        );
     }
 }
 
@@ -173,7 +201,10 @@ pub fn check_spec(spec: &At<'_>, errors: &mut Errors) {
     ] {
         check::nonnegative(&spec.get(field), errors);
     }
-    let (per_index, failed_max) = (spec.get("backoffLimitPerIndex"), spec.get("maxFailedIndexes"));
+    let (per_index, failed_max) = (
+        spec.get("backoffLimitPerIndex"),
+        spec.get("maxFailedIndexes"),
+    );
     if failed_max.is_set() && !per_index.is_set() {
         errors.push(per_index.required("when maxFailedIndexes is specified"));
     }
@@ -190,7 +221,10 @@ pub fn check_spec(spec: &At<'_>, errors: &mut Errors) {
         indexed(spec, errors);
     }
     if !mode.is_set() || mode.text() == "NonIndexed" {
-        for field in [&per_index, &failed_max].into_iter().filter(|field| field.is_set()) {
+        for field in [&per_index, &failed_max]
+            .into_iter()
+            .filter(|field| field.is_set())
+        {
             errors.push(field.invalid("requires indexed completion mode"));
         }
     }
@@ -231,14 +265,18 @@ fn indexed(spec: &At<'_>, errors: &mut Errors) {
         errors.push(completions.required("when completion mode is Indexed"));
     }
     if parallelism.count() > INDEXED_PARALLELISM_MAX {
-        let why = format!("must be less than or equal to {INDEXED_PARALLELISM_MAX} when completion mode is Indexed");
+        let why = format!(
+            "must be less than or equal to {INDEXED_PARALLELISM_MAX} when completion mode is Indexed"
+        );
         errors.push(parallelism.invalid(why));
     }
     if completions.is_set() && failed_max.count() > completions.count() {
         errors.push(failed_max.invalid("must be less than or equal to completions"));
     }
     if failed_max.count() > FAILED_INDEXES_MAX {
-        errors.push(failed_max.invalid(format!("must be less than or equal to {FAILED_INDEXES_MAX}")));
+        errors.push(failed_max.invalid(format!(
+            "must be less than or equal to {FAILED_INDEXES_MAX}"
+        )));
     }
     if completions.count() <= MANY_COMPLETIONS || !spec.get("backoffLimitPerIndex").is_set() {
         return;
@@ -249,7 +287,9 @@ fn indexed(spec: &At<'_>, errors: &mut Errors) {
     }
     for field in [&parallelism, &failed_max] {
         if field.count() > MANY_COMPLETIONS_LIMIT {
-            let why = format!("must be less than or equal to {MANY_COMPLETIONS_LIMIT} when completions are above {MANY_COMPLETIONS} and used with backoff limit per index");
+            let why = format!(
+                "must be less than or equal to {MANY_COMPLETIONS_LIMIT} when completions are above {MANY_COMPLETIONS} and used with backoff limit per index"
+            );
             errors.push(field.invalid(why));
         }
     }
@@ -312,7 +352,10 @@ fn exit_codes(spec: &At<'_>, at: &At<'_>, errors: &mut Errors) {
     let container = at.get("containerName");
     let known = ["containers", "initContainers"].iter().any(|list| {
         let containers = spec.at("template.spec").get(list);
-        containers.list().iter().any(|c| object::text(c, &["name"]) == container.text())
+        containers
+            .list()
+            .iter()
+            .any(|c| object::text(c, &["name"]) == container.text())
     });
     if container.is_set() && !known {
         let why = "must be one of the container or initContainer names in the pod template";
@@ -322,7 +365,11 @@ fn exit_codes(spec: &At<'_>, at: &At<'_>, errors: &mut Errors) {
     if values.is_empty() {
         errors.push(values.invalid("at least one value is required"));
     } else if values.len() > EXIT_CODES_MAX {
-        errors.push(FieldError::too_many(values.path(), values.len(), EXIT_CODES_MAX));
+        errors.push(FieldError::too_many(
+            values.path(),
+            values.len(),
+            EXIT_CODES_MAX,
+        ));
     }
     let mut seen = HashSet::new();
     for value in values.items() {
@@ -356,7 +403,11 @@ fn success_policy(spec: &At<'_>, errors: &mut Errors) {
             })
             .collect();
         let printed = format!("{{\"Rules\":[{}]}}", printed.join(","));
-        errors.push(policy.invalid("requires indexed completion mode").printed_as(printed));
+        errors.push(
+            policy
+                .invalid("requires indexed completion mode")
+                .printed_as(printed),
+        );
         return;
     }
     if rules.is_empty() {
@@ -392,11 +443,15 @@ fn success_rule(rule: &At<'_>, completions: i64, errors: &mut Errors) {
     }
     check::nonnegative(&count, errors);
     if count.count() > completions {
-        let why = format!("must be less than or equal to {completions} (the number of specified completions)");
+        let why = format!(
+            "must be less than or equal to {completions} (the number of specified completions)"
+        );
         errors.push(count.invalid(why));
     }
     if indexes.is_set() && count.count() > total {
-        let why = format!("must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)");
+        let why = format!(
+            "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+        );
         errors.push(count.invalid(why));
     }
 }
@@ -411,12 +466,13 @@ fn validate_update(job: &Value, old: &Value) -> Errors {
         if spec.get("completionMode").text() != "Indexed" {
             errors.push(completions.invalid(check::IMMUTABLE));
         } else if completions.is_set() && completions.count() != spec.get("parallelism").count() {
-            errors.push(completions.invalid("can only be modified in tandem with spec.parallelism"));
+            errors
+                .push(completions.invalid("can only be modified in tandem with spec.parallelism"));
         }
     }
     workload::immutable_selector(job, old, &mut errors);
-    let waits = before.get("suspend").is_true()
-        && object::text(old, &["status", "startTime"]).is_empty();
+    let waits =
+        before.get("suspend").is_true() && object::text(old, &["status", "startTime"]).is_empty();
     let mut old_template = before.get("template").value().clone();
     if waits {
         allow_scheduling(&mut old_template, spec.get("template").value());
@@ -424,9 +480,13 @@ fn validate_update(job: &Value, old: &Value) -> Errors {
     if *spec.get("template").value() != old_template {
         errors.push(spec.get("template").invalid(check::IMMUTABLE));
     }
-    for field in
-        ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-    {
+    for field in [
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
         check::immutable(&spec.get(field), &before.get(field), &mut errors);
     }
     errors
@@ -435,7 +495,10 @@ fn validate_update(job: &Value, old: &Value) -> Errors {
 /// Where a job that has not begun runs may still change.
 fn allow_scheduling(old: &mut Value, new: &Value) {
     let spec = new.get("spec").cloned().unwrap_or_default();
-    let affinity = spec.get("affinity").and_then(|a| a.get("nodeAffinity")).cloned();
+    let affinity = spec
+        .get("affinity")
+        .and_then(|a| a.get("nodeAffinity"))
+        .cloned();
     within(old, "spec", |old| {
         for field in ["nodeSelector", "tolerations", "schedulingGates"] {
             restore(old, &spec, field);
@@ -446,7 +509,9 @@ fn allow_scheduling(old: &mut Value, new: &Value) {
                 None => crate::edit::remove(own, "nodeAffinity"),
             });
         } else {
-            with(old, "affinity", |own| crate::edit::remove(own, "nodeAffinity"));
+            with(old, "affinity", |own| {
+                crate::edit::remove(own, "nodeAffinity");
+            });
             crate::edit::remove_if_empty(old, "affinity");
         }
     });
@@ -460,14 +525,21 @@ fn allow_scheduling(old: &mut Value, new: &Value) {
 fn cells(job: &Value, now: Timestamp) -> Vec<Value> {
     let count = |path: &[&str]| object::number(job, path);
     let succeeded = count(&["status", "succeeded"]).unwrap_or(0);
-    let completions = match (count(&["spec", "completions"]), count(&["spec", "parallelism"])) {
+    let completions = match (
+        count(&["spec", "completions"]),
+        count(&["spec", "parallelism"]),
+    ) {
         (Some(completions), _) => format!("{succeeded}/{completions}"),
         (None, Some(parallelism)) if parallelism > 1 => {
             format!("{succeeded}/1 of {parallelism}")
         }
         _ => format!("{succeeded}/1"),
     };
-    let time = |name: &str| object::text(job, &["status", name]).parse::<Timestamp>().ok();
+    let time = |name: &str| {
+        object::text(job, &["status", name])
+            .parse::<Timestamp>()
+            .ok()
+    };
     let duration = time("startTime")
         .map(|start| age(start, time("completionTime").unwrap_or(now)))
         .unwrap_or_default();
@@ -514,10 +586,15 @@ mod tests {
         assert_eq!(job["metadata"]["labels"]["job-name"], "j");
         assert!(validate_create(&job).is_empty());
         job["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
-        let found: Vec<String> = validate_create(&job).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = validate_create(&job)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             found,
-            ["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]
+            [
+                "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
+            ]
         );
     }
 }

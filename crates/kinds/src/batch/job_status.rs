@@ -10,9 +10,12 @@ use crate::check;
 
 /// Whether a condition of a job holds.
 pub fn is_true(job: &Value, kind: &str) -> bool {
-    object::list(job, &["status", "conditions"]).iter().any(|condition| {
-        object::text(condition, &["type"]) == kind && object::text(condition, &["status"]) == "True"
-    })
+    object::list(job, &["status", "conditions"])
+        .iter()
+        .any(|condition| {
+            object::text(condition, &["type"]) == kind
+                && object::text(condition, &["status"]) == "True"
+        })
 }
 
 /// How many indexes a text such as `0,2-4` names, all below `completions`.
@@ -24,7 +27,9 @@ pub fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
     for part in text.split(',') {
         let (first, end) = interval(part, completions)?;
         if let Some(last) = last.filter(|last| *last >= first) {
-            return Err(format!("non-increasing order, previous: {last}, current: {first}"));
+            return Err(format!(
+                "non-increasing order, previous: {last}, current: {first}"
+            ));
         }
         total += end - first + 1;
         last = Some(end);
@@ -40,9 +45,9 @@ fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
         ));
     }
     let number = |text: &str| {
-        let number: i64 = text.parse().map_err(|_| {
-            format!("cannot convert string to integer for index: {text:?}")
-        })?;
+        let number: i64 = text
+            .parse()
+            .map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
         if number >= completions {
             return Err(format!("too large index: {text:?}"));
         }
@@ -51,7 +56,9 @@ fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
     let first = number(limits[0])?;
     let end = limits.get(1).map_or(Ok(first), |text| number(text))?;
     if limits.len() == 2 && first >= end {
-        return Err(format!("non-increasing order, previous: {first}, current: {end}"));
+        return Err(format!(
+            "non-increasing order, previous: {first}, current: {end}"
+        ));
     }
     Ok((first, end))
 }
@@ -99,10 +106,22 @@ fn conditions(job: &Value, status: &At<'_>, errors: &mut Errors) {
             errors.push(at.invalid(why).without_value());
         }
     };
-    refuse(complete && failed, "cannot set Complete=True and Failed=true conditions");
-    refuse(complete && target, "cannot set Complete=True and FailureTarget=true conditions");
-    refuse(met && failed, "cannot set SuccessCriteriaMet=True and Failed=true conditions");
-    refuse(met && target, "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions");
+    refuse(
+        complete && failed,
+        "cannot set Complete=True and Failed=true conditions",
+    );
+    refuse(
+        complete && target,
+        "cannot set Complete=True and FailureTarget=true conditions",
+    );
+    refuse(
+        met && failed,
+        "cannot set SuccessCriteriaMet=True and Failed=true conditions",
+    );
+    refuse(
+        met && target,
+        "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
+    );
     refuse(
         failed && !target,
         "cannot set Failed=True condition without the FailureTarget=true condition",
@@ -138,7 +157,10 @@ fn finished(job: &Value, status: &At<'_>, errors: &mut Errors) {
         errors.push(start.required("startTime is required for finished job"));
     }
     let uncounted = status.get("uncountedTerminatedPods");
-    if ["succeeded", "failed"].iter().any(|list| !uncounted.get(list).is_empty()) {
+    if ["succeeded", "failed"]
+        .iter()
+        .any(|list| !uncounted.get(list).is_empty())
+    {
         let why = "uncountedTerminatedPods needs to be empty for finished job";
         errors.push(uncounted.invalid(why));
     }
@@ -188,7 +210,9 @@ fn transitions(job: &Value, old: &Value, status: &At<'_>, errors: &mut Errors) {
         }
     }
     let (completion, old_completion) = (status.get("completionTime"), before.get("completionTime"));
-    if completion.is_set() && old_completion.is_set() && completion.value() != old_completion.value()
+    if completion.is_set()
+        && old_completion.is_set()
+        && completion.value() != old_completion.value()
     {
         errors.push(completion.invalid("completionTime cannot be mutated"));
     }

@@ -2,11 +2,19 @@
 
 use jiff::tz;
 
-const MONTHS: [&str; 12] =
-    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] = [
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-const NAMED: [&str; 7] =
-    ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+const NAMED: [&str; 7] = [
+    "@yearly",
+    "@annually",
+    "@monthly",
+    "@weekly",
+    "@daily",
+    "@midnight",
+    "@hourly",
+];
 
 struct Field {
     low: u64,
@@ -15,11 +23,31 @@ struct Field {
 }
 
 const FIELDS: [Field; 5] = [
-    Field { low: 0, high: 59, names: &[] },
-    Field { low: 0, high: 23, names: &[] },
-    Field { low: 1, high: 31, names: &[] },
-    Field { low: 1, high: 12, names: &MONTHS },
-    Field { low: 0, high: 6, names: &DAYS },
+    Field {
+        low: 0,
+        high: 59,
+        names: &[],
+    },
+    Field {
+        low: 0,
+        high: 23,
+        names: &[],
+    },
+    Field {
+        low: 1,
+        high: 31,
+        names: &[],
+    },
+    Field {
+        low: 1,
+        high: 12,
+        names: &MONTHS,
+    },
+    Field {
+        low: 0,
+        high: 6,
+        names: &DAYS,
+    },
 ];
 
 /// Why a schedule does not parse, worded as upstream's parser words it.
@@ -28,10 +56,15 @@ pub fn error(schedule: &str) -> Option<String> {
     if rest.is_empty() {
         return Some("empty spec string".to_owned());
     }
-    if let Some(named) = rest.strip_prefix("TZ=").or_else(|| rest.strip_prefix("CRON_TZ=")) {
+    if let Some(named) = rest
+        .strip_prefix("TZ=")
+        .or_else(|| rest.strip_prefix("CRON_TZ="))
+    {
         let (zone, after) = named.split_once(' ').unwrap_or((named, ""));
         if !is_zone(zone) {
-            return Some(format!("provided bad location {zone}: unknown time zone {zone}"));
+            return Some(format!(
+                "provided bad location {zone}: unknown time zone {zone}"
+            ));
         }
         rest = after.trim();
     }
@@ -41,10 +74,15 @@ pub fn error(schedule: &str) -> Option<String> {
     let words: Vec<&str> = rest.split_whitespace().collect();
     if words.len() != FIELDS.len() {
         let found = words.len();
-        return Some(format!("expected exactly 5 fields, found {found}: [{}]", words.join(" ")));
+        return Some(format!(
+            "expected exactly 5 fields, found {found}: [{}]",
+            words.join(" ")
+        ));
     }
     words.iter().zip(&FIELDS).find_map(|(word, field)| {
-        word.split(',').filter(|part| !part.is_empty()).find_map(|part| field.error(part))
+        word.split(',')
+            .filter(|part| !part.is_empty())
+            .find_map(|part| field.error(part))
     })
 }
 
@@ -58,7 +96,9 @@ fn descriptor(text: &str) -> Option<String> {
     if is_duration(duration) {
         return None;
     }
-    Some(format!("failed to parse duration {text}: time: invalid duration \"{duration}\""))
+    Some(format!(
+        "failed to parse duration {text}: time: invalid duration \"{duration}\""
+    ))
 }
 
 /// A duration as Go writes it: `1h30m`.
@@ -71,7 +111,9 @@ fn is_duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let unit = rest[number..].find(|c: char| c.is_ascii_digit() || c == '.');
         let unit = unit.map_or(rest.len(), |end| number + end);
         let known = ["ns", "us", "µs", "ms", "s", "m", "h"].contains(&&rest[number..unit]);
@@ -113,13 +155,19 @@ impl Field {
         };
         let (low, high) = (self.low, self.high);
         if start < low {
-            return Err(format!("beginning of range ({start}) below minimum ({low}): {part}"));
+            return Err(format!(
+                "beginning of range ({start}) below minimum ({low}): {part}"
+            ));
         }
         if end > high {
-            return Err(format!("end of range ({end}) above maximum ({high}): {part}"));
+            return Err(format!(
+                "end of range ({end}) above maximum ({high}): {part}"
+            ));
         }
         if start > end {
-            return Err(format!("beginning of range ({start}) beyond end of range ({end}): {part}"));
+            return Err(format!(
+                "beginning of range ({start}) beyond end of range ({end}): {part}"
+            ));
         }
         if step == 0 {
             return Err(format!("step of range should be a positive number: {part}"));
@@ -149,7 +197,9 @@ fn number(text: &str) -> Result<u64, String> {
 /// Whether a name is one of a time zone. Where there is no database of them, any is.
 pub fn is_zone(name: &str) -> bool {
     let database = tz::db();
-    matches!(name, "UTC" | "Local" | "") || database.is_definitively_empty() || database.get(name).is_ok()
+    matches!(name, "UTC" | "Local" | "")
+        || database.is_definitively_empty()
+        || database.get(name).is_ok()
 }
 
 #[cfg(test)]
@@ -166,10 +216,22 @@ mod tests {
         check("@hourly", None);
         check("@every 1h30m", None);
         check("@never", Some("unrecognized descriptor: @never"));
-        check("61 * * * *", Some("end of range (61) above maximum (59): 61"));
-        check("* * * *", Some("expected exactly 5 fields, found 4: [* * * *]"));
-        check("5-1 * * * *", Some("beginning of range (5) beyond end of range (1): 5-1"));
-        check("*/0 * * * *", Some("step of range should be a positive number: */0"));
+        check(
+            "61 * * * *",
+            Some("end of range (61) above maximum (59): 61"),
+        );
+        check(
+            "* * * *",
+            Some("expected exactly 5 fields, found 4: [* * * *]"),
+        );
+        check(
+            "5-1 * * * *",
+            Some("beginning of range (5) beyond end of range (1): 5-1"),
+        );
+        check(
+            "*/0 * * * *",
+            Some("step of range should be a positive number: */0"),
+        );
         check(
             "x * * * *",
             Some("failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax"),

@@ -36,7 +36,10 @@ impl Address {
 
     /// Whether an address is in this network.
     pub fn contains(self, other: IpAddr) -> bool {
-        let other = Self { ip: other, prefix: self.prefix };
+        let other = Self {
+            ip: other,
+            prefix: self.prefix,
+        };
         if other.width() != self.width() {
             return false;
         }
@@ -72,7 +75,10 @@ pub fn parse_cidr(text: &str) -> Option<Address> {
     if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let address = Address { ip: parse_ip(ip)?, prefix: prefix.parse().ok()? };
+    let address = Address {
+        ip: parse_ip(ip)?,
+        prefix: prefix.parse().ok()?,
+    };
     (address.prefix <= address.width()).then_some(address)
 }
 
@@ -123,9 +129,10 @@ pub fn check_non_special_ip(at: &At<'_>, errors: &mut Errors) {
     }
     let (link_local, multicast) = match ip {
         IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(ip) => {
-            (ip.segments()[0] & 0xffc0 == 0xfe80, ip.segments()[0] & 0xff0f == 0xff02)
-        }
+        IpAddr::V6(ip) => (
+            ip.segments()[0] & 0xffc0 == 0xfe80,
+            ip.segments()[0] & 0xff0f == 0xff02,
+        ),
     };
     if link_local {
         errors.push(at.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
@@ -146,9 +153,17 @@ mod tests {
         assert!(outer.strictly_contains(parse_cidr("10.1.0.0/16").expect("a network")));
         assert!(!outer.strictly_contains(outer));
         assert!(!outer.contains("11.0.0.1".parse().expect("an address")));
-        assert!(parse_cidr("192.0.2.5/24").expect("a network").has_host_bits());
+        assert!(
+            parse_cidr("192.0.2.5/24")
+                .expect("a network")
+                .has_host_bits()
+        );
         assert!(!parse_cidr("0.0.0.0/0").expect("a network").has_host_bits());
-        assert!(parse_cidr("::/0").expect("a network").contains("::1".parse().expect("an address")));
+        assert!(
+            parse_cidr("::/0")
+                .expect("a network")
+                .contains("::1".parse().expect("an address"))
+        );
         assert_eq!(parse_cidr("1.2.3.4/33"), None);
         assert_eq!(parse_ip("010.0.0.1"), parse_ip("10.0.0.1"));
         assert_eq!(parse_ip("1.2.3"), None);

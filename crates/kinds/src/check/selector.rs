@@ -33,7 +33,10 @@ pub fn label_selector(at: &At<'_>, errors: &mut Errors) {
 /// How upstream prints a selector of labels.
 pub fn print_selector(selector: &Value) -> String {
     let mut members = Vec::new();
-    if let Some(labels) = selector.get("matchLabels").filter(|labels| labels.is_object()) {
+    if let Some(labels) = selector
+        .get("matchLabels")
+        .filter(|labels| labels.is_object())
+    {
         members.push(format!("\"matchLabels\":{labels}"));
     }
     let expressions = selector.get("matchExpressions").and_then(Value::as_array);
@@ -92,7 +95,8 @@ fn field_requirement(at: &At<'_>, errors: &mut Errors) {
     let (key, operator, values) = (at.get("key"), at.get("operator"), at.get("values"));
     match operator.text() {
         "In" | "NotIn" if values.len() != 1 => {
-            let why = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+            let why =
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
             errors.push(values.required(why));
         }
         "In" | "NotIn" => {}

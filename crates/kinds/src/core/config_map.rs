@@ -81,8 +81,11 @@ fn validate_update(new: &Value, old: &Value) -> Errors {
 }
 
 fn cells(map: &Value, now: Timestamp) -> Vec<Value> {
-    let length =
-        |name: &str| map.get(name).and_then(Value::as_object).map_or(0, serde_json::Map::len);
+    let length = |name: &str| {
+        map.get(name)
+            .and_then(Value::as_object)
+            .map_or(0, serde_json::Map::len)
+    };
     vec![
         json!(object::name(map)),
         json!(length("data") + length("binaryData")),
@@ -98,9 +101,14 @@ mod tests {
     fn immutable_maps_stay() {
         let old = json!({"immutable": true, "data": {"a": "1"}});
         let new = json!({"immutable": true, "data": {"a": "2"}});
-        let found: Vec<String> =
-            validate_update(&new, &old).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["data: Forbidden: field is immutable when `immutable` is set"]);
+        let found: Vec<String> = validate_update(&new, &old)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            found,
+            ["data: Forbidden: field is immutable when `immutable` is set"]
+        );
         assert_eq!(decoded_length("AAEC"), 3);
         assert_eq!(decoded_length("AA=="), 1);
     }

@@ -1,7 +1,5 @@
 //! Endpoints.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use model::object;
 use serde_json::{Value, json};
@@ -10,7 +8,7 @@ use crate::at::{At, Errors};
 use crate::behaviour::Behaviour;
 use crate::cell;
 use crate::check;
-use crate::edit::{each, fill_zero, set};
+use crate::edit::{each, fill_zero};
 
 /// How many addresses a table shows.
 const SHOWN_MAX: usize = 3;
@@ -19,8 +17,6 @@ const SHOWN_MAX: usize = 3;
 pub const BEHAVIOUR: Behaviour = Behaviour {
     create_on_update: true,
     default,
-    prepare_create: repack,
-    prepare_update: |endpoints, _| repack(endpoints),
     validate_create,
     validate_update: |new, _| validate_create(new),
     cells: Some(cells),
@@ -31,54 +27,6 @@ fn default(endpoints: &mut Value) {
     each(endpoints, "subsets", |subset| {
         each(subset, "ports", |port| fill_zero(port, "protocol", "TCP"));
     });
-}
-
-/// Subsets with the same ports are one, and addresses are sorted; what is invalid is left alone.
-fn repack(endpoints: &mut Value) {
-    if !validate_create(endpoints).is_empty() {
-        return;
-    }
-    // By address and readiness: all ports it is reached at.
-    let mut ports_of: BTreeMap<(String, bool), (Value, Vec<Value>)> = BTreeMap::new();
-    for subset in object::list(endpoints, &["subsets"]) {
-        let ports = object::list(subset, &["ports"]);
-        for (list, ready) in [("addresses", true), ("notReadyAddresses", false)] {
-            for address in object::list(subset, &[list]) {
-                let uid = object::text(address, &["targetRef", "uid"]);
-                let key = (format!("{}/{uid}", object::text(address, &["ip"])), ready);
-                let (_, known) = ports_of.entry(key).or_insert_with(|| (address.clone(), Vec::new()));
-                for port in ports {
-                    if !known.contains(port) {
-                        known.push(port.clone());
-                    }
-                }
-            }
-        }
-    }
-    let mut subsets: Vec<(Vec<Value>, Vec<Value>, Vec<Value>)> = Vec::new();
-    for ((_, ready), (address, ports)) in ports_of {
-        let found = subsets.iter().position(|(_, _, known)| same_ports(known, &ports));
-        let index = found.unwrap_or_else(|| {
-            subsets.push((Vec::new(), Vec::new(), ports));
-            subsets.len() - 1
-        });
-        let (addresses, waiting, _) = &mut subsets[index];
-        if ready { addresses } else { waiting }.push(address);
-    }
-    if subsets.is_empty() {
-        return;
-    }
-    let made: Vec<Value> = subsets
-        .into_iter()
-        .map(|(addresses, waiting, ports)| {
-            json!({"addresses": addresses, "notReadyAddresses": waiting, "ports": ports})
-        })
-        .collect();
-    set(endpoints, "subsets", made);
-}
-
-fn same_ports(one: &[Value], other: &[Value]) -> bool {
-    one.len() == other.len() && one.iter().all(|port| other.contains(port))
 }
 
 fn validate_create(endpoints: &Value) -> Errors {
@@ -130,13 +78,18 @@ fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {
             let number = object::number(port, &["port"]).unwrap_or(0);
             found.extend(addresses.iter().map(|address| {
                 let ip = ip(address);
-                if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }
+                if ip.contains(':') {
+                    format!("[{ip}]:{number}")
+                } else {
+                    format!("{ip}:{number}")
+                }
             }));
         }
     }
-    let mut text = found[..found.len().min(SHOWN_MAX)].join(",");
-    if found.len() > SHOWN_MAX {
-        text.push_str(&format!(" + {} more...", found.len() - SHOWN_MAX));
-    }
-    vec![json!(object::name(endpoints)), cell::or_none(&text), cell::age_of(endpoints, now)]
+    let text = cell::first(&found, SHOWN_MAX, ",");
+    vec![
+        json!(object::name(endpoints)),
+        cell::or_none(&text),
+        cell::age_of(endpoints, now),
+    ]
 }

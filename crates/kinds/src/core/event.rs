@@ -62,7 +62,11 @@ fn validate_create(event: &Value) -> Errors {
     }
     let mut unset = |field: &str, is_set: bool| {
         if is_set {
-            errors.push(FieldError::invalid(&FieldPath::new(field), "", "needs to be unset"));
+            errors.push(FieldError::invalid(
+                &FieldPath::new(field),
+                "",
+                "needs to be unset",
+            ));
         }
     };
     let kind = root.get("type").text();
@@ -76,7 +80,9 @@ fn validate_create(event: &Value) -> Errors {
     if wrong_type {
         let why = format!("has invalid value: {kind}");
         let error = FieldError::invalid(&FieldPath::new("type"), "", why);
-        let before = errors.iter().position(|error| error.detail == "needs to be unset");
+        let before = errors
+            .iter()
+            .position(|error| error.detail == "needs to be unset");
         errors.insert(before.unwrap_or(errors.len()), error);
     }
     errors
@@ -96,10 +102,18 @@ fn common(root: &At<'_>, core: bool) -> Errors {
         errors.push(involved.invalid_text(NAMESPACE));
     }
     if !root.get("eventTime").is_empty() {
-        let said = if core { "reportingComponent" } else { "reportingController" };
+        let said = if core {
+            "reportingComponent"
+        } else {
+            "reportingController"
+        };
         let controller = root.get("reportingComponent").said_at(FieldPath::new(said));
         check::required(&controller, &mut errors);
-        check::messages(&controller, names::qualified_name(controller.text()), &mut errors);
+        check::messages(
+            &controller,
+            names::qualified_name(controller.text()),
+            &mut errors,
+        );
         for field in ["reportingInstance", "action", "reason"] {
             let at = root.get(field);
             check::required(&at, &mut errors);
@@ -114,7 +128,11 @@ fn common(root: &At<'_>, core: bool) -> Errors {
         }
     }
     for message in names::dns1123_subdomain(namespace) {
-        errors.push(FieldError::invalid(&FieldPath::new("namespace"), namespace, message));
+        errors.push(FieldError::invalid(
+            &FieldPath::new("namespace"),
+            namespace,
+            message,
+        ));
     }
     errors
 }
@@ -159,7 +177,11 @@ fn validate_update(event: &Value, old: &Value) -> Errors {
         "type",
         "eventTime",
     ] {
-        let said = if field == "reportingComponent" { "reportingController" } else { field };
+        let said = if field == "reportingComponent" {
+            "reportingController"
+        } else {
+            field
+        };
         let at = root.get(field).said_at(FieldPath::new(said));
         check::immutable(&at, &before.get(field), &mut errors);
     }
@@ -171,11 +193,18 @@ fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
     let text = |name: &str| object::text(event, &[name]);
     let happened = cell::age_at(event, &["eventTime"], now);
     let or_happened = |name: &str| {
-        if text(name).is_empty() { happened.clone() } else { cell::age_at(event, &[name], now) }
+        if text(name).is_empty() {
+            happened.clone()
+        } else {
+            cell::age_at(event, &[name], now)
+        }
     };
     let first = or_happened("firstTimestamp");
-    let mut last =
-        if text("lastTimestamp").is_empty() { first.clone() } else { or_happened("lastTimestamp") };
+    let mut last = if text("lastTimestamp").is_empty() {
+        first.clone()
+    } else {
+        or_happened("lastTimestamp")
+    };
     let mut count = object::number(event, &["count"]).unwrap_or(0).max(1);
     if let Some(series) = event.get("series") {
         last = cell::age_at(series, &["lastObservedTime"], now);
@@ -190,10 +219,15 @@ fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
         "" => text(other),
         found => found,
     };
-    let (component, host) =
-        (source("component", "reportingComponent"), source("host", "reportingInstance"));
-    let source =
-        if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") };
+    let (component, host) = (
+        source("component", "reportingComponent"),
+        source("host", "reportingInstance"),
+    );
+    let source = if host.is_empty() {
+        component.to_owned()
+    } else {
+        format!("{component}, {host}")
+    };
     vec![
         last,
         json!(text("type")),

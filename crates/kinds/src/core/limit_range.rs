@@ -10,7 +10,13 @@ use crate::behaviour::Behaviour;
 use crate::edit::{each, fill, with, within};
 use crate::resources::{self, amounts};
 
-const LISTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
+const LISTS: [&str; 5] = [
+    "max",
+    "min",
+    "default",
+    "defaultRequest",
+    "maxLimitRequestRatio",
+];
 
 /// Limit ranges.
 pub const BEHAVIOUR: Behaviour = Behaviour {
@@ -32,10 +38,18 @@ fn default(range: &mut Value) {
             if item.get("type") != Some(&json!("Container")) {
                 return;
             }
-            for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
-                let Some(Value::Object(known)) = item.get(from).cloned() else { continue };
+            for (to, from) in [
+                ("default", "max"),
+                ("defaultRequest", "default"),
+                ("defaultRequest", "min"),
+            ] {
+                let Some(Value::Object(known)) = item.get(from).cloned() else {
+                    continue;
+                };
                 within(item, to, |list| {
-                    known.into_iter().for_each(|(name, amount)| fill(list, &name, amount));
+                    known
+                        .into_iter()
+                        .for_each(|(name, amount)| fill(list, &name, amount));
                 });
             }
         });
@@ -52,7 +66,11 @@ fn validate_create(range: &Value) -> Errors {
         if messages.is_empty() && !kind.text().contains('/') && !standard {
             errors.push(kind.invalid_text("must be a standard limit type or fully qualified"));
         }
-        errors.extend(messages.into_iter().map(|message| kind.invalid_text(message)));
+        errors.extend(
+            messages
+                .into_iter()
+                .map(|message| kind.invalid_text(message)),
+        );
         if !kinds.insert(kind.text()) {
             errors.push(kind.duplicate());
         }
@@ -78,7 +96,10 @@ fn check_names(item: &At<'_>, kind: &str, errors: &mut Errors) {
         if kind != "Pod" {
             check(list, errors);
         } else if !item.get(list).is_empty() {
-            errors.push(item.get(list).forbidden("may not be specified when `type` is 'Pod'"));
+            errors.push(
+                item.get(list)
+                    .forbidden("may not be specified when `type` is 'Pod'"),
+            );
         }
     }
     let has_storage = |list: &str| item.get(list).value().get("storage").is_some();
@@ -108,15 +129,33 @@ fn check_order(item: &At<'_>, errors: &mut Errors) {
             if let (Some(shown), Some(small), Some(big)) = (shown, low.1, high.1)
                 && small > big
             {
-                let why = format!("{} value {small} is greater than {} value {big}", low.0, high.0);
+                let why = format!(
+                    "{} value {small} is greater than {} value {big}",
+                    low.0, high.0
+                );
                 let path = item.get(list).path().key(name);
                 errors.push(FieldError::invalid(&path, shown.to_string(), why));
             }
         };
         compare("min", min, ("min", min), ("max", max));
-        compare("defaultRequest", request, ("min", min), ("default request", request));
-        compare("defaultRequest", request, ("default request", request), ("max", max));
-        compare("defaultRequest", request, ("default request", request), ("default limit", default));
+        compare(
+            "defaultRequest",
+            request,
+            ("min", min),
+            ("default request", request),
+        );
+        compare(
+            "defaultRequest",
+            request,
+            ("default request", request),
+            ("max", max),
+        );
+        compare(
+            "defaultRequest",
+            request,
+            ("default request", request),
+            ("default limit", default),
+        );
         compare("default", min, ("min", min), ("default", default));
         compare("default", max, ("default", default), ("max", max));
         if let Some(ratio) = ratios.get(name) {

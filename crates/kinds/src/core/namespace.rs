@@ -19,7 +19,11 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     prepare_create,
     prepare_update: |namespace, old| restore_finalizers(namespace, old),
     validate_status,
-    subresources: &[Subresource { name: "finalize", prepare: prepare_finalize, validate: |_, _| Vec::new() }],
+    subresources: &[Subresource {
+        name: "finalize",
+        prepare: prepare_finalize,
+        validate: |_, _| Vec::new(),
+    }],
     cells: Some(cells),
     selectable_fields: &["status.phase"],
     ..Behaviour::DEFAULT
@@ -33,7 +37,9 @@ fn default(namespace: &mut Value) {
             within(metadata, "labels", |labels| set(labels, NAME_LABEL, name));
         });
     }
-    within(namespace, "status", |status| crate::edit::fill_zero(status, "phase", "Active"));
+    within(namespace, "status", |status| {
+        crate::edit::fill_zero(status, "phase", "Active");
+    });
 }
 
 fn prepare_create(namespace: &mut Value) {
@@ -49,7 +55,9 @@ fn prepare_create(namespace: &mut Value) {
 
 fn restore_finalizers(namespace: &mut Value, old: &Value) {
     let before = old.get("spec").cloned().unwrap_or_default();
-    within(namespace, "spec", |spec| restore(spec, &before, "finalizers"));
+    within(namespace, "spec", |spec| {
+        restore(spec, &before, "finalizers");
+    });
 }
 
 fn prepare_finalize(namespace: &mut Value, old: &Value) {

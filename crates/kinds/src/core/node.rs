@@ -32,7 +32,9 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 fn default(node: &mut Value) {
     with(node, "spec", |spec| {
         let one = object::text(spec, &["podCIDR"]).to_owned();
-        let first = object::list(spec, &["podCIDRs"]).first().and_then(Value::as_str);
+        let first = object::list(spec, &["podCIDRs"])
+            .first()
+            .and_then(Value::as_str);
         match first.map(str::to_owned) {
             None if !one.is_empty() => set(spec, "podCIDRs", json!([one])),
             Some(first) if !one.is_empty() && one != first => set(spec, "podCIDRs", json!([one])),
@@ -44,7 +46,11 @@ fn default(node: &mut Value) {
         for list in ["capacity", "allocatable"] {
             with(status, list, resources::round_up);
         }
-        if let Some(capacity) = status.get("capacity").filter(|list| list.is_object()).cloned() {
+        if let Some(capacity) = status
+            .get("capacity")
+            .filter(|list| list.is_object())
+            .cloned()
+        {
             crate::edit::fill(status, "allocatable", capacity);
         }
     });
@@ -56,23 +62,34 @@ fn validate_create(node: &Value) -> Errors {
     taints(&root, &mut errors);
     amounts(&root, &mut errors);
     let networks = root.at("spec.podCIDRs");
-    networks.items().for_each(|network| check::check_cidr(&network, &mut errors));
+    networks
+        .items()
+        .for_each(|network| check::check_cidr(&network, &mut errors));
     if networks.len() > 1 {
-        let families: HashSet<bool> =
-            networks.texts().map(|text| text.split('/').next().is_some_and(check::is_ipv6)).collect();
+        let families: HashSet<bool> = networks
+            .texts()
+            .map(|text| text.split('/').next().is_some_and(check::is_ipv6))
+            .collect();
         if families.len() < 2 || networks.len() > 2 {
             let why = "may specify no more than one CIDR for each IP family";
             errors.push(networks.invalid(why));
         }
         let mut seen = HashSet::new();
-        errors.extend(networks.items().filter(|n| !seen.insert(n.text())).map(|n| n.duplicate()));
+        errors.extend(
+            networks
+                .items()
+                .filter(|n| !seen.insert(n.text()))
+                .map(|n| n.duplicate()),
+        );
     }
     errors
 }
 
 /// As upstream: taints are said to be the metadata's.
 fn taints(root: &At<'_>, errors: &mut Errors) {
-    let list = root.at("spec.taints").said_at(FieldPath::new("metadata.taints"));
+    let list = root
+        .at("spec.taints")
+        .said_at(FieldPath::new("metadata.taints"));
     let mut seen = HashSet::new();
     for taint in list.items() {
         let (key, value, effect) = (taint.get("key"), taint.get("value"), taint.get("effect"));
@@ -121,10 +138,14 @@ fn validate_update(node: &Value, old: &Value) -> Errors {
         seen.push(address.value());
     }
     let (networks, old_networks) = (root.at("spec.podCIDRs"), before.at("spec.podCIDRs"));
-    if old_networks.len() > 0 {
+    if !old_networks.is_empty() {
         if networks.len() == old_networks.len() {
             let pairs = networks.list().iter().zip(old_networks.list());
-            errors.extend(pairs.filter(|(a, b)| a != b).map(|_| networks.forbidden(CIDR_FIXED)));
+            errors.extend(
+                pairs
+                    .filter(|(a, b)| a != b)
+                    .map(|_| networks.forbidden(CIDR_FIXED)),
+            );
         } else {
             errors.push(networks.forbidden(CIDR_FIXED));
         }
@@ -146,11 +167,13 @@ fn cells(node: &Value, now: Timestamp) -> Vec<Value> {
     let ready = object::list(node, &["status", "conditions"])
         .iter()
         .find(|condition| object::text(condition, &["type"]) == "Ready");
-    let mut status = vec![match ready.map(|condition| object::text(condition, &["status"])) {
-        Some("True") => "Ready",
-        Some(_) => "NotReady",
-        None => "Unknown",
-    }];
+    let mut status = vec![
+        match ready.map(|condition| object::text(condition, &["status"])) {
+            Some("True") => "Ready",
+            Some(_) => "NotReady",
+            None => "Unknown",
+        },
+    ];
     if object::at(node, &["spec", "unschedulable"]) == Some(&json!(true)) {
         status.push("SchedulingDisabled");
     }
@@ -159,7 +182,11 @@ fn cells(node: &Value, now: Timestamp) -> Vec<Value> {
         let found = object::list(node, &["status", "addresses"])
             .iter()
             .find(|address| object::text(address, &["type"]) == kind);
-        cell::or_none(found.map(|address| object::text(address, &["address"])).unwrap_or_default())
+        cell::or_none(
+            found
+                .map(|address| object::text(address, &["address"]))
+                .unwrap_or_default(),
+        )
     };
     let unknown = |text: &str| json!(if text.is_empty() { "<unknown>" } else { text });
     vec![
@@ -179,10 +206,18 @@ fn cells(node: &Value, now: Timestamp) -> Vec<Value> {
 fn roles(node: &Value) -> String {
     let mut roles = BTreeSet::new();
     for (key, value) in object::labels(node).into_iter().flatten() {
-        if let Some(role) = key.strip_prefix("node-role.kubernetes.io/").filter(|r| !r.is_empty()) {
+        if let Some(role) = key
+            .strip_prefix("node-role.kubernetes.io/")
+            .filter(|r| !r.is_empty())
+        {
             roles.insert(role.to_owned());
         } else if key == "kubernetes.io/role" {
-            roles.extend(value.as_str().filter(|role| !role.is_empty()).map(str::to_owned));
+            roles.extend(
+                value
+                    .as_str()
+                    .filter(|role| !role.is_empty())
+                    .map(str::to_owned),
+            );
         }
     }
     roles.into_iter().collect::<Vec<_>>().join(",")

@@ -19,7 +19,11 @@ type Check = fn(&At<'_>, &mut Errors);
 const SOURCES: &[(&str, &str, Check)] = &[
     ("hostPath", "hostPath", sources::host_path),
     ("gcePersistentDisk", "persistentDisk", sources::gce_disk),
-    ("awsElasticBlockStore", "awsElasticBlockStore", sources::aws_disk),
+    (
+        "awsElasticBlockStore",
+        "awsElasticBlockStore",
+        sources::aws_disk,
+    ),
     ("glusterfs", "glusterfs", sources::glusterfs),
     ("flocker", "flocker", sources::flocker),
     ("nfs", "nfs", sources::nfs),
@@ -32,7 +36,11 @@ const SOURCES: &[(&str, &str, Check)] = &[
     ("flexVolume", "flexVolume", sources::flex),
     ("azureFile", "azureFile", sources::azure_file_of_volume),
     ("vsphereVolume", "vsphereVolume", sources::vsphere),
-    ("photonPersistentDisk", "photonPersistentDisk", sources::photon),
+    (
+        "photonPersistentDisk",
+        "photonPersistentDisk",
+        sources::photon,
+    ),
     ("portworxVolume", "portworxVolume", sources::portworx),
     ("azureDisk", "azureDisk", sources::azure_disk),
     ("scaleIO", "scaleIO", sources::scale_io),
@@ -61,7 +69,9 @@ fn default(volume: &mut Value) {
         with(spec, "capacity", resources::round_up);
         super::pod::default_volume_source(spec);
     });
-    with(volume, "status", |status| fill_zero(status, "phase", "Pending"));
+    with(volume, "status", |status| {
+        fill_zero(status, "phase", "Pending");
+    });
 }
 
 fn prepare_create(volume: &mut Value) {
@@ -74,11 +84,14 @@ fn stamp(volume: &mut Value, old: Option<&Value>, now: &str) {
     let before = old.map(phase);
     if before.is_none_or(|before| before != phase(volume)) {
         let by_hand = old.is_some_and(|old| {
-            let time = |v: &Value| object::text(v, &["status", "lastPhaseTransitionTime"]).to_owned();
+            let time =
+                |v: &Value| object::text(v, &["status", "lastPhaseTransitionTime"]).to_owned();
             !time(volume).is_empty() && time(volume) != time(old)
         });
         if !by_hand {
-            within(volume, "status", |status| set(status, "lastPhaseTransitionTime", now));
+            within(volume, "status", |status| {
+                set(status, "lastPhaseTransitionTime", now);
+            });
         }
     }
 }
@@ -142,7 +155,11 @@ fn validate_create(volume: &Value) -> Errors {
     if !spec.get("storageClassName").is_empty() {
         check::subdomain(&spec.get("storageClassName"), &mut errors);
     }
-    check::optional_one_of(&spec.get("volumeMode"), &["Block", "Filesystem"], &mut errors);
+    check::optional_one_of(
+        &spec.get("volumeMode"),
+        &["Block", "Filesystem"],
+        &mut errors,
+    );
     let class = spec.get("volumeAttributesClassName");
     if class.is_set() {
         if class.is_empty() {
@@ -207,7 +224,9 @@ fn validate_update(volume: &Value, old: &Value) -> Errors {
     let mut errors = validate_create(volume);
     let (spec, before) = (At::root(volume).get("spec"), At::root(old).get("spec"));
     let of_volume = |spec: &At<'_>, without_expand: bool| -> Vec<Value> {
-        let values = SOURCES.iter().map(|(field, _, _)| spec.get(field).value().clone());
+        let values = SOURCES
+            .iter()
+            .map(|(field, _, _)| spec.get(field).value().clone());
         values
             .map(|mut source| {
                 if without_expand {
@@ -217,7 +236,8 @@ fn validate_update(volume: &Value, old: &Value) -> Errors {
             })
             .collect()
     };
-    let may_add = before.get("csi").is_set() && !before.at("csi.controllerExpandSecretRef").is_set();
+    let may_add =
+        before.get("csi").is_set() && !before.at("csi.controllerExpandSecretRef").is_set();
     if of_volume(&spec, may_add) != of_volume(&before, false) {
         let path = FieldPath::new("spec.persistentvolumesource");
         let why = "spec.persistentvolumesource is immutable after creation\n";
@@ -225,8 +245,11 @@ fn validate_update(volume: &Value, old: &Value) -> Errors {
     }
     let mode = spec.get("volumeMode").said_at(FieldPath::new("volumeMode"));
     check::immutable(&mode, &before.get("volumeMode"), &mut errors);
-    let affinity = spec.get("nodeAffinity").said_at(FieldPath::new("nodeAffinity"));
-    if before.get("nodeAffinity").is_set() && affinity.value() != before.get("nodeAffinity").value() {
+    let affinity = spec
+        .get("nodeAffinity")
+        .said_at(FieldPath::new("nodeAffinity"));
+    if before.get("nodeAffinity").is_set() && affinity.value() != before.get("nodeAffinity").value()
+    {
         let why = "field is immutable, except for updating from beta label to GA";
         errors.push(affinity.invalid(why));
     }
@@ -239,10 +262,18 @@ fn validate_update(volume: &Value, old: &Value) -> Errors {
 
 fn cells(volume: &Value, now: Timestamp) -> Vec<Value> {
     let text = |path: &[&str]| object::text(volume, path);
-    let phase = if object::is_deleting(volume) { "Terminating" } else { text(&["status", "phase"]) };
+    let phase = if object::is_deleting(volume) {
+        "Terminating"
+    } else {
+        text(&["status", "phase"])
+    };
     let claim = match object::at(volume, &["spec", "claimRef"]) {
         Some(claim) => {
-            format!("{}/{}", object::text(claim, &["namespace"]), object::text(claim, &["name"]))
+            format!(
+                "{}/{}",
+                object::text(claim, &["namespace"]),
+                object::text(claim, &["name"])
+            )
         }
         None => String::new(),
     };

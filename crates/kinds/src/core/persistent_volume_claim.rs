@@ -14,7 +14,12 @@ use crate::resources;
 /// The annotation that named the class before there was a field.
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 const SPEC_FIXED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const MODES: &[&str] = &[
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOnce",
+    "ReadWriteOncePod",
+];
 
 /// Claims of persistent volumes.
 pub const BEHAVIOUR: Behaviour = Behaviour {
@@ -52,7 +57,10 @@ pub fn default_spec(spec: &mut Value) {
 fn prepare_create(claim: &mut Value) {
     set(claim, "status", json!({"phase": "Pending"}));
     with(claim, "spec", |spec| {
-        let (source, reference) = (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned());
+        let (source, reference) = (
+            spec.get("dataSource").cloned(),
+            spec.get("dataSourceRef").cloned(),
+        );
         match (source, reference) {
             (Some(source), None) => set(spec, "dataSourceRef", source),
             (None, Some(reference)) if object::text(&reference, &["namespace"]).is_empty() => {
@@ -71,7 +79,11 @@ pub fn check_access_modes(at: &At<'_>, errors: &mut Errors) {
         errors.push(FieldError::not_supported(at.path(), mode, MODES));
     }
     let single = at.texts().any(|mode| mode == "ReadWriteOncePod");
-    if single && at.texts().any(|mode| mode != "ReadWriteOncePod" && MODES.contains(&mode)) {
+    if single
+        && at
+            .texts()
+            .any(|mode| mode != "ReadWriteOncePod" && MODES.contains(&mode))
+    {
         errors.push(at.forbidden("may not use ReadWriteOncePod with other access modes"));
     }
 }
@@ -82,7 +94,10 @@ pub fn check_template(at: &At<'_>, errors: &mut Errors) {
     check::annotations(&metadata.get("annotations"), errors);
     check::labels(&metadata.get("labels"), errors);
     for (field, value) in metadata.map().into_iter().flatten() {
-        let allowed = matches!(field.as_str(), "labels" | "annotations" | "creationTimestamp");
+        let allowed = matches!(
+            field.as_str(),
+            "labels" | "annotations" | "creationTimestamp"
+        );
         if !allowed && !value.is_null() {
             errors.push(metadata.get(field).forbidden("cannot be set"));
         }
@@ -179,14 +194,18 @@ fn validate_update(claim: &Value, old: &Value) -> Errors {
     let new_size = resources::quantity(storage.value());
     let capacity = size(&before, "status.capacity.storage");
     if new_size < size(&old_spec, "resources.requests.storage")
-        && new_size.is_none_or(|new| capacity.is_none_or(|have| new <= have) && (capacity.is_some() || new.sign() <= 0))
+        && new_size.is_none_or(|new| {
+            capacity.is_none_or(|have| new <= have) && (capacity.is_some() || new.sign() <= 0)
+        })
     {
         errors.push(storage.forbidden("field can not be less than status.capacity"));
     }
     let mode = spec.get("volumeMode").said_at(FieldPath::new("volumeMode"));
     check::immutable(&mode, &old_spec.get("volumeMode"), &mut errors);
-    let (class, old_class) =
-        (spec.get("volumeAttributesClassName"), old_spec.get("volumeAttributesClassName"));
+    let (class, old_class) = (
+        spec.get("volumeAttributesClassName"),
+        old_spec.get("volumeAttributesClassName"),
+    );
     if class.value() != old_class.value() && old_class.is_set() {
         if !class.is_set() {
             errors.push(class.forbidden("update from non-nil value to nil is forbidden"));
@@ -233,7 +252,11 @@ fn annotation(claim: &Value, old: &Value, errors: &mut Errors) {
         && object::text(claim, &["spec", "storageClassName"]) == before.as_deref().unwrap_or("");
     if new.as_deref().unwrap_or("") != before.as_deref().unwrap_or("") && !upgraded {
         let path = FieldPath::new("metadata.annotations").child(CLASS_ANNOTATION);
-        errors.push(FieldError::invalid(&path, new.unwrap_or_default(), check::IMMUTABLE));
+        errors.push(FieldError::invalid(
+            &path,
+            new.unwrap_or_default(),
+            check::IMMUTABLE,
+        ));
     }
 }
 
@@ -247,7 +270,11 @@ fn validate_status(claim: &Value, _: &Value) -> Errors {
         let list = status.get("allocatedResources");
         let messages = names::qualified_name(name);
         let foreign = messages.is_empty() && resources::is_native(name) && name != "storage";
-        errors.extend(messages.into_iter().map(|m| FieldError::invalid(list.path(), name, m)));
+        errors.extend(
+            messages
+                .into_iter()
+                .map(|m| FieldError::invalid(list.path(), name, m)),
+        );
         if foreign {
             errors.push(FieldError::not_supported(list.path(), name, &["storage"]));
         }
@@ -264,17 +291,28 @@ pub fn class(object: &Value) -> &str {
 
 fn cells(claim: &Value, now: Timestamp) -> Vec<Value> {
     let text = |path: &[&str]| object::text(claim, path);
-    let phase = if object::is_deleting(claim) { "Terminating" } else { text(&["status", "phase"]) };
+    let phase = if object::is_deleting(claim) {
+        "Terminating"
+    } else {
+        text(&["status", "phase"])
+    };
     let bound = !text(&["spec", "volumeName"]).is_empty();
     let empty = Map::new();
     let capacity = object::at(claim, &["status", "capacity"]).and_then(Value::as_object);
-    let capacity = capacity.unwrap_or(&empty).get("storage").and_then(Value::as_str);
+    let capacity = capacity
+        .unwrap_or(&empty)
+        .get("storage")
+        .and_then(Value::as_str);
     vec![
         json!(object::name(claim)),
         json!(phase),
         json!(text(&["spec", "volumeName"])),
         json!(capacity.filter(|_| bound).unwrap_or_default()),
-        if bound { cell::access_modes(object::list(claim, &["status", "accessModes"])) } else { json!("") },
+        if bound {
+            cell::access_modes(object::list(claim, &["status", "accessModes"]))
+        } else {
+            json!("")
+        },
         json!(class(claim)),
         cell::or_unset(text(&["spec", "volumeAttributesClassName"])),
         cell::age_of(claim, now),

@@ -55,7 +55,10 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 
 /// A Pod on no node, or one that has ended, goes at once.
 fn grace_period_seconds(pod: &Value) -> i64 {
-    let ended = matches!(object::text(pod, &["status", "phase"]), "Failed" | "Succeeded");
+    let ended = matches!(
+        object::text(pod, &["status", "phase"]),
+        "Failed" | "Succeeded"
+    );
     if ended || object::text(pod, &["spec", "nodeName"]).is_empty() {
         return 0;
     }
@@ -67,7 +70,11 @@ fn grace_period_seconds(pod: &Value) -> i64 {
 
 fn prepare_create(pod: &mut Value) {
     let class = quality::class(pod.get("spec").unwrap_or(&Value::Null));
-    set(pod, "status", json!({"phase": "Pending", "qosClass": class}));
+    set(
+        pod,
+        "status",
+        json!({"phase": "Pending", "qosClass": class}),
+    );
     if !object::list(pod, &["spec", "schedulingGates"]).is_empty() {
         let created = object::text(pod, &["metadata", "creationTimestamp"]).to_owned();
         pod["status"]["conditions"] = json!([{
@@ -89,11 +96,15 @@ fn prepare_status(pod: &mut Value, old: &Value) {
         edit::restore(new, before, "deletionTimestamp");
     }
     if let Some(class) = object::at(old, &["status", "qosClass"]) {
-        edit::within(pod, "status", |status| edit::fill_zero(status, "qosClass", class.clone()));
+        edit::within(pod, "status", |status| {
+            edit::fill_zero(status, "qosClass", class.clone());
+        });
     }
     let generation = object::number(old, &["status", "observedGeneration"]).unwrap_or(0);
     if generation > 0 {
-        edit::with(pod, "status", |s| edit::fill_zero(s, "observedGeneration", generation));
+        edit::with(pod, "status", |s| {
+            edit::fill_zero(s, "observedGeneration", generation);
+        });
     }
 }
 
@@ -127,7 +138,10 @@ fn validate_create(pod: &Value) -> Errors {
     let root = At::root(pod);
     let spec = root.get("spec");
     if !spec.get("ephemeralContainers").is_empty() {
-        errors.push(spec.get("ephemeralContainers").forbidden("cannot be set on create"));
+        errors.push(
+            spec.get("ephemeralContainers")
+                .forbidden("cannot be set on create"),
+        );
     }
     if !spec.get("nodeName").is_empty() && !spec.get("schedulingGates").is_empty() {
         let why = "cannot be set until all schedulingGates have been cleared";
@@ -143,4 +157,3 @@ fn validate_update(pod: &Value, old: &Value) -> Errors {
     update::check(pod, old, &mut errors);
     errors
 }
-

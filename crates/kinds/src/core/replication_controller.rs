@@ -35,7 +35,10 @@ fn default(controller: &mut Value) {
         fill(spec, "replicas", 1);
         with(spec, "template", pod::default_template);
         if let Some(labels) = &labels {
-            let empty = spec.get("selector").and_then(Value::as_object).is_none_or(Map::is_empty);
+            let empty = spec
+                .get("selector")
+                .and_then(Value::as_object)
+                .is_none_or(Map::is_empty);
             if empty {
                 set(spec, "selector", labels.clone());
             }

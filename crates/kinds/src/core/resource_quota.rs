@@ -47,7 +47,9 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 };
 
 fn default(quota: &mut Value) {
-    with(quota, "spec", |spec| with(spec, "hard", resources::round_up));
+    with(quota, "spec", |spec| {
+        with(spec, "hard", resources::round_up);
+    });
     with(quota, "status", |status| {
         with(status, "hard", resources::round_up);
         with(status, "used", resources::round_up);
@@ -73,25 +75,38 @@ fn validate_create(quota: &Value) -> Errors {
 /// Whether a scope makes sense for a resource.
 fn fits(scope: &str, resource: &str) -> bool {
     match scope {
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass"
-        | "CrossNamespacePodAffinity" => {
-            OF_PODS.contains(&resource)
-        }
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => OF_PODS.contains(&resource),
         "BestEffort" => resource == "pods",
-        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
+        "VolumeAttributesClass" => {
+            matches!(resource, "persistentvolumeclaims" | "requests.storage")
+        }
         _ => true,
     }
 }
 
 fn conflicting(scopes: &HashSet<&str>) -> bool {
-    [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")]
-        .iter()
-        .any(|(one, other)| scopes.contains(one) && scopes.contains(other))
+    [
+        ("BestEffort", "NotBestEffort"),
+        ("Terminating", "NotTerminating"),
+    ]
+    .iter()
+    .any(|(one, other)| scopes.contains(one) && scopes.contains(other))
 }
 
 fn misfits(spec: &At<'_>, scope: &str) -> usize {
-    let names = spec.get("hard").map().into_iter().flatten().map(|(name, _)| name.as_str());
-    names.filter(|name| resources::is_standard_quota(name) && !fits(scope, name)).count()
+    let names = spec
+        .get("hard")
+        .map()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str());
+    names
+        .filter(|name| resources::is_standard_quota(name) && !fits(scope, name))
+        .count()
 }
 
 fn scopes(spec: &At<'_>, errors: &mut Errors) {
@@ -151,8 +166,10 @@ fn selector(spec: &At<'_>, errors: &mut Errors) {
 
 fn validate_update(quota: &Value, old: &Value) -> Errors {
     let mut errors = validate_create(quota);
-    let (scopes, before) =
-        (At::root(quota).at("spec.scopes"), At::root(old).at("spec.scopes"));
+    let (scopes, before) = (
+        At::root(quota).at("spec.scopes"),
+        At::root(old).at("spec.scopes"),
+    );
     let set = |at: &At<'_>| at.texts().map(str::to_owned).collect::<BTreeSet<_>>();
     if set(&scopes) != set(&before) {
         errors.push(scopes.invalid(check::IMMUTABLE));
@@ -175,7 +192,12 @@ fn cells(quota: &Value, now: Timestamp) -> Vec<Value> {
         let used = object::text(quota, &["status", "used", name]);
         let used = if used.is_empty() { "0" } else { used };
         let text = format!("{name}: {used}/{}", amount.as_str().unwrap_or_default());
-        if name.starts_with("limits") { &mut limits } else { &mut requests }.push(text);
+        if name.starts_with("limits") {
+            &mut limits
+        } else {
+            &mut requests
+        }
+        .push(text);
     }
     vec![
         json!(object::name(quota)),

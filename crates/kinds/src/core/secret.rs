@@ -26,7 +26,9 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 /// `stringData` is a way to write `data`; it is never stored.
 fn default(secret: &mut Value) {
     fill_zero(secret, "type", "Opaque");
-    let Some(Value::Object(texts)) = secret.get("stringData").cloned() else { return };
+    let Some(Value::Object(texts)) = secret.get("stringData").cloned() else {
+        return;
+    };
     remove(secret, "stringData");
     if texts.is_empty() {
         return;
@@ -79,7 +81,10 @@ fn check_type(root: &At<'_>, data: &At<'_>, errors: &mut Errors) {
             require("ssh-privatekey");
         }
         "kubernetes.io/tls" => {
-            ["tls.crt", "tls.key"].into_iter().filter(|key| !has(key)).for_each(require);
+            ["tls.crt", "tls.key"]
+                .into_iter()
+                .filter(|key| !has(key))
+                .for_each(require);
         }
         _ => {}
     }
@@ -93,7 +98,11 @@ fn docker(data: &At<'_>, key: &str, errors: &mut Errors) {
     };
     let bytes = STANDARD.decode(text).unwrap_or_default();
     if let Some(why) = json_error(&bytes) {
-        errors.push(FieldError::invalid(&path, "<secret contents redacted>", why));
+        errors.push(FieldError::invalid(
+            &path,
+            "<secret contents redacted>",
+            why,
+        ));
     }
 }
 
@@ -116,12 +125,21 @@ fn json_error(bytes: &[u8]) -> Option<String> {
     if error.is_eof() {
         return Some("unexpected end of JSON input".to_owned());
     }
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace()).copied().unwrap_or(b' ');
+    let first = bytes
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .copied()
+        .unwrap_or(b' ');
     let starts_value = first.is_ascii_digit() || b"{[\"-tfn".contains(&first);
     let (found, place) = if starts_value {
-        let line = bytes.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1));
+        let line = bytes
+            .split(|byte| *byte == b'\n')
+            .nth(error.line().saturating_sub(1));
         let column = error.column().saturating_sub(1);
-        let found = line.and_then(|line| line.get(column)).copied().unwrap_or(first);
+        let found = line
+            .and_then(|line| line.get(column))
+            .copied()
+            .unwrap_or(first);
         (found, "after top-level value")
     } else {
         (first, "looking for beginning of value")
@@ -131,14 +149,21 @@ fn json_error(bytes: &[u8]) -> Option<String> {
 
 fn validate_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
-    check::immutable(&At::root(new).get("type"), &At::root(old).get("type"), &mut errors);
+    check::immutable(
+        &At::root(new).get("type"),
+        &At::root(old).get("type"),
+        &mut errors,
+    );
     errors.extend(check_immutable(new, old, &["data"]));
     errors.extend(validate_create(new));
     errors
 }
 
 fn cells(secret: &Value, now: Timestamp) -> Vec<Value> {
-    let length = secret.get("data").and_then(Value::as_object).map_or(0, Map::len);
+    let length = secret
+        .get("data")
+        .and_then(Value::as_object)
+        .map_or(0, Map::len);
     vec![
         json!(object::name(secret)),
         json!(object::text(secret, &["type"])),
@@ -155,7 +180,10 @@ mod tests {
     fn strings_become_data() {
         let mut secret = json!({"stringData": {"a": "b"}, "data": {"c": "ZA=="}});
         default(&mut secret);
-        assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "Yg==", "c": "ZA=="}}));
+        assert_eq!(
+            secret,
+            json!({"type": "Opaque", "data": {"a": "Yg==", "c": "ZA=="}})
+        );
     }
 
     #[test]
@@ -166,8 +194,17 @@ mod tests {
             assert_eq!(found, expect);
         };
         check("Opaque", &[]);
-        check("kubernetes.io/tls", &["data[tls.crt]: Required value", "data[tls.key]: Required value"]);
-        check("kubernetes.io/dockercfg", &["data[.dockercfg]: Required value"]);
+        check(
+            "kubernetes.io/tls",
+            &[
+                "data[tls.crt]: Required value",
+                "data[tls.key]: Required value",
+            ],
+        );
+        check(
+            "kubernetes.io/dockercfg",
+            &["data[.dockercfg]: Required value"],
+        );
         assert_eq!(
             json_error(b"x").as_deref(),
             Some("invalid character 'x' looking for beginning of value")

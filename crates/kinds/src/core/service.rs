@@ -13,6 +13,9 @@ use crate::edit::{each, fill, fill_zero, remove, restore, set, with, within};
 
 const AFFINITY_SECONDS: i64 = 10_800;
 
+/// Whether a Service has a use for a field.
+type Needed = fn(&Value) -> bool;
+
 /// Services.
 pub const BEHAVIOUR: Behaviour = Behaviour {
     name: NameRule::Label,
@@ -36,7 +39,10 @@ fn text<'a>(service: &'a Value, field: &str) -> &'a str {
 
 /// Whether a Service has an address of its own in the cluster.
 fn needs_address(service: &Value) -> bool {
-    matches!(text(service, "type"), "ClusterIP" | "NodePort" | "LoadBalancer")
+    matches!(
+        text(service, "type"),
+        "ClusterIP" | "NodePort" | "LoadBalancer"
+    )
 }
 
 /// Whether a Service is reached through ports of nodes.
@@ -90,7 +96,9 @@ fn default(service: &mut Value) {
             fill_zero(spec, "externalTrafficPolicy", "Cluster");
         }
         let kind = object::text(spec, &["type"]).to_owned();
-        if kind != "ExternalName" && matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        if kind != "ExternalName"
+            && matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer")
+        {
             fill(spec, "internalTrafficPolicy", "Cluster");
         }
         if kind == "LoadBalancer" {
@@ -132,13 +140,25 @@ fn default_families(service: &mut Value) {
     with(service, "spec", |spec| {
         if open && spec.get("ipFamilyPolicy").is_none() {
             let families = object::list(spec, &["ipFamilies"]).len();
-            let policy = if families == 1 { "SingleStack" } else { "RequireDualStack" };
+            let policy = if families == 1 {
+                "SingleStack"
+            } else {
+                "RequireDualStack"
+            };
             set(spec, "ipFamilyPolicy", policy);
         }
         fill(spec, "ipFamilyPolicy", "SingleStack");
         if object::list(spec, &["ipFamilies"]).is_empty() {
             let both = open && object::text(spec, &["ipFamilyPolicy"]) != "SingleStack";
-            set(spec, "ipFamilies", if both { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) });
+            set(
+                spec,
+                "ipFamilies",
+                if both {
+                    json!(["IPv4", "IPv6"])
+                } else {
+                    json!(["IPv4"])
+                },
+            );
         }
     });
 }
@@ -152,7 +172,10 @@ fn prepare_update(service: &mut Value, old: &Value) {
 
 /// Whoever changes `clusterIP` alone means both, and who clears it clears both.
 fn normalize_addresses(service: &mut Value, old: &Value) {
-    let (one, before) = (text(service, "clusterIP").to_owned(), text(old, "clusterIP"));
+    let (one, before) = (
+        text(service, "clusterIP").to_owned(),
+        text(old, "clusterIP"),
+    );
     let list = |service: &Value| object::list(service, &["spec", "clusterIPs"]).to_vec();
     let same_list = list(service) == list(old);
     with(service, "spec", |spec| {
@@ -180,7 +203,10 @@ fn keep_allocated(service: &mut Value, old: &Value) {
                 restore(spec, &old_spec, "clusterIPs");
             }
             for field in ["ipFamilies", "ipFamilyPolicy"] {
-                if spec.get(field).is_none_or(|value| value.as_array().is_some_and(Vec::is_empty)) {
+                if spec
+                    .get(field)
+                    .is_none_or(|value| value.as_array().is_some_and(Vec::is_empty))
+                {
                     restore(spec, &old_spec, field);
                 }
             }
@@ -191,18 +217,26 @@ fn keep_allocated(service: &mut Value, old: &Value) {
     }
     if needs_health_check(service) && needs_health_check(old) {
         let port = object::number(old, &["spec", "healthCheckNodePort"]).unwrap_or(0);
-        with(service, "spec", |spec| fill_zero(spec, "healthCheckNodePort", port));
+        with(service, "spec", |spec| {
+            fill_zero(spec, "healthCheckNodePort", port);
+        });
     }
 }
 
 fn keep_node_ports(service: &mut Value, old: &Value) {
     let numbers = |service: &Value| -> Vec<i64> {
         let ports = object::list(service, &["spec", "ports"]);
-        ports.iter().filter_map(|port| object::number(port, &["nodePort"])).filter(|n| *n != 0).collect()
+        ports
+            .iter()
+            .filter_map(|port| object::number(port, &["nodePort"]))
+            .filter(|n| *n != 0)
+            .collect()
     };
     let (new_numbers, old_numbers) = (numbers(service), numbers(old));
-    let mut used: Vec<i64> =
-        old_numbers.into_iter().filter(|number| new_numbers.contains(number)).collect();
+    let mut used: Vec<i64> = old_numbers
+        .into_iter()
+        .filter(|number| new_numbers.contains(number))
+        .collect();
     let before = object::list(old, &["spec", "ports"]).to_vec();
     with(service, "spec", |spec| {
         each(spec, "ports", |port| {
@@ -229,11 +263,14 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
     };
     if needs_address(old) && !needs_address(service) {
         let kept = text(service, "clusterIP").is_empty() || same(service, "clusterIP");
-        if kept && (same(service, "clusterIPs") || object::list(service, &["spec", "clusterIPs"]).is_empty()) {
+        if kept
+            && (same(service, "clusterIPs")
+                || object::list(service, &["spec", "clusterIPs"]).is_empty())
+        {
             with(service, "spec", |spec| {
-                ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]
-                    .iter()
-                    .for_each(|field| remove(spec, field));
+                for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                    remove(spec, field);
+                }
             });
         }
     }
@@ -245,12 +282,16 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
                 .collect()
         };
         if ports(service) == ports(old) {
-            with(service, "spec", |spec| each(spec, "ports", |port| remove(port, "nodePort")));
+            with(service, "spec", |spec| {
+                each(spec, "ports", |port| remove(port, "nodePort"));
+            });
         }
     }
-    let rules: [(&str, fn(&Value) -> bool); 4] = [
+    let rules: [(&str, Needed); 4] = [
         ("healthCheckNodePort", needs_health_check),
-        ("allocateLoadBalancerNodePorts", |s| text(s, "type") == "LoadBalancer"),
+        ("allocateLoadBalancerNodePorts", |s| {
+            text(s, "type") == "LoadBalancer"
+        }),
         ("loadBalancerClass", |s| text(s, "type") == "LoadBalancer"),
         ("externalTrafficPolicy", is_external),
     ];

@@ -63,11 +63,15 @@ fn check_spec(ingress: &Value) -> Errors {
             if http.get("paths").is_empty() {
                 errors.push(http.get("paths").required(""));
             }
-            http.get("paths").items().for_each(|path| check_path(&path, &mut errors));
+            http.get("paths")
+                .items()
+                .for_each(|path| check_path(&path, &mut errors));
         }
     }
     for tls in spec.get("tls").items() {
-        tls.get("hosts").items().for_each(|name| host(&name, &mut errors));
+        tls.get("hosts")
+            .items()
+            .for_each(|name| host(&name, &mut errors));
         if !tls.get("secretName").is_empty() {
             check::subdomain(&tls.get("secretName"), &mut errors);
         }
@@ -106,7 +110,10 @@ fn check_path(at: &At<'_>, errors: &mut Errors) {
         errors.push(kind.not_supported(&["Exact", "ImplementationSpecific", "Prefix"]));
     }
     if strict {
-        for part in ["//", "/./", "/../", "%2f", "%2F"].iter().filter(|part| text.contains(**part)) {
+        for part in ["//", "/./", "/../", "%2f", "%2F"]
+            .iter()
+            .filter(|part| text.contains(**part))
+        {
             errors.push(path.invalid(format!("must not contain '{part}'")));
         }
         for end in ["/..", "/."].iter().filter(|end| text.ends_with(**end)) {
@@ -127,7 +134,10 @@ fn check_backend(at: &At<'_>, errors: &mut Errors) {
             if check::required(&name, errors) {
                 check::dns_label(&name, errors);
             }
-            match (!port.get("name").is_empty(), port.get("number").count() != 0) {
+            match (
+                !port.get("name").is_empty(),
+                port.get("number").count() != 0,
+            ) {
                 (true, true) => errors.push(refuse("cannot set both port name & port number")),
                 (true, false) => check::port(&port.get("name"), errors),
                 (false, true) => check::port_number(&port.get("number"), errors),
@@ -156,10 +166,7 @@ fn cells(ingress: &Value, now: Timestamp) -> Vec<Value> {
         .map(|rule| object::text(rule, &["host"]))
         .filter(|host| !host.is_empty())
         .collect();
-    let mut shown = hosts[..hosts.len().min(SHOWN_MAX)].join(",");
-    if hosts.len() > SHOWN_MAX {
-        shown.push_str(&format!(" + {} more...", hosts.len() - SHOWN_MAX));
-    }
+    let shown = cell::first(&hosts, SHOWN_MAX, ",");
     let addresses: Vec<&str> = object::list(ingress, &["status", "loadBalancer", "ingress"])
         .iter()
         .map(|entry| match object::text(entry, &["ip"]) {
@@ -171,9 +178,17 @@ fn cells(ingress: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         json!(object::name(ingress)),
         cell::or_none(object::text(ingress, &["spec", "ingressClassName"])),
-        json!(if shown.is_empty() { "*".to_owned() } else { shown }),
+        json!(if shown.is_empty() {
+            "*".to_owned()
+        } else {
+            shown
+        }),
         json!(addresses.join(",")),
-        json!(if spec("tls").is_empty() { "80" } else { "80, 443" }),
+        json!(if spec("tls").is_empty() {
+            "80"
+        } else {
+            "80, 443"
+        }),
         cell::age_of(ingress, now),
     ]
 }

@@ -16,7 +16,9 @@ const CONTROLLER_LENGTH_MAX: usize = 250;
 pub const BEHAVIOUR: Behaviour = Behaviour {
     generation: true,
     default: |class| {
-        with(class, "spec", |spec| with(spec, "parameters", |own| fill(own, "scope", "Cluster")));
+        with(class, "spec", |spec| {
+            with(spec, "parameters", |own| fill(own, "scope", "Cluster"));
+        });
     },
     validate_create,
     validate_update: |class, old| {

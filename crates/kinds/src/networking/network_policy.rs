@@ -23,11 +23,17 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 fn default(policy: &mut Value) {
     within(policy, "spec", |spec| {
         for rules in ["ingress", "egress"] {
-            each(spec, rules, |rule| each(rule, "ports", |port| fill(port, "protocol", "TCP")));
+            each(spec, rules, |rule| {
+                each(rule, "ports", |port| fill(port, "protocol", "TCP"));
+            });
         }
         if object::list(spec, &["policyTypes"]).is_empty() {
             let egress = !object::list(spec, &["egress"]).is_empty();
-            let kinds = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+            let kinds = if egress {
+                json!(["Ingress", "Egress"])
+            } else {
+                json!(["Ingress"])
+            };
             set(spec, "policyTypes", kinds);
         }
     });
@@ -39,8 +45,12 @@ fn validate_create(policy: &Value) -> Errors {
     check::label_selector(&spec.get("podSelector"), &mut errors);
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
         for rule in spec.get(rules).items() {
-            rule.get("ports").items().for_each(|port| check_port(&port, &mut errors));
-            rule.get(peers).items().for_each(|peer| check_peer(&peer, &mut errors));
+            rule.get("ports")
+                .items()
+                .for_each(|port| check_port(&port, &mut errors));
+            rule.get(peers)
+                .items()
+                .for_each(|peer| check_peer(&peer, &mut errors));
         }
     }
     let kinds = spec.get("policyTypes");
@@ -110,7 +120,9 @@ fn check_block(at: &At<'_>, errors: &mut Errors) {
         return;
     }
     check::check_strict_cidr(&outer, errors);
-    let Some(network) = check::parse_cidr(outer.text()) else { return };
+    let Some(network) = check::parse_cidr(outer.text()) else {
+        return;
+    };
     for inner in at.get("except").items() {
         check::check_strict_cidr(&inner, errors);
         if check::parse_cidr(inner.text()).is_some_and(|inner| !network.strictly_contains(inner)) {

@@ -12,7 +12,6 @@ use crate::check;
 /// Addresses of Services.
 pub const ADDRESS: Behaviour = Behaviour {
     name: NameRule::PathSegment,
-    generation: true,
     validate_create: validate_address,
     validate_update: |new, old| {
         let mut errors = Vec::new();
@@ -26,7 +25,6 @@ pub const ADDRESS: Behaviour = Behaviour {
 
 /// Ranges addresses of Services come from.
 pub const RANGE: Behaviour = Behaviour {
-    generation: true,
     status: StatusRule::Separate,
     metadata_on_status: MetadataOnStatus::Changes,
     validate_create: validate_range,
@@ -115,7 +113,13 @@ fn address_cells(address: &Value, _: Timestamp) -> Vec<Value> {
 }
 
 fn range_cells(range: &Value, now: Timestamp) -> Vec<Value> {
-    let networks: Vec<&str> =
-        object::list(range, &["spec", "cidrs"]).iter().filter_map(Value::as_str).collect();
-    vec![json!(object::name(range)), json!(networks.join(",")), cell::age_of(range, now)]
+    let networks: Vec<&str> = object::list(range, &["spec", "cidrs"])
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    vec![
+        json!(object::name(range)),
+        json!(networks.join(",")),
+        cell::age_of(range, now),
+    ]
 }

@@ -32,7 +32,10 @@ fn validate_create(attachment: &Value) -> Errors {
     let spec = At::root(attachment).get("spec");
     driver_name(&spec.get("attacher"), &mut errors);
     let source = spec.get("source");
-    let (name, inline) = (source.get("persistentVolumeName"), source.get("inlineVolumeSpec"));
+    let (name, inline) = (
+        source.get("persistentVolumeName"),
+        source.get("inlineVolumeSpec"),
+    );
     match (name.is_set(), inline.is_set()) {
         (false, false) => {
             let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
@@ -57,7 +60,10 @@ fn cells(attachment: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         json!(object::name(attachment)),
         json!(spec("attacher")),
-        json!(object::text(attachment, &["spec", "source", "persistentVolumeName"])),
+        json!(object::text(
+            attachment,
+            &["spec", "source", "persistentVolumeName"]
+        )),
         json!(spec("nodeName")),
         json!(attached),
         cell::age_of(attachment, now),

@@ -15,8 +15,10 @@ use crate::edit::fill;
 
 const PARAMETERS_MAX: usize = 512;
 const PARAMETERS_BYTES_MAX: usize = 256 << 10;
-const DEFAULT_ANNOTATIONS: [&str; 2] =
-    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+const DEFAULT_ANNOTATIONS: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
 
 /// Storage classes.
 pub const STORAGE: Behaviour = Behaviour {
@@ -48,7 +50,11 @@ fn parameters(at: &At<'_>, required: bool, errors: &mut Errors) {
     let mut total_bytes = 0;
     for (key, value) in at.map().into_iter().flatten() {
         if key.is_empty() {
-            errors.push(FieldError::invalid(at.path(), "", "field can not be empty."));
+            errors.push(FieldError::invalid(
+                at.path(),
+                "",
+                "field can not be empty.",
+            ));
         }
         total_bytes += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -67,11 +73,19 @@ fn validate_storage(class: &Value) -> Errors {
     if check::required(&provisioner, &mut errors) {
         let lower = provisioner.text().to_lowercase();
         for message in names::qualified_name(&lower) {
-            errors.push(FieldError::invalid(provisioner.path(), lower.as_str(), message));
+            errors.push(FieldError::invalid(
+                provisioner.path(),
+                lower.as_str(),
+                message,
+            ));
         }
     }
     parameters(&root.get("parameters"), false, &mut errors);
-    check::optional_one_of(&root.get("reclaimPolicy"), &["Delete", "Retain"], &mut errors);
+    check::optional_one_of(
+        &root.get("reclaimPolicy"),
+        &["Delete", "Retain"],
+        &mut errors,
+    );
     let mode = root.get("volumeBindingMode");
     if mode.is_set() {
         check::one_of(&mode, &["Immediate", "WaitForFirstConsumer"], &mut errors);
@@ -86,7 +100,12 @@ fn validate_storage(class: &Value) -> Errors {
                 errors.push(values.required(""));
             }
             let mut seen = HashSet::new();
-            errors.extend(values.items().filter(|v| !seen.insert(v.text())).map(|v| v.duplicate()));
+            errors.extend(
+                values
+                    .items()
+                    .filter(|v| !seen.insert(v.text()))
+                    .map(|v| v.duplicate()),
+            );
             check::label_key(&key, &mut errors);
             if !keys.insert(key.text()) {
                 errors.push(key.duplicate());
@@ -122,21 +141,32 @@ fn update_attributes(class: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
     let (root, before) = (At::root(class), At::root(old));
     if root.get("driverName").value() != before.get("driverName").value() {
-        errors.push(root.get("driverName").forbidden("updates to driverName are forbidden."));
+        errors.push(
+            root.get("driverName")
+                .forbidden("updates to driverName are forbidden."),
+        );
     }
     if root.get("parameters").value() != before.get("parameters").value() {
-        errors.push(root.get("parameters").forbidden("updates to parameters are forbidden."));
+        errors.push(
+            root.get("parameters")
+                .forbidden("updates to parameters are forbidden."),
+        );
     }
     errors
 }
 
 fn storage_cells(class: &Value, now: Timestamp) -> Vec<Value> {
     let text = |name: &str| object::text(class, &[name]);
-    let is_default =
-        DEFAULT_ANNOTATIONS.iter().any(|key| object::annotation(class, key) == Some("true"));
+    let is_default = DEFAULT_ANNOTATIONS
+        .iter()
+        .any(|key| object::annotation(class, key) == Some("true"));
     let name = object::name(class);
     vec![
-        json!(if is_default { format!("{name} (default)") } else { name.to_owned() }),
+        json!(if is_default {
+            format!("{name} (default)")
+        } else {
+            name.to_owned()
+        }),
         json!(text("provisioner")),
         json!(text("reclaimPolicy")),
         json!(text("volumeBindingMode")),
@@ -147,11 +177,16 @@ fn storage_cells(class: &Value, now: Timestamp) -> Vec<Value> {
 
 fn attributes_cells(class: &Value, now: Timestamp) -> Vec<Value> {
     let name = object::name(class);
-    let is_default =
-        object::annotation(class, "volumeattributesclass.beta.kubernetes.io/is-default-class")
-            == Some("true");
+    let is_default = object::annotation(
+        class,
+        "volumeattributesclass.beta.kubernetes.io/is-default-class",
+    ) == Some("true");
     vec![
-        json!(if is_default { format!("{name} (default)") } else { name.to_owned() }),
+        json!(if is_default {
+            format!("{name} (default)")
+        } else {
+            name.to_owned()
+        }),
         json!(object::text(class, &["driverName"])),
         cell::age_of(class, now),
     ]

@@ -55,7 +55,9 @@ pub const NODE: Behaviour = Behaviour {
         let mut errors = validate_node(node);
         let before = At::root(old).at("spec.drivers");
         for driver in At::root(node).at("spec.drivers").items() {
-            let known = before.items().find(|d| d.get("name").text() == driver.get("name").text());
+            let known = before
+                .items()
+                .find(|d| d.get("name").text() == driver.get("name").text());
             let without = |at: &At<'_>| {
                 let mut value = at.value().clone();
                 crate::edit::remove(&mut value, "allocatable");
@@ -129,7 +131,10 @@ fn validate_driver(driver: &Value) -> Errors {
         }
     }
     let modes = spec.get("volumeLifecycleModes");
-    for mode in modes.texts().filter(|mode| !["Ephemeral", "Persistent"].contains(mode)) {
+    for mode in modes
+        .texts()
+        .filter(|mode| !["Ephemeral", "Persistent"].contains(mode))
+    {
         let supported = ["Ephemeral", "Persistent"];
         errors.push(FieldError::not_supported(modes.path(), mode, &supported));
     }
@@ -151,9 +156,15 @@ fn validate_node(node: &Value) -> Errors {
         let mut keys = HashSet::new();
         for key in driver.get("topologyKeys").items() {
             if !keys.insert(key.text()) {
-                errors.push(FieldError::duplicate(driver.get("topologyKeys").path(), key.text()));
+                errors.push(FieldError::duplicate(
+                    driver.get("topologyKeys").path(),
+                    key.text(),
+                ));
             }
-            check::qualified_name(&key.said_at(driver.get("topologyKeys").path().clone()), &mut errors);
+            check::qualified_name(
+                &key.said_at(driver.get("topologyKeys").path().clone()),
+                &mut errors,
+            );
         }
         if !seen.insert(name.text()) {
             errors.push(FieldError::duplicate(name.path(), name.text()));
@@ -179,7 +190,13 @@ fn driver_cells(driver: &Value, now: Timestamp) -> Vec<Value> {
     let join = |name: &str, inner: &[&str]| {
         let texts: Vec<&str> = object::list(driver, &["spec", name])
             .iter()
-            .map(|item| if inner.is_empty() { item.as_str().unwrap_or("") } else { object::text(item, inner) })
+            .map(|item| {
+                if inner.is_empty() {
+                    item.as_str().unwrap_or("")
+                } else {
+                    object::text(item, inner)
+                }
+            })
             .collect();
         texts.join(",")
     };

@@ -59,7 +59,11 @@ impl Summary {
     fn of(pod: &Value, now: Timestamp) -> Self {
         let status = |name: &str| object::text(pod, &["status", name]);
         let phase = status("phase");
-        let reason = if status("reason").is_empty() { phase } else { status("reason") };
+        let reason = if status("reason").is_empty() {
+            phase
+        } else {
+            status("reason")
+        };
         let mut summary = Self {
             ready: 0,
             total: object::list(pod, &["spec", "containers"]).len(),
@@ -67,10 +71,12 @@ impl Summary {
             restarts: 0,
             last_restart: None,
         };
-        let gated = object::list(pod, &["status", "conditions"]).iter().any(|condition| {
-            object::text(condition, &["type"]) == "PodScheduled"
-                && object::text(condition, &["reason"]) == "SchedulingGated"
-        });
+        let gated = object::list(pod, &["status", "conditions"])
+            .iter()
+            .any(|condition| {
+                object::text(condition, &["type"]) == "PodScheduled"
+                    && object::text(condition, &["reason"]) == "SchedulingGated"
+            });
         if gated {
             "SchedulingGated".clone_into(&mut summary.reason);
         }
@@ -104,8 +110,9 @@ impl Summary {
             .count();
         let mut sidecar_restarts = 0;
         let mut sidecar_last = None;
-        for (index, status) in
-            object::list(pod, &["status", "initContainerStatuses"]).iter().enumerate()
+        for (index, status) in object::list(pod, &["status", "initContainerStatuses"])
+            .iter()
+            .enumerate()
         {
             self.restarts += restart_count(status);
             self.note_restart(status);
@@ -140,7 +147,10 @@ impl Summary {
 
     fn containers(&mut self, pod: &Value, phase: &str) {
         let mut running = false;
-        for status in object::list(pod, &["status", "containerStatuses"]).iter().rev() {
+        for status in object::list(pod, &["status", "containerStatuses"])
+            .iter()
+            .rev()
+        {
             self.restarts += restart_count(status);
             self.note_restart(status);
             let waiting = object::text(status, &["state", "waiting", "reason"]);
@@ -156,10 +166,12 @@ impl Summary {
             }
         }
         if self.reason == "Completed" && running {
-            let ready = object::list(pod, &["status", "conditions"]).iter().any(|condition| {
-                object::text(condition, &["type"]) == "Ready"
-                    && object::text(condition, &["status"]) == "True"
-            });
+            let ready = object::list(pod, &["status", "conditions"])
+                .iter()
+                .any(|condition| {
+                    object::text(condition, &["type"]) == "Ready"
+                        && object::text(condition, &["status"]) == "True"
+                });
             if ready { "Running" } else { "NotReady" }.clone_into(&mut self.reason);
         }
         let _ = phase;
@@ -180,10 +192,12 @@ impl Summary {
 }
 
 fn is_initialized(pod: &Value) -> bool {
-    object::list(pod, &["status", "conditions"]).iter().any(|condition| {
-        object::text(condition, &["type"]) == "Initialized"
-            && object::text(condition, &["status"]) == "True"
-    })
+    object::list(pod, &["status", "conditions"])
+        .iter()
+        .any(|condition| {
+            object::text(condition, &["type"]) == "Initialized"
+                && object::text(condition, &["status"]) == "True"
+        })
 }
 
 fn restart_count(status: &Value) -> i64 {
@@ -192,7 +206,9 @@ fn restart_count(status: &Value) -> i64 {
 
 /// When the run before this one ended.
 fn finished_before(status: &Value) -> Option<Timestamp> {
-    object::text(status, &["lastState", "terminated", "finishedAt"]).parse().ok()
+    object::text(status, &["lastState", "terminated", "finishedAt"])
+        .parse()
+        .ok()
 }
 
 /// A word for how a container ended.
@@ -203,7 +219,10 @@ fn ended(state: &Value) -> String {
     }
     match object::number(state, &["signal"]) {
         Some(signal) if signal != 0 => format!("Signal:{signal}"),
-        _ => format!("ExitCode:{}", object::number(state, &["exitCode"]).unwrap_or(0)),
+        _ => format!(
+            "ExitCode:{}",
+            object::number(state, &["exitCode"]).unwrap_or(0)
+        ),
     }
 }
 
@@ -221,7 +240,10 @@ mod tests {
             assert_eq!(cells[2], expect);
         };
         check(json!({"phase": "Pending"}), "Pending");
-        check(json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}), "Init:0/1");
+        check(
+            json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}),
+            "Init:0/1",
+        );
         check(
             json!({"phase": "Running", "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}),
             "CrashLoopBackOff",

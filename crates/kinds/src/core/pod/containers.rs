@@ -69,8 +69,12 @@ fn regular(pod: &Surroundings<'_>, errors: &mut Errors) {
 
 fn init(pod: &Surroundings<'_>, errors: &mut Errors) {
     let grace = pod.spec.get("terminationGracePeriodSeconds").number();
-    let mut seen: HashSet<&str> =
-        pod.spec.get("containers").items().map(|container| container.get("name").text()).collect();
+    let mut seen: HashSet<&str> = pod
+        .spec
+        .get("containers")
+        .items()
+        .map(|container| container.get("name").text())
+        .collect();
     let containers = pod.spec.get("initContainers");
     for container in containers.items() {
         common(pod, &container, errors);
@@ -89,7 +93,12 @@ fn init(pod: &Surroundings<'_>, errors: &mut Errors) {
             probes(&container, grace, errors);
         } else {
             let why = "may not be set for init containers without restartPolicy=Always";
-            for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+            for field in [
+                "lifecycle",
+                "livenessProbe",
+                "readinessProbe",
+                "startupProbe",
+            ] {
                 if container.get(field).is_set() {
                     errors.push(container.get(field).forbidden(why));
                 }
@@ -101,7 +110,13 @@ fn init(pod: &Surroundings<'_>, errors: &mut Errors) {
 fn ephemeral(pod: &Surroundings<'_>, errors: &mut Errors) {
     let others: HashSet<&str> = ["containers", "initContainers"]
         .iter()
-        .flat_map(|list| pod.spec.get(list).items().map(|c| c.get("name").text()).collect::<Vec<_>>())
+        .flat_map(|list| {
+            pod.spec
+                .get(list)
+                .items()
+                .map(|c| c.get("name").text())
+                .collect::<Vec<_>>()
+        })
         .collect();
     let mut seen = others.clone();
     for container in pod.spec.get("ephemeralContainers").items() {
@@ -147,7 +162,10 @@ fn common(pod: &Surroundings<'_>, container: &At<'_>, errors: &mut Errors) {
     let message_policy = container.get("terminationMessagePolicy");
     check::required_one_of(&message_policy, &["File", "FallbackToLogsOnError"], errors);
     ports(&container.get("ports"), errors);
-    container.get("env").items().for_each(|variable| env(&variable, errors));
+    container
+        .get("env")
+        .items()
+        .for_each(|variable| env(&variable, errors));
     env_from(&container.get("envFrom"), errors);
     mounts(pod, container, errors);
     devices(pod, container, errors);
@@ -241,7 +259,9 @@ fn env(at: &At<'_>, errors: &mut Errors) {
     }
     let mut refuse = |why: &str| errors.push(FieldError::invalid(from.path(), "", why));
     if count == 0 {
-        refuse("must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`");
+        refuse(
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        );
     } else if !at.get("value").is_empty() {
         refuse("may not be specified when `value` is not empty");
     } else if count > 1 {
@@ -252,7 +272,11 @@ fn env(at: &At<'_>, errors: &mut Errors) {
 fn key_ref(at: &At<'_>, errors: &mut Errors) {
     check::subdomain(&at.get("name"), errors);
     if check::required(&at.get("key"), errors) {
-        check::messages(&at.get("key"), names::config_map_key(at.get("key").text()), errors);
+        check::messages(
+            &at.get("key"),
+            names::config_map_key(at.get("key").text()),
+            errors,
+        );
     }
 }
 
@@ -305,17 +329,26 @@ fn mounts(pod: &Surroundings<'_>, container: &At<'_>, errors: &mut Errors) {
         if !paths.insert(path.text()) {
             errors.push(path.invalid_text("must be unique"));
         }
-        if devices.items().any(|device| device.get("name").text() == name.text()) {
+        if devices
+            .items()
+            .any(|device| device.get("name").text() == name.text())
+        {
             errors.push(name.invalid_text("must not already exist in volumeDevices"));
         }
-        if devices.items().any(|device| device.get("devicePath").text() == path.text()) {
+        if devices
+            .items()
+            .any(|device| device.get("devicePath").text() == path.text())
+        {
             errors.push(path.invalid_text("must not already exist as a path in volumeDevices"));
         }
         // As upstream: errors of what follows name the list, not the mount.
         let of_list = |field: &str| mount.get(field).said_at(list.path().child(field));
         let (sub, expression) = (mount.get("subPath"), mount.get("subPathExpr"));
         if volume.is_some_and(|(_, volume)| volume.get("image").is_some()) {
-            for field in [&sub, &expression].into_iter().filter(|field| !field.is_empty()) {
+            for field in [&sub, &expression]
+                .into_iter()
+                .filter(|field| !field.is_empty())
+            {
                 errors.push(field.invalid("not allowed in image volume sources"));
             }
         }
@@ -383,10 +416,16 @@ fn devices(pod: &Surroundings<'_>, container: &At<'_>, errors: &mut Errors) {
         } else {
             paths.insert(path.text());
         }
-        if mounts.items().any(|mount| mount.get("name").text() == name.text()) {
+        if mounts
+            .items()
+            .any(|mount| mount.get("name").text() == name.text())
+        {
             errors.push(name.invalid_text("must not already exist in volumeMounts"));
         }
-        if mounts.items().any(|mount| mount.get("mountPath").text() == path.text()) {
+        if mounts
+            .items()
+            .any(|mount| mount.get("mountPath").text() == path.text())
+        {
             errors.push(path.invalid_text("must not already exist as a path in volumeMounts"));
         }
         if !name.is_empty() {
@@ -414,7 +453,10 @@ fn resize_policy(pod: &Surroundings<'_>, at: &At<'_>, errors: &mut Errors) {
 
 /// A container's own policy for being started again, and its rules by exit code.
 fn restart_policy(container: &At<'_>, errors: &mut Errors) {
-    let (policy, rules) = (container.get("restartPolicy"), container.get("restartPolicyRules"));
+    let (policy, rules) = (
+        container.get("restartPolicy"),
+        container.get("restartPolicyRules"),
+    );
     check::optional_one_of(&policy, &["Always", "Never", "OnFailure"], errors);
     if !policy.is_set() && !rules.is_empty() {
         errors.push(policy.required("must specify restartPolicy when restart rules are used"));
@@ -423,7 +465,11 @@ fn restart_policy(container: &At<'_>, errors: &mut Errors) {
         errors.push(FieldError::too_many(rules.path(), rules.len(), 20));
     }
     for rule in rules.items() {
-        check::required_one_of(&rule.get("action"), &["Restart", "RestartAllContainers"], errors);
+        check::required_one_of(
+            &rule.get("action"),
+            &["Restart", "RestartAllContainers"],
+            errors,
+        );
         let codes = rule.get("exitCodes");
         if !codes.is_set() {
             errors.push(codes.required("must be specified"));

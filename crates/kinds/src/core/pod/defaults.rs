@@ -30,7 +30,9 @@ pub fn pod(pod: &mut Value) {
     within(pod, "spec", |spec| {
         pod_spec(spec);
         for list in ["containers", "initContainers"] {
-            each(spec, list, |container| with(container, "resources", limits_to_requests));
+            each(spec, list, |container| {
+                with(container, "resources", limits_to_requests);
+            });
         }
         pod_level_resources(spec);
         fill(spec, "enableServiceLinks", true);
@@ -48,7 +50,9 @@ pub fn template(template: &mut Value) {
 
 fn drop_annotations(object: &mut Value) {
     if let Some(annotations) = object.pointer_mut("/metadata/annotations") {
-        DROPPED_ANNOTATIONS.iter().for_each(|name| remove(annotations, name));
+        for name in DROPPED_ANNOTATIONS {
+            remove(annotations, name);
+        }
     }
 }
 
@@ -73,7 +77,9 @@ fn pod_spec(spec: &mut Value) {
 /// `podIP` is the first of `podIPs`; whoever writes one means both.
 fn addresses(status: &mut Value) {
     let one = object::text(status, &["podIP"]).to_owned();
-    let first = object::list(status, &["podIPs"]).first().map(|ip| object::text(ip, &["ip"]));
+    let first = object::list(status, &["podIPs"])
+        .first()
+        .map(|ip| object::text(ip, &["ip"]));
     match first.map(str::to_owned) {
         None if !one.is_empty() => set(status, "podIPs", json!([{"ip": one}])),
         Some(first) if !one.is_empty() && one != first => {
@@ -111,10 +117,14 @@ fn container(container: &mut Value) {
     fill_zero(container, "terminationMessagePath", "/dev/termination-log");
     fill_zero(container, "terminationMessagePolicy", "File");
     with(container, "resources", requirements);
-    each(container, "ports", |port| fill_zero(port, "protocol", "TCP"));
+    each(container, "ports", |port| {
+        fill_zero(port, "protocol", "TCP");
+    });
     each(container, "env", |variable| {
         with(variable, "valueFrom", |source| {
-            with(source, "fieldRef", |field| fill_zero(field, "apiVersion", "v1"));
+            with(source, "fieldRef", |field| {
+                fill_zero(field, "apiVersion", "v1");
+            });
             with(source, "fileKeyRef", |file| fill(file, "optional", false));
         });
     });
@@ -144,7 +154,9 @@ fn handler(handler: &mut Value) {
 /// Whether a volume names any source besides its name.
 fn has_source(volume: &Value) -> bool {
     let members = volume.as_object().into_iter().flatten();
-    members.filter(|(name, _)| *name != "name").any(|(_, value)| !value.is_null())
+    members
+        .filter(|(name, _)| *name != "name")
+        .any(|(_, value)| !value.is_null())
 }
 
 /// The defaults of one volume.
@@ -153,7 +165,9 @@ fn volume(volume: &mut Value) {
         set(volume, "emptyDir", json!({}));
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        with(volume, source, |source| fill(source, "defaultMode", FILE_MODE));
+        with(volume, source, |source| {
+            fill(source, "defaultMode", FILE_MODE);
+        });
     }
     with(volume, "downwardAPI", downward_items);
     with(volume, "projected", |projected| {
@@ -166,7 +180,11 @@ fn volume(volume: &mut Value) {
     });
     with(volume, "ephemeral", |ephemeral| {
         with(ephemeral, "volumeClaimTemplate", |template| {
-            within(template, "spec", crate::core::persistent_volume_claim::default_spec);
+            within(
+                template,
+                "spec",
+                crate::core::persistent_volume_claim::default_spec,
+            );
         });
     });
     with(volume, "image", |image| {
@@ -179,7 +197,9 @@ fn volume(volume: &mut Value) {
 /// The defaults of sources that volumes of Pods and persistent volumes share.
 pub fn volume_source(volume: &mut Value) {
     with(volume, "hostPath", |path| fill(path, "type", ""));
-    with(volume, "iscsi", |iscsi| fill_zero(iscsi, "iscsiInterface", "default"));
+    with(volume, "iscsi", |iscsi| {
+        fill_zero(iscsi, "iscsiInterface", "default");
+    });
     with(volume, "rbd", |rbd| {
         fill_zero(rbd, "pool", "rbd");
         fill_zero(rbd, "user", "admin");
@@ -199,13 +219,17 @@ pub fn volume_source(volume: &mut Value) {
 
 fn downward_items(source: &mut Value) {
     each(source, "items", |item| {
-        with(item, "fieldRef", |field| fill_zero(field, "apiVersion", "v1"));
+        with(item, "fieldRef", |field| {
+            fill_zero(field, "apiVersion", "v1");
+        });
     });
 }
 
 /// Requests a container does not name are its limits.
 fn limits_to_requests(resources: &mut Value) {
-    let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned() else { return };
+    let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned() else {
+        return;
+    };
     within(resources, "requests", |requests| {
         for (name, limit) in limits {
             fill(requests, &name, limit);
@@ -217,7 +241,9 @@ fn limits_to_requests(resources: &mut Value) {
 fn pod_level_resources(spec: &mut Value) {
     let has = |spec: &Value, list: &str| {
         let pointer = format!("/resources/{list}");
-        spec.pointer(&pointer).and_then(Value::as_object).is_some_and(|list| !list.is_empty())
+        spec.pointer(&pointer)
+            .and_then(Value::as_object)
+            .is_some_and(|list| !list.is_empty())
     };
     if !has(spec, "limits") && !has(spec, "requests") {
         return;
@@ -227,14 +253,21 @@ fn pod_level_resources(spec: &mut Value) {
         resources::of_all_containers(spec, "requests"),
     );
     let everywhere = |name: &str| all_limit(spec, name);
-    let shared_limits: Amounts =
-        limits.iter().filter(|(name, _)| everywhere(name)).map(|(n, a)| (n.clone(), *a)).collect();
+    let shared_limits: Amounts = limits
+        .iter()
+        .filter(|(name, _)| everywhere(name))
+        .map(|(n, a)| (n.clone(), *a))
+        .collect();
     let (had_limits, has_requests) = (has(spec, "limits"), has(spec, "requests"));
     with(spec, "resources", |own| {
         let asked = own.get("requests").cloned().unwrap_or_default();
         let huge = |name: &str| resources::is_huge_page(name) && asked.get(name).is_none();
         complete(own, "limits", &limits, huge);
-        if own.get("limits").and_then(Value::as_object).is_some_and(|list| !list.is_empty()) {
+        if own
+            .get("limits")
+            .and_then(Value::as_object)
+            .is_some_and(|list| !list.is_empty())
+        {
             complete(own, "requests", &requests, |name| {
                 resources::is_supported_for_pods(name) && resources::may_overcommit(name)
             });
@@ -256,7 +289,11 @@ fn all_limit(spec: &Value, name: &str) -> bool {
         .flatten()
         .filter_map(Value::as_array)
         .flatten()
-        .all(|container| container.pointer("/resources/limits").is_some_and(|l| l.get(name).is_some()))
+        .all(|container| {
+            container
+                .pointer("/resources/limits")
+                .is_some_and(|l| l.get(name).is_some())
+        })
 }
 
 fn complete(resources: &mut Value, list: &str, from: &Amounts, wanted: impl Fn(&str) -> bool) {
@@ -287,13 +324,22 @@ mod tests {
             "resources": {"limits": {"cpu": "1"}}}], "volumes": [{"name": "v"}]});
         let mut made = json!({"spec": spec});
         pod(&mut made);
-        assert_eq!(made["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
-        assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
+        assert_eq!(
+            made["spec"]["containers"][0]["resources"]["requests"]["cpu"],
+            "1"
+        );
+        assert_eq!(
+            made["spec"]["containers"][0]["imagePullPolicy"],
+            "IfNotPresent"
+        );
         assert_eq!(made["spec"]["enableServiceLinks"], true);
         assert_eq!(made["spec"]["volumes"][0]["emptyDir"], json!({}));
         let mut made = json!({"spec": spec});
         template(&mut made);
-        assert_eq!(made["spec"]["containers"][0]["resources"].get("requests"), None);
+        assert_eq!(
+            made["spec"]["containers"][0]["resources"].get("requests"),
+            None
+        );
         assert_eq!(made["spec"].get("enableServiceLinks"), None);
         assert_eq!(made["spec"]["terminationGracePeriodSeconds"], 30);
     }
@@ -303,6 +349,9 @@ mod tests {
         let mut made = json!({"spec": {"containers": [{"name": "c"}],
             "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}});
         pod(&mut made);
-        assert_eq!(made["spec"]["resources"]["requests"], json!({"cpu": "1", "memory": "1Gi"}));
+        assert_eq!(
+            made["spec"]["resources"]["requests"],
+            json!({"cpu": "1", "memory": "1Gi"})
+        );
     }
 }

@@ -20,8 +20,13 @@ pub const OF_VARIABLES: &[&str] = &[
 ];
 
 /// Fields a file may show.
-pub const OF_VOLUMES: &[&str] =
-    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+pub const OF_VOLUMES: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
 
 /// Fields that are known at all; only some may be shown.
 const KNOWN: &[&str] = &[
@@ -51,8 +56,9 @@ const RESOURCES: &[&str] = &[
     "requests.memory",
 ];
 
-const SIZES: &[&str] =
-    &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const SIZES: &[&str] = &[
+    "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+];
 
 /// A reference to a field of the Pod.
 pub fn check_field_ref(at: &At<'_>, shown: &[&str], errors: &mut Errors) {
@@ -62,19 +68,29 @@ pub fn check_field_ref(at: &At<'_>, shown: &[&str], errors: &mut Errors) {
     }
     let refuse = |why: String| field.invalid(format!("error converting fieldPath: {why}"));
     if version.text() != "v1" {
-        errors.push(refuse(format!("unsupported pod version: {}", version.text())));
+        errors.push(refuse(format!(
+            "unsupported pod version: {}",
+            version.text()
+        )));
         return;
     }
     if let Some((path, key)) = subscript(field.text()) {
         match path {
             "metadata.annotations" => named(at, &key.to_lowercase(), errors),
             "metadata.labels" => named(at, key, errors),
-            _ => errors.push(refuse(format!("field label does not support subscript: {}", field.text()))),
+            _ => errors.push(refuse(format!(
+                "field label does not support subscript: {}",
+                field.text()
+            ))),
         }
         return;
     }
     // The old name of a node's name is turned into the new one.
-    let text = if field.text() == "spec.host" { "spec.nodeName" } else { field.text() };
+    let text = if field.text() == "spec.host" {
+        "spec.nodeName"
+    } else {
+        field.text()
+    };
     if !KNOWN.contains(&text) {
         errors.push(refuse(format!("field label not supported: {text}")));
     } else if !shown.contains(&text) {
@@ -121,7 +137,11 @@ pub fn check_resource_ref(at: &At<'_>, is_file: bool, errors: &mut Errors) {
         _ => return,
     };
     if !allowed.contains(&text.as_str()) {
-        let list = if what == "cpu" { "1m and 1".to_owned() } else { SIZES.join(", ") };
+        let list = if what == "cpu" {
+            "1m and 1".to_owned()
+        } else {
+            SIZES.join(", ")
+        };
         let why = format!("only divisor's values {list} are supported with the {what} resource");
         errors.push(FieldError::invalid(at.get("divisor").path(), name, why));
     }

@@ -25,7 +25,12 @@ pub fn probes(container: &At<'_>, grace_seconds: Option<i64>, errors: &mut Error
 }
 
 fn probe(at: &At<'_>, grace_seconds: Option<i64>, errors: &mut Errors) {
-    handler(at, &["exec", "httpGet", "tcpSocket", "grpc"], grace_seconds, errors);
+    handler(
+        at,
+        &["exec", "httpGet", "tcpSocket", "grpc"],
+        grace_seconds,
+        errors,
+    );
     for field in [
         "initialDelaySeconds",
         "timeoutSeconds",
@@ -46,7 +51,12 @@ pub fn lifecycle(at: &At<'_>, grace_seconds: Option<i64>, errors: &mut Errors) {
     for name in ["postStart", "preStop"] {
         let hook = at.get(name);
         if hook.is_set() {
-            handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], grace_seconds, errors);
+            handler(
+                &hook,
+                &["exec", "httpGet", "tcpSocket", "sleep"],
+                grace_seconds,
+                errors,
+            );
         }
     }
 }
@@ -84,7 +94,10 @@ fn http_get(at: &At<'_>, errors: &mut Errors) {
     check::port(&at.get("port"), errors);
     check::one_of(&at.get("scheme"), &["HTTP", "HTTPS"], errors);
     for header in at.get("httpHeaders").list() {
-        let name = header.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let name = header
+            .get("name")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         if name.is_empty() || !name.bytes().all(allowed) {
             let why = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
@@ -98,9 +111,8 @@ fn sleep(at: &At<'_>, grace_seconds: Option<i64>, errors: &mut Errors) {
     if let Some(grace) = grace_seconds
         && !(0..=grace).contains(&seconds)
     {
-        let why = format!(
-            "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-        );
+        let why =
+            format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
         errors.push(FieldError::invalid(at.path(), seconds, why));
     }
 }
@@ -116,10 +128,13 @@ mod tests {
         let mut errors = Vec::new();
         probes(&At::root(&container), None, &mut errors);
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(found, [
-            "livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive",
-            "livenessProbe.httpGet.scheme: Unsupported value: \"FTP\": supported values: \"HTTP\", \"HTTPS\"",
-            "livenessProbe.successThreshold: Invalid value: 2: must be 1",
-        ]);
+        assert_eq!(
+            found,
+            [
+                "livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                "livenessProbe.httpGet.scheme: Unsupported value: \"FTP\": supported values: \"HTTP\", \"HTTPS\"",
+                "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+            ]
+        );
     }
 }

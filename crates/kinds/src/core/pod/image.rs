@@ -2,12 +2,18 @@
 
 /// When an image is pulled unless a container says so itself: always for `latest`.
 pub fn pull_policy(image: &str) -> &'static str {
-    if tag(image) == Some("latest") { "Always" } else { "IfNotPresent" }
+    if tag(image) == Some("latest") {
+        "Always"
+    } else {
+        "IfNotPresent"
+    }
 }
 
 /// The tag an image has, `latest` where it names neither tag nor digest; none for what is no image.
 fn tag(image: &str) -> Option<&str> {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(n, d)| (n, Some(d)));
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(n, d)| (n, Some(d)));
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     let (path, tag) = match name[start..].rfind(':') {
         Some(colon) => (&name[..start + colon], Some(&name[start + colon + 1..])),

@@ -8,7 +8,9 @@ use crate::resources::{Amounts, amounts};
 pub fn class(spec: &Value) -> &'static str {
     let own = spec.get("resources");
     let has_own = ["limits", "requests"].iter().any(|list| {
-        own.and_then(|own| own.get(*list)).and_then(Value::as_object).is_some_and(|l| !l.is_empty())
+        own.and_then(|own| own.get(*list))
+            .and_then(Value::as_object)
+            .is_some_and(|l| !l.is_empty())
     });
     let (mut requests, mut limits) = (Amounts::new(), Amounts::new());
     let mut guaranteed = true;
@@ -57,13 +59,22 @@ mod tests {
     #[test]
     fn classes_follow_requests_and_limits() {
         let check = |resources: Value, expect: &str| {
-            assert_eq!(class(&json!({"containers": [{"resources": resources}]})), expect);
+            assert_eq!(
+                class(&json!({"containers": [{"resources": resources}]})),
+                expect
+            );
         };
         let both = json!({"cpu": "1", "memory": "1Gi"});
         check(json!({}), "BestEffort");
         check(json!({"requests": {"cpu": "1"}}), "Burstable");
         check(json!({"requests": both, "limits": both}), "Guaranteed");
-        check(json!({"requests": {"cpu": "1"}, "limits": both}), "Burstable");
-        check(json!({"requests": {"example.com/x": "1"}, "limits": {"example.com/x": "1"}}), "BestEffort");
+        check(
+            json!({"requests": {"cpu": "1"}, "limits": both}),
+            "Burstable",
+        );
+        check(
+            json!({"requests": {"example.com/x": "1"}, "limits": {"example.com/x": "1"}}),
+            "BestEffort",
+        );
     }
 }

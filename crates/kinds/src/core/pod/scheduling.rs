@@ -16,8 +16,10 @@ const NEEDS_SELECTOR: &str = "must not be specified when labelSelector is not se
 
 /// The affinity of a Pod spec.
 pub fn affinity(at: &At<'_>, errors: &mut Errors) {
-    let (required, preferred) =
-        ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution");
+    let (required, preferred) = (
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    );
     let node = at.get("nodeAffinity");
     if node.get(required).is_set() {
         check::node_selector(&node.get(required), errors);
@@ -28,7 +30,9 @@ pub fn affinity(at: &At<'_>, errors: &mut Errors) {
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let pods = at.get(kind);
-        pods.get(required).items().for_each(|term| pod_term(&term, errors));
+        pods.get(required)
+            .items()
+            .for_each(|term| pod_term(&term, errors));
         for weighted in pods.get(preferred).items() {
             weight(&weighted.get("weight"), errors);
             pod_term(&weighted.get("podAffinityTerm"), errors);
@@ -47,7 +51,11 @@ fn pod_term(at: &At<'_>, errors: &mut Errors) {
     check::label_selector(&at.get("namespaceSelector"), errors);
     for namespace in at.get("namespaces").texts() {
         for message in names::dns1123_label(namespace) {
-            errors.push(FieldError::invalid(&at.path().child("namespace"), namespace, message));
+            errors.push(FieldError::invalid(
+                &at.path().child("namespace"),
+                namespace,
+                message,
+            ));
         }
     }
     label_keys(at, errors);
@@ -73,8 +81,13 @@ fn label_keys(at: &At<'_>, errors: &mut Errors) {
         }
     }
     let indexes: HashMap<&str, usize> = matched.texts().enumerate().map(|(i, k)| (k, i)).collect();
-    let mut seen: HashSet<&str> =
-        selector.get("matchLabels").map().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+    let mut seen: HashSet<&str> = selector
+        .get("matchLabels")
+        .map()
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| k.as_str())
+        .collect();
     for expression in selector.get("matchExpressions").items() {
         let key = expression.get("key").text();
         if let Some(index) = indexes.get(key).filter(|_| seen.contains(key)) {
@@ -133,7 +146,10 @@ fn min_domains(at: &At<'_>, when: &str, errors: &mut Errors) {
 }
 
 fn spread_keys(constraint: &At<'_>, errors: &mut Errors) {
-    let (keys, selector) = (constraint.get("matchLabelKeys"), constraint.get("labelSelector"));
+    let (keys, selector) = (
+        constraint.get("matchLabelKeys"),
+        constraint.get("labelSelector"),
+    );
     if keys.is_empty() {
         return;
     }
@@ -210,12 +226,18 @@ pub fn apply_label_keys(pod: &mut Value) {
     let labels = model::object::labels(pod).cloned().unwrap_or_default();
     let term = |term: &mut Value| {
         for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
-            let keys = term.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+            let keys = term
+                .get(field)
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             let Some(selector) = term.get_mut("labelSelector").filter(|s| s.is_object()) else {
                 continue;
             };
             for key in keys.iter().filter_map(Value::as_str) {
-                let Some(value) = labels.get(key) else { continue };
+                let Some(value) = labels.get(key) else {
+                    continue;
+                };
                 let requirement =
                     serde_json::json!({"key": key, "operator": operator, "values": [value]});
                 crate::edit::fill(selector, "matchExpressions", Value::Array(Vec::new()));
@@ -225,12 +247,18 @@ pub fn apply_label_keys(pod: &mut Value) {
             }
         }
     };
-    let Some(affinity) = pod.pointer_mut("/spec/affinity") else { return };
+    let Some(affinity) = pod.pointer_mut("/spec/affinity") else {
+        return;
+    };
     for kind in ["podAffinity", "podAntiAffinity"] {
         crate::edit::with(affinity, kind, |pods| {
-            crate::edit::each(pods, "preferredDuringSchedulingIgnoredDuringExecution", |weighted| {
-                crate::edit::with(weighted, "podAffinityTerm", term);
-            });
+            crate::edit::each(
+                pods,
+                "preferredDuringSchedulingIgnoredDuringExecution",
+                |weighted| {
+                    crate::edit::with(weighted, "podAffinityTerm", term);
+                },
+            );
             crate::edit::each(pods, "requiredDuringSchedulingIgnoredDuringExecution", term);
         });
     }
@@ -243,13 +271,17 @@ mod tests {
 
     #[test]
     fn tolerations_are_checked() {
-        let object = json!({"t": [{"operator": "Equal"}, {"key": "a", "operator": "Exists", "value": "x"}]});
+        let object =
+            json!({"t": [{"operator": "Equal"}, {"key": "a", "operator": "Exists", "value": "x"}]});
         let mut errors = Vec::new();
         tolerations(&At::root(&object).get("t"), &mut errors);
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(found, [
-            "t[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
-            "t[1].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
-        ]);
+        assert_eq!(
+            found,
+            [
+                "t[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+                "t[1].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
+            ]
+        );
     }
 }

@@ -18,7 +18,10 @@ const SYSCTL: &str = "must have at most 253 characters and match regex ^([a-z0-9
 pub const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 fn id(at: &At<'_>, errors: &mut Errors) {
-    if at.number().is_some_and(|id| !(0..=i64::from(i32::MAX)).contains(&id)) {
+    if at
+        .number()
+        .is_some_and(|id| !(0..=i64::from(i32::MAX)).contains(&id))
+    {
         errors.push(at.invalid(ID_RANGE));
     }
 }
@@ -29,18 +32,28 @@ pub fn of_pod(spec: &At<'_>, errors: &mut Errors) {
     for field in ["fsGroup", "runAsUser", "runAsGroup"] {
         id(&at.get(field), errors);
     }
-    at.get("supplementalGroups").items().for_each(|group| id(&group, errors));
+    at.get("supplementalGroups")
+        .items()
+        .for_each(|group| id(&group, errors));
     if spec.get("shareProcessNamespace").is_true() && spec.get("hostPID").is_true() {
         let said = at.path().child("shareProcessNamespace");
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(FieldError::invalid(&said, true, why));
     }
     sysctls(spec, &at.get("sysctls"), errors);
-    check::optional_one_of(&at.get("fsGroupChangePolicy"), &["Always", "OnRootMismatch"], errors);
+    check::optional_one_of(
+        &at.get("fsGroupChangePolicy"),
+        &["Always", "OnRootMismatch"],
+        errors,
+    );
     seccomp(&at.get("seccompProfile"), errors);
     windows_options(&at.get("windowsOptions"), errors);
     app_armor(&at.get("appArmorProfile"), errors);
-    check::optional_one_of(&at.get("supplementalGroupsPolicy"), &["Merge", "Strict"], errors);
+    check::optional_one_of(
+        &at.get("supplementalGroupsPolicy"),
+        &["Merge", "Strict"],
+        errors,
+    );
     let policy = at.get("seLinuxChangePolicy");
     check::optional_one_of(&policy, &["MountOption", "Recursive"], errors);
 }
@@ -63,7 +76,11 @@ pub fn of_container(at: &At<'_>, host_users: bool, errors: &mut Errors) {
             let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
             errors.push(at.invalid(why).printed_as(print_context(at.value())));
         }
-        if at.at("capabilities.add").texts().any(|added| added == "CAP_SYS_ADMIN") {
+        if at
+            .at("capabilities.add")
+            .texts()
+            .any(|added| added == "CAP_SYS_ADMIN")
+        {
             let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             errors.push(at.invalid(why).printed_as(print_context(at.value())));
         }
@@ -76,9 +93,10 @@ pub fn of_container(at: &At<'_>, host_users: bool, errors: &mut Errors) {
 fn print_context(context: &Value) -> String {
     let null = Value::Null;
     let get = |name: &str| context.get(name).unwrap_or(&null);
-    let capabilities = context.get("capabilities").map_or(Value::Null, |own| {
-        json!({"Add": own.get("add"), "Drop": own.get("drop")})
-    });
+    let capabilities = context.get("capabilities").map_or(
+        Value::Null,
+        |own| json!({"Add": own.get("add"), "Drop": own.get("drop")}),
+    );
     check::print_struct(&[
         ("Capabilities", &capabilities),
         ("Privileged", get("privileged")),
@@ -195,7 +213,11 @@ fn windows_options(at: &At<'_>, errors: &mut Errors) {
     }
     let user = at.get("runAsUserName");
     if user.is_set() {
-        errors.extend(windows_user(user.text()).into_iter().map(|why| user.invalid(why)));
+        errors.extend(
+            windows_user(user.text())
+                .into_iter()
+                .map(|why| user.invalid(why)),
+        );
     }
 }
 
@@ -234,8 +256,12 @@ fn windows_user(text: &str) -> Vec<&'static str> {
     if !user.is_empty() && user.chars().all(|c| c == '.' || c == ' ') {
         found.push("runAsUserName's User cannot contain only periods or spaces");
     }
-    if user.contains(['"', '/', '\\', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>', '@', '[', ']']) {
-        found.push("runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]");
+    if user.contains([
+        '"', '/', '\\', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>', '@', '[', ']',
+    ]) {
+        found.push(
+            "runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]",
+        );
     }
     found
 }
@@ -268,7 +294,11 @@ pub fn host_process(spec: &At<'_>, errors: &mut Errors) {
     }
     if !spec.get("hostNetwork").is_true() {
         let why = "hostNetwork must be true if pod contains any hostProcess containers";
-        errors.push(FieldError::invalid(spec.get("hostNetwork").path(), false, why));
+        errors.push(FieldError::invalid(
+            spec.get("hostNetwork").path(),
+            false,
+            why,
+        ));
     }
 }
 
@@ -277,10 +307,17 @@ pub fn host_users(spec: &At<'_>, errors: &mut Errors) {
     if spec.get("hostUsers").value() != &json!(false) {
         return;
     }
-    for (field, said) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+    for (field, said) in [
+        ("hostNetwork", "hostNetwork"),
+        ("hostPID", "HostPID"),
+        ("hostIPC", "HostIPC"),
+    ] {
         if spec.get(field).is_true() {
             let path = spec.path().child(said);
-            errors.push(FieldError::forbidden(&path, "when `pod.Spec.HostUsers` is false"));
+            errors.push(FieldError::forbidden(
+                &path,
+                "when `pod.Spec.HostUsers` is false",
+            ));
         }
     }
 }
@@ -301,14 +338,23 @@ pub fn operating_system(spec: &At<'_>, errors: &mut Errors) {
             errors.extend(all.filter(At::is_set).map(|at| at.forbidden(why)));
         }
         "windows" => windows(spec, errors),
-        other => errors.push(FieldError::not_supported(os.path(), other, &["linux", "windows"])),
+        other => errors.push(FieldError::not_supported(
+            os.path(),
+            other,
+            &["linux", "windows"],
+        )),
     }
 }
 
 fn each_container<'a>(spec: &At<'a>, path: &str) -> Vec<At<'a>> {
     CONTAINERS
         .iter()
-        .flat_map(|list| spec.get(list).items().map(|c| c.at(path)).collect::<Vec<_>>())
+        .flat_map(|list| {
+            spec.get(list)
+                .items()
+                .map(|c| c.at(path))
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 

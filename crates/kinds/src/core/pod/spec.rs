@@ -20,7 +20,9 @@ pub fn check_template(at: &At<'_>, errors: &mut Errors) {
     let metadata = at.get("metadata");
     // As upstream: labels and annotations are said to be the template's.
     let labels = metadata.get("labels").said_at(at.path().child("labels"));
-    let annotations = metadata.get("annotations").said_at(at.path().child("annotations"));
+    let annotations = metadata
+        .get("annotations")
+        .said_at(at.path().child("annotations"));
     check::labels(&labels, errors);
     check::annotations(&annotations, errors);
     let spec = at.get("spec");
@@ -48,7 +50,11 @@ pub fn check_annotations(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
         let padded = value.strip_prefix(['+', '-']).unwrap_or(value);
         let zero_led = padded.len() > 1 && padded.starts_with('0');
         if value.starts_with('+') || zero_led || value.parse::<i32>().is_err() {
-            errors.push(FieldError::invalid(&at.path().key(cost), value, "must be a 32bit integer"));
+            errors.push(FieldError::invalid(
+                &at.path().key(cost),
+                value,
+                "must be a 32bit integer",
+            ));
         }
     }
     for (key, value) in at.map().into_iter().flatten() {
@@ -72,7 +78,11 @@ fn seccomp_annotation(value: &str, path: &FieldPath, errors: &mut Errors) {
             let profile = json!(profile);
             check::descending_path(&At::new(&profile, path.clone()), errors);
         }
-        None => errors.push(FieldError::invalid(path, value, "must be a valid seccomp profile")),
+        None => errors.push(FieldError::invalid(
+            path,
+            value,
+            "must be a valid seccomp profile",
+        )),
     }
 }
 
@@ -84,13 +94,16 @@ fn app_armor_annotation(
     errors: &mut Errors,
 ) {
     let known = security::CONTAINERS.iter().any(|list| {
-        spec.get(list).list().iter().any(|container| object::text(container, &["name"]) == name)
+        spec.get(list)
+            .list()
+            .iter()
+            .any(|container| object::text(container, &["name"]) == name)
     });
     if !known {
         errors.push(FieldError::invalid(path, name, "container not found"));
     }
-    let fine = matches!(value, "" | "runtime/default" | "unconfined")
-        || value.starts_with("localhost/");
+    let fine =
+        matches!(value, "" | "runtime/default" | "unconfined") || value.starts_with("localhost/");
     if !fine {
         let why = format!("invalid AppArmor profile name: {value:?}");
         errors.push(FieldError::invalid(path, value, why));
@@ -109,7 +122,12 @@ pub fn match_annotations(annotations: &At<'_>, spec: &At<'_>, errors: &mut Error
             let name = container.get("name").text();
             let key = format!("container.seccomp.security.alpha.kubernetes.io/{name}");
             if let Some(value) = get(&key) {
-                agree(value, &container.at("securityContext.seccompProfile"), "seccomp", errors);
+                agree(
+                    value,
+                    &container.at("securityContext.seccompProfile"),
+                    "seccomp",
+                    errors,
+                );
             }
         }
     }
@@ -122,8 +140,11 @@ pub fn match_annotations(annotations: &At<'_>, spec: &At<'_>, errors: &mut Error
             let key = format!("container.apparmor.security.beta.kubernetes.io/{name}");
             let own = container.at("securityContext.appArmorProfile");
             let inherited = pod.get("appArmorProfile");
-            let profile =
-                if own.is_set() { own } else { inherited.said_at(own.path().clone()) };
+            let profile = if own.is_set() {
+                own
+            } else {
+                inherited.said_at(own.path().clone())
+            };
             if let Some(value) = get(&key) {
                 agree(value, &profile, "apparmor", errors);
             }
@@ -155,11 +176,18 @@ fn agree(value: &str, profile: &At<'_>, what: &str, errors: &mut Errors) {
 
 /// Checks the spec of `pod`, or of a template where there is none.
 pub fn check_spec(spec: &At<'_>, pod: Option<&Value>, errors: &mut Errors) {
-    let names = spec.get("resourceClaims").items().map(|claim| claim.get("name").text());
+    let names = spec
+        .get("resourceClaims")
+        .items()
+        .map(|claim| claim.get("name").text());
     let claims: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
     let volumes = volumes::check(&spec.get("volumes"), pod, errors);
     resource_claims(&spec.get("resourceClaims"), errors);
-    let surroundings = Surroundings { spec: spec.clone(), volumes, claims };
+    let surroundings = Surroundings {
+        spec: spec.clone(),
+        volumes,
+        claims,
+    };
     containers::check(&surroundings, errors);
     pod_resources(&surroundings, errors);
     host_network_ports(spec, pod.is_some(), errors);
@@ -180,7 +208,10 @@ pub fn check_spec(spec: &At<'_>, pod: Option<&Value>, errors: &mut Errors) {
     scheduling::tolerations(&spec.get("tolerations"), errors);
     for alias in spec.get("hostAliases").items() {
         check::check_ip(&alias.get("ip"), errors);
-        alias.get("hostnames").items().for_each(|name| check::subdomain(&name, errors));
+        alias
+            .get("hostnames")
+            .items()
+            .for_each(|name| check::subdomain(&name, errors));
     }
     for field in ["priorityClassName", "runtimeClassName"] {
         if !spec.get(field).is_empty() || (field == "runtimeClassName" && spec.get(field).is_set())
@@ -205,7 +236,10 @@ fn names_of(spec: &At<'_>, errors: &mut Errors) {
         }
     }
     let deadline = spec.get("activeDeadlineSeconds");
-    if deadline.number().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
+    if deadline
+        .number()
+        .is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds))
+    {
         errors.push(deadline.invalid(DEADLINE_RANGE));
     }
     for field in ["hostname", "subdomain"] {
@@ -226,8 +260,10 @@ fn resource_claims(at: &At<'_>, errors: &mut Errors) {
                 errors.push(name.duplicate());
             }
         }
-        let (own, template) =
-            (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));
+        let (own, template) = (
+            claim.get("resourceClaimName"),
+            claim.get("resourceClaimTemplateName"),
+        );
         let printed = check::print_struct(&[
             ("Name", name.value()),
             ("ResourceClaimName", own.value()),
@@ -237,7 +273,9 @@ fn resource_claims(at: &At<'_>, errors: &mut Errors) {
             (true, true) => {
                 "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
             }
-            (false, false) => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            (false, false) => {
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
+            }
             _ => "",
         };
         if !why.is_empty() {
@@ -245,7 +283,11 @@ fn resource_claims(at: &At<'_>, errors: &mut Errors) {
         }
         for reference in [own, template] {
             if reference.is_set() {
-                check::messages(&reference, names::dns1123_subdomain(reference.text()), errors);
+                check::messages(
+                    &reference,
+                    names::dns1123_subdomain(reference.text()),
+                    errors,
+                );
             }
         }
     }
@@ -258,7 +300,10 @@ fn pod_resources(pod: &Surroundings<'_>, errors: &mut Errors) {
         return;
     }
     if at.get("claims").is_set() {
-        errors.push(at.get("claims").forbidden("claims cannot be set for Resources at pod-level"));
+        errors.push(
+            at.get("claims")
+                .forbidden("claims cannot be set for Resources at pod-level"),
+        );
     }
     resources::pod_requirements(&at, &pod.claims, errors);
     let own = amounts(at.value().get("requests"));
@@ -271,17 +316,28 @@ fn pod_resources(pod: &Surroundings<'_>, errors: &mut Errors) {
             let shown = asked.map_or("0".to_owned(), ToString::to_string);
             let why =
                 format!("must be greater than or equal to aggregate container requests of {sum}");
-            errors.push(FieldError::invalid(&at.path().child("requests").key(&name), shown, why));
+            errors.push(FieldError::invalid(
+                &at.path().child("requests").key(&name),
+                shown,
+                why,
+            ));
         }
     }
     let limits = amounts(at.value().get("limits"));
     for (index, container) in pod.spec.get("containers").items().enumerate() {
-        for (name, limit) in amounts(container.at("resources.limits").map().map(|_| {
-            container.at("resources.limits").value()
-        })) {
+        for (name, limit) in amounts(
+            container
+                .at("resources.limits")
+                .map()
+                .map(|_| container.at("resources.limits").value()),
+        ) {
             if let Some(whole) = limits.get(&name).filter(|whole| limit > **whole) {
-                let path =
-                    at.path().child("containers").index(index).key(&name).child("limits");
+                let path = at
+                    .path()
+                    .child("containers")
+                    .index(index)
+                    .key(&name)
+                    .child("limits");
                 let why = format!("must be less than or equal to pod limits of {whole}");
                 errors.push(FieldError::invalid(&path, limit.to_string(), why));
             }
@@ -330,7 +386,10 @@ fn dns(spec: &At<'_>, errors: &mut Errors) {
     if searches.len() > 32 {
         errors.push(searches.invalid("must not have more than 32 search paths"));
     }
-    let length = searches.texts().map(|search| search.len() + 1).sum::<usize>();
+    let length = searches
+        .texts()
+        .map(|search| search.len() + 1)
+        .sum::<usize>();
     if length.saturating_sub(1) > 2048 {
         let why = "must not have more than 2048 characters (including spaces) in the search list";
         errors.push(searches.invalid(why));

@@ -28,7 +28,11 @@ pub fn check(new: &Value, old: &Value) -> Errors {
     if nominated.value() != old_status.get("nominatedNodeName").value() && !nominated.is_empty() {
         check::subdomain(&nominated, &mut errors);
     }
-    check::immutable(&status.get("qosClass"), &old_status.get("qosClass"), &mut errors);
+    check::immutable(
+        &status.get("qosClass"),
+        &old_status.get("qosClass"),
+        &mut errors,
+    );
     let policy = before.at("spec.restartPolicy").text();
     let sidecars: HashSet<&str> = before
         .at("spec.initContainers")
@@ -41,7 +45,13 @@ pub fn check(new: &Value, old: &Value) -> Errors {
         ("initContainerStatuses", policy, sidecars),
         ("ephemeralContainerStatuses", "Never", HashSet::new()),
     ] {
-        ended(&status.get(list), &old_status.get(list), policy, &exempt, &mut errors);
+        ended(
+            &status.get(list),
+            &old_status.get(list),
+            policy,
+            &exempt,
+            &mut errors,
+        );
     }
     addresses(&status.get("podIPs"), &mut errors);
     host_addresses(&status, &mut errors);
@@ -49,13 +59,7 @@ pub fn check(new: &Value, old: &Value) -> Errors {
 }
 
 /// A container that has ended for good does not run again.
-fn ended(
-    new: &At<'_>,
-    old: &At<'_>,
-    policy: &str,
-    exempt: &HashSet<&str>,
-    errors: &mut Errors,
-) {
+fn ended(new: &At<'_>, old: &At<'_>, policy: &str, exempt: &HashSet<&str>, errors: &mut Errors) {
     if policy == "Always" {
         return;
     }
@@ -84,8 +88,10 @@ fn addresses(at: &At<'_>, errors: &mut Errors) {
     if at.len() < 2 {
         return;
     }
-    let families: HashSet<bool> =
-        at.items().map(|address| check::is_ipv6(address.get("ip").text())).collect();
+    let families: HashSet<bool> = at
+        .items()
+        .map(|address| check::is_ipv6(address.get("ip").text()))
+        .collect();
     if families.len() < 2 || at.len() > 2 {
         errors.push(at.invalid("may specify no more than one IP for each IP family"));
     }

@@ -51,8 +51,12 @@ pub fn check(new: &Value, old: &Value, errors: &mut Errors) {
 fn differing(old: &Value, new: &Value) -> Vec<String> {
     let members = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let (old, new) = (members(old), members(new));
-    let mut names: Vec<String> =
-        old.keys().chain(new.keys()).filter(|name| old.get(*name) != new.get(*name)).cloned().collect();
+    let mut names: Vec<String> = old
+        .keys()
+        .chain(new.keys())
+        .filter(|name| old.get(*name) != new.get(*name))
+        .cloned()
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -60,7 +64,10 @@ fn differing(old: &Value, new: &Value) -> Vec<String> {
 
 /// Whether the rest is worth looking at.
 fn deadline(new: &At<'_>, old: &At<'_>, errors: &mut Errors) -> bool {
-    let (new, old) = (new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds"));
+    let (new, old) = (
+        new.get("activeDeadlineSeconds"),
+        old.get("activeDeadlineSeconds"),
+    );
     match (new.number(), old.number()) {
         (Some(seconds), _) if !(0..=i64::from(i32::MAX)).contains(&seconds) => {
             errors.push(new.invalid("must be between 0 and 2147483647, inclusive"));
@@ -86,7 +93,12 @@ fn tolerations(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
     };
     let list = new.get("tolerations");
     let kept: Vec<Value> = list.list().iter().map(without_seconds).collect();
-    if old.get("tolerations").list().iter().any(|old| !kept.contains(&without_seconds(old))) {
+    if old
+        .get("tolerations")
+        .list()
+        .iter()
+        .any(|old| !kept.contains(&without_seconds(old)))
+    {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(list.forbidden(why));
         return;
@@ -95,8 +107,11 @@ fn tolerations(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
 }
 
 fn gates(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
-    let before: Vec<&str> =
-        old.get("schedulingGates").items().map(|gate| gate.get("name").text()).collect();
+    let before: Vec<&str> = old
+        .get("schedulingGates")
+        .items()
+        .map(|gate| gate.get("name").text())
+        .collect();
     for gate in new.get("schedulingGates").items() {
         let name = gate.get("name");
         if !before.contains(&name.text()) {
@@ -140,14 +155,21 @@ fn gated(new: &At<'_>, old: &At<'_>, rest: &mut Value, errors: &mut Errors) {
         errors.push(selector.invalid(why));
     }
     restore(rest, old.value(), "nodeSelector");
-    let (affinity, before) = (new.at("affinity.nodeAffinity"), old.at("affinity.nodeAffinity"));
+    let (affinity, before) = (
+        new.at("affinity.nodeAffinity"),
+        old.at("affinity.nodeAffinity"),
+    );
     if affinity.value() == before.value() {
         return;
     }
     node_affinity(&affinity, &before, errors);
     if before.is_set() {
         fill(rest, "affinity", Value::Object(Map::new()));
-        set(&mut rest["affinity"], "nodeAffinity", before.value().clone());
+        set(
+            &mut rest["affinity"],
+            "nodeAffinity",
+            before.value().clone(),
+        );
     } else if let Some(own) = rest.get_mut("affinity") {
         crate::edit::remove(own, "nodeAffinity");
         if !old.get("affinity").is_set() {
@@ -184,8 +206,10 @@ pub fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
     let get = |value: &Value| object::at(value, &["metadata", "annotations"]).cloned();
     let (new, old) = (get(new), get(old));
     let map = |value: &Option<Value>| value.as_ref().and_then(Value::as_object).cloned();
-    let (new, old) =
-        (map(&new).unwrap_or_else(|| empty.clone()), map(&old).unwrap_or_else(|| empty.clone()));
+    let (new, old) = (
+        map(&new).unwrap_or_else(|| empty.clone()),
+        map(&old).unwrap_or_else(|| empty.clone()),
+    );
     let path = model::FieldPath::new("metadata.annotations");
     let mut refuse = |key: &str, verb: &str| {
         if key.starts_with("container.apparmor.security.beta.kubernetes.io/") {
@@ -197,8 +221,12 @@ pub fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(FieldError::forbidden(&path.key(key), why));
         }
     };
-    old.iter().filter(|(key, value)| new.get(*key) != Some(value)).for_each(|(key, _)| refuse(key, "remove or update"));
-    new.keys().filter(|key| !old.contains_key(*key)).for_each(|key| refuse(key, "add"));
+    old.iter()
+        .filter(|(key, value)| new.get(*key) != Some(value))
+        .for_each(|(key, _)| refuse(key, "remove or update"));
+    new.keys()
+        .filter(|key| !old.contains_key(*key))
+        .for_each(|key| refuse(key, "add"));
 }
 
 #[cfg(test)]
@@ -209,7 +237,17 @@ mod tests {
     fn errors_of(new: &Value, old: &Value) -> Vec<String> {
         let mut errors = Vec::new();
         check(new, old, &mut errors);
-        errors.iter().map(|error| error.to_string().lines().next().unwrap_or_default().to_owned()).collect()
+        errors
+            .iter()
+            .map(|error| {
+                error
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect()
     }
 
     #[test]
@@ -219,7 +257,10 @@ mod tests {
         new["spec"]["containers"][0]["image"] = json!("b");
         assert!(errors_of(&new, &old).is_empty());
         new["spec"]["containers"][0]["name"] = json!("d");
-        assert_eq!(errors_of(&new, &old), [format!("spec: Forbidden: {MAY_CHANGE}")]);
+        assert_eq!(
+            errors_of(&new, &old),
+            [format!("spec: Forbidden: {MAY_CHANGE}")]
+        );
         new["spec"]["containers"] = json!([]);
         assert_eq!(
             errors_of(&new, &old),

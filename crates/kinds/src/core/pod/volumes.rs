@@ -58,8 +58,13 @@ pub fn check<'a>(volumes: &At<'a>, pod: Option<&Value>, errors: &mut Errors) -> 
     let pod_name = pod.map(model::object::name).filter(|name| !name.is_empty());
     let created: HashSet<String> = pod_name
         .map(|pod| {
-            let ephemeral = volumes.list().iter().filter(|v| v.get("ephemeral").is_some());
-            ephemeral.map(|v| format!("{pod}-{}", model::object::text(v, &["name"]))).collect()
+            let ephemeral = volumes
+                .list()
+                .iter()
+                .filter(|v| v.get("ephemeral").is_some());
+            ephemeral
+                .map(|v| format!("{pod}-{}", model::object::text(v, &["name"])))
+                .collect()
         })
         .unwrap_or_default();
     let mut fine: Volumes<'_> = Vec::new();
@@ -124,7 +129,9 @@ fn source(volume: &At<'_>, is_pod: bool, pod_name: Option<&str>, errors: &mut Er
 /// The claim an ephemeral volume makes is named after the Pod and the volume.
 fn claim_name(volume: &At<'_>, pod_name: Option<&str>, errors: &mut Errors) {
     let name = volume.get("name");
-    let Some(pod) = pod_name.filter(|_| !name.is_empty()) else { return };
+    let Some(pod) = pod_name.filter(|_| !name.is_empty()) else {
+        return;
+    };
     let claim = format!("{pod}-{}", name.text());
     for message in names::dns1123_subdomain(&claim) {
         errors.push(name.invalid(format!("PVC name {claim:?}: {message}")));
@@ -208,13 +215,17 @@ fn key_to_path(at: &At<'_>, errors: &mut Errors) {
 fn secret(at: &At<'_>, errors: &mut Errors) {
     required_fields(at, &["secretName"], errors);
     check::file_mode(&at.get("defaultMode"), errors);
-    at.get("items").items().for_each(|item| key_to_path(&item, errors));
+    at.get("items")
+        .items()
+        .for_each(|item| key_to_path(&item, errors));
 }
 
 fn config_map(at: &At<'_>, errors: &mut Errors) {
     required_fields(at, &["name"], errors);
     check::file_mode(&at.get("defaultMode"), errors);
-    at.get("items").items().for_each(|item| key_to_path(&item, errors));
+    at.get("items")
+        .items()
+        .for_each(|item| key_to_path(&item, errors));
 }
 
 /// A network file system.
@@ -229,7 +240,8 @@ fn iscsi(at: &At<'_>, errors: &mut Errors) {
     required_fields(at, &["targetPortal"], errors);
     qualified_target(&at.get("iqn"), errors);
     lun(&at.get("lun"), errors);
-    let authenticates = at.get("chapAuthDiscovery").is_true() || at.get("chapAuthSession").is_true();
+    let authenticates =
+        at.get("chapAuthDiscovery").is_true() || at.get("chapAuthSession").is_true();
     if authenticates && !at.get("secretRef").is_set() {
         errors.push(at.get("secretRef").required(""));
     }
@@ -278,18 +290,27 @@ fn qualified_target(at: &At<'_>, errors: &mut Errors) {
 
 /// `iqn.2001-04.com.example:storage`.
 fn is_iqn(text: &str) -> bool {
-    let Some((date, rest)) = text.strip_prefix("iqn.").and_then(|rest| rest.split_once('.')) else {
+    let Some((date, rest)) = text
+        .strip_prefix("iqn.")
+        .and_then(|rest| rest.split_once('.'))
+    else {
         return false;
     };
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let dated = date.split_once('-').is_some_and(|(year, month)| {
         year.len() == 4 && month.len() == 2 && digits(year) && digits(month)
     });
-    let Some((name, label)) = rest.split_once(':') else { return false };
+    let Some((name, label)) = rest.split_once(':') else {
+        return false;
+    };
     let name_fine = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
     let label_fine = !label.is_empty()
-        && !label.chars().any(|c| ",;*&$|".contains(c) || c.is_whitespace());
+        && !label
+            .chars()
+            .any(|c| ",;*&$|".contains(c) || c.is_whitespace());
     dated && name_fine && label_fine
 }
 
@@ -353,7 +374,9 @@ pub fn quobyte(at: &At<'_>, errors: &mut Errors) {
         errors.push(at.get("tenant").required(why));
     } else {
         for pair in registry.text().split(',') {
-            if pair.rsplit_once(':').is_none_or(|(host, _)| host.contains(':') && !host.ends_with(']'))
+            if pair
+                .rsplit_once(':')
+                .is_none_or(|(host, _)| host.contains(':') && !host.ends_with(']'))
             {
                 errors.push(registry.invalid(why));
             }
@@ -401,7 +424,10 @@ pub fn fc(at: &At<'_>, errors: &mut Errors) {
         if at.get("lun").is_set() {
             lun(&at.get("lun"), errors);
         } else {
-            errors.push(at.get("lun").required("lun is required if targetWWNs is specified"));
+            errors.push(
+                at.get("lun")
+                    .required("lun is required if targetWWNs is specified"),
+            );
         }
     }
 }
@@ -435,14 +461,20 @@ pub fn azure_file_of_volume(at: &At<'_>, errors: &mut Errors) {
 pub fn azure_disk(at: &At<'_>, errors: &mut Errors) {
     required_fields(at, &["diskName", "diskURI"], errors);
     let (kind, uri) = (at.get("kind"), at.get("diskURI"));
-    check::optional_one_of(&at.get("cachingMode"), &["None", "ReadOnly", "ReadWrite"], errors);
+    check::optional_one_of(
+        &at.get("cachingMode"),
+        &["None", "ReadOnly", "ReadWrite"],
+        errors,
+    );
     check::optional_one_of(&kind, &["Dedicated", "Managed", "Shared"], errors);
     let managed = kind.text() == "Managed";
     if managed && !uri.text().starts_with("/subscriptions/") {
         errors.push(uri.not_supported(&["/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"]));
     }
     if kind.is_set() && !managed && !uri.text().starts_with("https://") {
-        errors.push(uri.not_supported(&["https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"]));
+        errors.push(uri.not_supported(&[
+            "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",
+        ]));
     }
 }
 
@@ -506,7 +538,11 @@ fn csi(at: &At<'_>, errors: &mut Errors) {
         let name = secret.get("name");
         if check::required(&name, errors) {
             for message in names::dns1123_subdomain(name.text()) {
-                errors.push(FieldError::invalid(&at.path().child("name"), name.text(), message));
+                errors.push(FieldError::invalid(
+                    &at.path().child("name"),
+                    name.text(),
+                    message,
+                ));
             }
         }
     }
@@ -522,7 +558,11 @@ fn ephemeral(at: &At<'_>, errors: &mut Errors) {
 }
 
 fn image(at: &At<'_>, errors: &mut Errors) {
-    check::required_one_of(&at.get("pullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
+    check::required_one_of(
+        &at.get("pullPolicy"),
+        &["Always", "IfNotPresent", "Never"],
+        errors,
+    );
 }
 
 fn projected(at: &At<'_>, errors: &mut Errors) {
@@ -538,7 +578,13 @@ fn projected(at: &At<'_>, errors: &mut Errors) {
                 required_fields(&keys, &["name"], errors);
                 for item in keys.get("items").items() {
                     key_to_path(&item, errors);
-                    claim_path(item.get("path").text(), name.text(), &mut paths, at.path(), errors);
+                    claim_path(
+                        item.get("path").text(),
+                        name.text(),
+                        &mut paths,
+                        at.path(),
+                        errors,
+                    );
                 }
             }
         }
@@ -562,7 +608,11 @@ fn projected(at: &At<'_>, errors: &mut Errors) {
             trust_bundle(&bundle, errors);
             let path = bundle.get("path").text();
             if !paths.insert(path.to_owned()) {
-                errors.push(FieldError::invalid(at.path(), path, "conflicting duplicate paths"));
+                errors.push(FieldError::invalid(
+                    at.path(),
+                    path,
+                    "conflicting duplicate paths",
+                ));
             }
         }
         count += usize::from(source.get("podCertificate").is_set());
@@ -581,7 +631,11 @@ fn claim_path(
     errors: &mut Errors,
 ) {
     if !path.is_empty() && !paths.insert(path.to_owned()) {
-        errors.push(FieldError::invalid(volume, shown, "conflicting duplicate paths"));
+        errors.push(FieldError::invalid(
+            volume,
+            shown,
+            "conflicting duplicate paths",
+        ));
     }
 }
 
@@ -647,7 +701,9 @@ mod tests {
             ["volumes[0].secret: Forbidden: may not specify more than 1 volume type"]
         );
         assert_eq!(
-            errors_of(json!([{"name": "v", "hostPath": {"path": "/a/../b"}}, {"name": "V", "nfs": {"server": "s", "path": "p"}}]))[0],
+            errors_of(
+                json!([{"name": "v", "hostPath": {"path": "/a/../b"}}, {"name": "V", "nfs": {"server": "s", "path": "p"}}])
+            )[0],
             "volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"
         );
         assert!(is_iqn("iqn.2001-04.com.example:storage"));

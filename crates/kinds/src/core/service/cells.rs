@@ -9,7 +9,9 @@ use crate::cell;
 /// The cells of a Service.
 pub fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
     let spec = |name: &str| object::text(service, &["spec", name]);
-    let address = object::list(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str);
+    let address = object::list(service, &["spec", "clusterIPs"])
+        .first()
+        .and_then(Value::as_str);
     vec![
         json!(object::name(service)),
         json!(spec("type")),
@@ -23,23 +25,30 @@ pub fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
 
 /// Where a Service is reached from outside.
 fn outside(service: &Value) -> String {
-    let own: Vec<&str> =
-        object::list(service, &["spec", "externalIPs"]).iter().filter_map(Value::as_str).collect();
+    let own: Vec<&str> = object::list(service, &["spec", "externalIPs"])
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let none = || "<none>".to_owned();
     match object::text(service, &["spec", "type"]) {
         "ClusterIP" | "NodePort" if own.is_empty() => none(),
         "ClusterIP" | "NodePort" => own.join(","),
         "LoadBalancer" => {
-            let mut found: Vec<&str> = object::list(service, &["status", "loadBalancer", "ingress"])
-                .iter()
-                .map(|ingress| match object::text(ingress, &["ip"]) {
-                    "" => object::text(ingress, &["hostname"]),
-                    ip => ip,
-                })
-                .filter(|text| !text.is_empty())
-                .collect();
+            let mut found: Vec<&str> =
+                object::list(service, &["status", "loadBalancer", "ingress"])
+                    .iter()
+                    .map(|ingress| match object::text(ingress, &["ip"]) {
+                        "" => object::text(ingress, &["hostname"]),
+                        ip => ip,
+                    })
+                    .filter(|text| !text.is_empty())
+                    .collect();
             found.extend(own);
-            if found.is_empty() { "<pending>".to_owned() } else { found.join(",") }
+            if found.is_empty() {
+                "<pending>".to_owned()
+            } else {
+                found.join(",")
+            }
         }
         "ExternalName" => object::text(service, &["spec", "externalName"]).to_owned(),
         _ => "<unknown>".to_owned(),
@@ -58,5 +67,9 @@ fn ports(service: &Value) -> String {
             }
         })
         .collect();
-    if texts.is_empty() { "<none>".to_owned() } else { texts.join(",") }
+    if texts.is_empty() {
+        "<none>".to_owned()
+    } else {
+        texts.join(",")
+    }
 }

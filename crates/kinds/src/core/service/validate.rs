@@ -24,7 +24,11 @@ pub fn create(service: &Value) -> Errors {
         return early;
     }
     let stack = dual_stack(&root);
-    if stack.is_empty() { check(service) } else { stack }
+    if stack.is_empty() {
+        check(service)
+    } else {
+        stack
+    }
 }
 
 /// A changed Service.
@@ -43,13 +47,18 @@ pub fn update(service: &Value, old: &Value) -> Errors {
         changed_addresses(&root, &before, &mut errors);
         changed_families(&root, &before, &mut errors);
     }
-    let (class, old_class) = (root.at("spec.loadBalancerClass"), before.at("spec.loadBalancerClass"));
+    let (class, old_class) = (
+        root.at("spec.loadBalancerClass"),
+        before.at("spec.loadBalancerClass"),
+    );
     let balances = |at: &At<'_>| at.at("spec.type").text() == "LoadBalancer";
     if balances(&root) && balances(&before) && class.value() != old_class.value() {
         errors.push(class.invalid(FIXED));
     }
-    let (port, old_port) =
-        (root.at("spec.healthCheckNodePort"), before.at("spec.healthCheckNodePort"));
+    let (port, old_port) = (
+        root.at("spec.healthCheckNodePort"),
+        before.at("spec.healthCheckNodePort"),
+    );
     if needs_health_check(service) && needs_health_check(old) && port.count() != old_port.count() {
         errors.push(port.forbidden(check::IMMUTABLE));
     }
@@ -88,7 +97,10 @@ fn check(service: &Value) -> Errors {
     let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     check::required_one_of(&spec.get("type"), &kinds, &mut errors);
     if kind == "ClusterIP" {
-        for port in ports.items().filter(|port| port.get("nodePort").count() != 0) {
+        for port in ports
+            .items()
+            .filter(|port| port.get("nodePort").count() != 0)
+        {
             let why = "may not be used when `type` is 'ClusterIP'";
             errors.push(port.get("nodePort").forbidden(why));
         }
@@ -116,12 +128,7 @@ fn external_name(spec: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn check_port<'a>(
-    port: &At<'a>,
-    named: bool,
-    names: &mut HashSet<&'a str>,
-    errors: &mut Errors,
-) {
+fn check_port<'a>(port: &At<'a>, named: bool, names: &mut HashSet<&'a str>, errors: &mut Errors) {
     let name = port.get("name");
     if name.is_empty() {
         if named {
@@ -200,7 +207,11 @@ fn load_balancer(root: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
         if !balances {
             errors.push(FieldError::forbidden(&path, ONLY_LOAD_BALANCER));
         }
-        for range in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
+        for range in text
+            .split(',')
+            .map(str::trim)
+            .filter(|_| !text.trim().is_empty())
+        {
             let range = json!(range);
             check::check_cidr(&At::new(&range, path.clone()), errors);
         }
@@ -229,7 +240,8 @@ fn traffic(service: &Value, spec: &At<'_>, errors: &mut Errors) {
     // A missing port is handed out afterwards.
     let port = spec.get("healthCheckNodePort");
     if !needs_health_check(service) && port.count() != 0 {
-        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        let why =
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.push(port.invalid(why));
     } else if port.count() != 0 {
         check::port_number(&port, errors);
@@ -312,7 +324,11 @@ fn dual_stack(root: &At<'_>) -> Errors {
     if spec.get("type").text() == "ExternalName" || open {
         return errors;
     }
-    for family in spec.get("ipFamilies").items().filter(|family| family.text() == "IPv6") {
+    for family in spec
+        .get("ipFamilies")
+        .items()
+        .filter(|family| family.text() == "IPv6")
+    {
         errors.push(family.invalid("not configured on this cluster"));
     }
     let policy = spec.get("ipFamilyPolicy");
@@ -333,17 +349,29 @@ fn changed_addresses(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
     if all.len() == before.len() {
         for index in 0..all.len() {
             if all.list()[index] != before.list()[index] {
-                errors.push(FieldError::invalid(all.index(index).path(), all.value().clone(), FIXED));
+                errors.push(FieldError::invalid(
+                    all.index(index).path(),
+                    all.value().clone(),
+                    FIXED,
+                ));
             }
         }
         return;
     }
     if before.len() > all.len() && all.is_empty() {
         let why = "primary clusterIP can not be unset";
-        errors.push(FieldError::invalid(all.index(0).path(), all.value().clone(), why));
+        errors.push(FieldError::invalid(
+            all.index(0).path(),
+            all.value().clone(),
+            why,
+        ));
     }
     if first_changed() {
-        errors.push(FieldError::invalid(all.index(0).path(), all.value().clone(), FIXED));
+        errors.push(FieldError::invalid(
+            all.index(0).path(),
+            all.value().clone(),
+            FIXED,
+        ));
     }
     let policy = new.at("spec.ipFamilyPolicy");
     if before.len() > all.len() && all.len() == 1 && policy.text() != "SingleStack" {
@@ -359,7 +387,11 @@ fn changed_families(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
     let (all, before) = (new.at("spec.ipFamilies"), old.at("spec.ipFamilies"));
     let pairs = all.list().iter().zip(before.list());
     if pairs.into_iter().any(|(new, old)| new != old) {
-        errors.push(FieldError::invalid(all.index(0).path(), all.value().clone(), FIXED));
+        errors.push(FieldError::invalid(
+            all.index(0).path(),
+            all.value().clone(),
+            FIXED,
+        ));
     }
     let policy = new.at("spec.ipFamilyPolicy");
     if before.len() > all.len() && all.len() == 1 && policy.text() != "SingleStack" {
