@@ -1,7 +1,10 @@
 //! The commands, one file each.
 
 mod completion;
+mod controllers;
 mod demo;
+mod graph;
+mod run;
 mod up;
 mod version;
 
@@ -9,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use controllers::Controllers;
 pub use up::Arguments as UpArguments;
 
 /// One program that composes, runs and hosts Kubernetes workloads.
@@ -36,6 +40,10 @@ enum Command {
     /// Watch Corvus turn a ResourceGraphDefinition into an API and an instance of it into an
     /// application.
     Demo(demo::Arguments),
+    /// Run the controllers on a cluster that is there already.
+    Run(run::Arguments),
+    /// Work on ResourceGraphDefinitions without a cluster.
+    Graph(graph::Arguments),
     /// Print the version.
     Version(version::Arguments),
     /// Print a completion script for a shell.
@@ -51,6 +59,11 @@ pub fn run() -> ExitCode {
     let outcome = match arguments.command {
         Command::Up(arguments) => up::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        // Its exit code says what was found.
+        Command::Graph(arguments) => {
+            return graph::run(&arguments).unwrap_or_else(|error| fail(&error));
+        }
         Command::Version(arguments) => version::run(&arguments),
         Command::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };

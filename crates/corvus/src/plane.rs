@@ -14,7 +14,7 @@ use store::{EmbeddedOptions, LocalStore, Store};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::UpArguments;
+use crate::commands::{Controllers, UpArguments};
 use files::Credentials;
 
 /// Where objects are kept.
@@ -66,8 +66,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
-        let selection =
-            kubernetes::Selection::parse(&arguments.controllers).context("--controllers")?;
+        let selection = Controllers::parse(&arguments.controllers)?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let store = open_store(arguments, &data)?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
@@ -157,21 +156,26 @@ fn client(server: &ApiServer, name: &str) -> kube::Client {
 /// Starts what runs beside the server; each is a client of it, without a socket.
 fn start_controllers(
     server: &ApiServer,
-    selection: &kubernetes::Selection,
+    selection: &Controllers,
     arguments: &UpArguments,
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
-    let (selection, own) = (selection.clone(), client(server, "kube-controller-manager"));
+    let (builtin, own) = (
+        selection.kubernetes.clone(),
+        client(server, "kube-controller-manager"),
+    );
     let token = shutdown.clone();
-    running.spawn(async move { kubernetes::run(own, &selection, token).await });
-    let (own, token) = (client(server, "corvus-graph"), shutdown.clone());
-    running.spawn(async move {
-        match graph::start(own, graph::Options::default(), token).await {
-            Ok(controllers) => controllers.stopped().await,
-            Err(error) => tracing::error!(%error, "the graph controllers"),
-        }
-    });
+    running.spawn(async move { kubernetes::run(own, &builtin, token).await });
+    if selection.graph {
+        let (own, token) = (client(server, "corvus-graph"), shutdown.clone());
+        running.spawn(async move {
+            match graph::start(own, graph::Options::default(), token).await {
+                Ok(controllers) => controllers.stopped().await,
+                Err(error) => tracing::error!(%error, "the graph controllers"),
+            }
+        });
+    }
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,

@@ -1,8 +1,12 @@
-//! Pictures of graphs, as text that other programs draw.
+//! Pictures of graphs: drawn, or as text that other programs draw.
+
+mod svg;
 
 use std::fmt::Write as _;
 
 use crate::build::{Graph, Node, NodeKind};
+
+pub use svg::svg;
 
 /// For Mermaid (GitHub renders it): arrows lead from a resource to those that need it.
 pub fn mermaid(graph: &Graph) -> String {

@@ -96,4 +96,10 @@ fn diagrams() {
          shelves[[\"shelves<br/>ConfigMap\"]]\n  schema --> street\n  street -.-> door\n  door --> shelves\n"
     );
     assert!(diagram::dot(&graph).contains("  door -> shelves;\n"));
+    let drawing = diagram::svg(&graph);
+    assert!(drawing.starts_with("<svg ") && drawing.ends_with("</svg>\n"));
+    // A box each and one for the instance, one more behind the collection, an arrow per dependency, the arrow's head.
+    let count = |tag: &str| drawing.matches(tag).count();
+    assert_eq!((count("<rect "), count("<path ")), (5, 4));
+    assert!(drawing.contains(">shelves</text>"), "{drawing}");
 }

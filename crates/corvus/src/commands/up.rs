@@ -32,7 +32,8 @@ pub struct Arguments {
     /// How many virtual nodes the cluster has. They simulate a kubelet and run no containers.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub virtual_nodes: u32,
-    /// Controllers to run: `*` for all, `name` for one, `-name` for all but one.
+    /// Controllers to run: `*` for all, `name` for one, `-name` for all but one; `graph` is the name of
+    /// those of ResourceGraphDefinitions.
     #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
     pub controllers: Vec<String>,
     /// Admission plugins to switch on besides the default ones.

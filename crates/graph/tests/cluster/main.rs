@@ -7,5 +7,6 @@ mod examples;
 mod faults;
 mod features;
 mod load;
+mod quarrels;
 mod safety;
 mod world;

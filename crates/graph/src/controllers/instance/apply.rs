@@ -5,9 +5,11 @@ use std::sync::Arc;
 use controller::{ApplyOptions, Error, ListOptions, Object, ObjectKey};
 use futures::StreamExt as _;
 use serde_json::Value;
+use tokio::time::{Duration, Instant};
 
-use super::Instance;
-use super::memory::Applied;
+use super::memory::{self, Applied};
+use super::patience::{Correction, Patience};
+use super::{Instance, quarrel};
 use crate::build::{Node, NodeKind};
 use crate::controllers::watches::Children;
 use crate::keys;
@@ -19,6 +21,8 @@ pub(super) struct Item {
     pub desired: Value,
     /// What is remembered of it.
     pub known: Option<Applied>,
+    /// The troubles with it.
+    pub patience: Patience,
 }
 
 /// What became of one resource.
@@ -28,6 +32,10 @@ pub(super) struct NodeResult {
     /// Set when it cannot be told from the observation.
     pub state: Option<NodeState>,
     pub applied: Vec<(ObjectKey, Applied)>,
+    /// The troubles with its objects.
+    pub patience: Vec<(ObjectKey, Patience)>,
+    /// When to look again though nothing happens, if that is known.
+    pub again: Option<Duration>,
 }
 
 impl NodeResult {
@@ -36,7 +44,25 @@ impl NodeResult {
             node,
             observation: None,
             state: Some(state),
+            ..Self::empty(node)
+        }
+    }
+
+    fn observed(node: usize, observation: Observation) -> Self {
+        Self {
+            observation: Some(observation),
+            ..Self::empty(node)
+        }
+    }
+
+    fn empty(node: usize) -> Self {
+        Self {
+            node,
+            observation: None,
+            state: None,
             applied: Vec::new(),
+            patience: Vec::new(),
+            again: None,
         }
     }
 }
@@ -45,7 +71,18 @@ impl NodeResult {
 enum ItemError {
     Terminating,
     OfAnother(String),
+    /// Somebody deletes it each time it is made.
+    KeepsBeingDeleted,
+    /// It was refused, and it is too early to try again.
+    Refused(String),
     Api(Error),
+}
+
+/// What became of one object.
+struct ItemResult {
+    outcome: Result<(Arc<Object>, Applied), ItemError>,
+    patience: Patience,
+    again: Option<Duration>,
 }
 
 /// Applies all objects of a resource.
@@ -61,34 +98,37 @@ pub(super) async fn run(
     };
     let keys: Vec<ObjectKey> = items.iter().map(|item| item.key.clone()).collect();
     let limit = instance.context.options.apply_concurrency.max(1);
-    let results: Vec<Result<(Arc<Object>, Applied), ItemError>> = futures::stream::iter(items)
+    let results: Vec<ItemResult> = futures::stream::iter(items)
         .map(|item| one(instance, this, &children, item))
         .buffered(limit)
         .collect()
         .await;
     let mut objects = Vec::with_capacity(keys.len());
-    let mut applied = Vec::with_capacity(keys.len());
-    let mut state = None;
-    for (key, result) in keys.into_iter().zip(results) {
-        match result {
+    let mut result = NodeResult::empty(node);
+    for (key, item) in keys.into_iter().zip(results) {
+        match item.outcome {
             Ok((object, remembered)) => {
                 objects.push(object);
-                applied.push((key, remembered));
+                result.applied.push((key.clone(), remembered));
             }
-            Err(error) => state = state.or_else(|| Some(describe(this, &key, &error))),
+            Err(error) => {
+                result.state = result.state.or_else(|| Some(describe(this, &key, &error)));
+            }
         }
+        result.patience.push((key, item.patience));
+        result.again = earliest(result.again, item.again);
     }
     // What could be applied is observed even if some of it failed, so that the status can show it.
-    let observation = match this.kind {
+    result.observation = match this.kind {
         NodeKind::Resource => objects.pop().map(Observation::One),
-        _ => Some(many(&objects, state.is_none())),
+        _ => Some(many(&objects, result.state.is_none())),
     };
-    NodeResult {
-        node,
-        observation,
-        state,
-        applied,
-    }
+    result
+}
+
+/// The shorter of two waits.
+fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }
 
 fn many(objects: &[Arc<Object>], complete: bool) -> Observation {
@@ -112,18 +152,43 @@ fn describe(node: &Node, key: &ObjectKey, error: &ItemError) -> NodeState {
             "resource \"{}\": {} \"{key}\": resource belongs to a different ApplySet: {other}",
             node.id, node.resource.kind
         )),
+        ItemError::KeepsBeingDeleted => NodeState::Waiting(format!(
+            "resource \"{}\": {} \"{key}\" is deleted each time it is made",
+            node.id, node.resource.kind
+        )),
+        ItemError::Refused(message) => {
+            NodeState::Error(format!("resource \"{}\": {message}", node.id))
+        }
         ItemError::Api(error) => NodeState::Error(format!("resource \"{}\": {error}", node.id)),
     }
 }
 
-/// Applies one object unless nothing would change.
+/// Applies one object unless nothing would change or it is too early.
 async fn one(
     instance: &Instance<'_>,
     node: &Node,
     children: &Children,
-    item: Item,
+    mut item: Item,
+) -> ItemResult {
+    let mut patience = std::mem::take(&mut item.patience);
+    let mut again = None;
+    let outcome = try_one(instance, node, children, &item, &mut patience, &mut again).await;
+    ItemResult {
+        outcome,
+        patience,
+        again,
+    }
+}
+
+async fn try_one(
+    instance: &Instance<'_>,
+    node: &Node,
+    children: &Children,
+    item: &Item,
+    patience: &mut Patience,
+    again: &mut Option<Duration>,
 ) -> Result<(Arc<Object>, Applied), ItemError> {
-    let live = live(instance, node, children, &item)
+    let live = live(instance, node, children, item)
         .await
         .map_err(ItemError::Api)?;
     if let Some(live) = &live {
@@ -141,18 +206,77 @@ async fn one(
             .as_ref()
             .filter(|known| known.still_holds(&item.desired, live))
         {
+            patience.in_order();
             return Ok((Arc::clone(live), known.clone()));
         }
     }
+    let known = item
+        .known
+        .as_ref()
+        .filter(|known| known.is_of(&item.desired));
+    if let Some(known) = known
+        && let Correction::Wait { wait, is_new } = patience.undone(Instant::now())
+    {
+        *again = Some(wait);
+        if is_new {
+            let full = with_managed_fields(instance, node, &item.key).await?;
+            quarrel::report(instance, node, full.as_ref(), patience);
+        }
+        return match live {
+            Some(live) => Ok((live, known.clone())),
+            None => Err(ItemError::KeepsBeingDeleted),
+        };
+    }
+    let first_wait = instance.context.options.retry_interval;
+    let attempt = memory::attempt(&item.desired, live.as_deref());
+    if let Some((message, wait)) = patience.too_early(attempt, first_wait, Instant::now()) {
+        *again = Some(wait);
+        return Err(ItemError::Refused(message));
+    }
     let options = ApplyOptions::force(keys::MANAGER_APPLYSET);
     let api = &instance.context.api;
-    let written = api
-        .apply(&node.resource, &item.desired, &options)
-        .await
-        .map_err(ItemError::Api)?;
-    let written = without_managed_fields(written);
+    let written = match api.apply(&node.resource, &item.desired, &options).await {
+        Ok(written) => without_managed_fields(written),
+        Err(error) => {
+            if !error.is_retryable() {
+                let wait = patience.refused(attempt, error.to_string(), first_wait, Instant::now());
+                *again = Some(wait);
+            }
+            return Err(ItemError::Api(error));
+        }
+    };
+    patience.accepted();
+    if known.is_some() {
+        record_correction(live.as_deref(), &written, patience);
+    }
     let applied = Applied::new(&node.id, &item.desired, &written);
     Ok((Arc::new(written), applied))
+}
+
+/// Tells a correction from an apply that changed nothing, as when others write what is theirs.
+fn record_correction(before: Option<&Object>, written: &Object, patience: &mut Patience) {
+    match before {
+        Some(before) if before.uid() == written.uid() => {
+            let fields = quarrel::differing_fields(before.value(), written.value());
+            if fields.is_empty() {
+                patience.in_order();
+            } else {
+                patience.corrected(fields, Instant::now());
+            }
+        }
+        _ => patience.corrected(Vec::new(), Instant::now()),
+    }
+}
+
+async fn with_managed_fields(
+    instance: &Instance<'_>,
+    node: &Node,
+    key: &ObjectKey,
+) -> Result<Option<Object>, ItemError> {
+    let api = &instance.context.api;
+    api.get_opt(&node.resource, key)
+        .await
+        .map_err(ItemError::Api)
 }
 
 /// The object as it is: from the cache if that is as new as our own last write, from the server otherwise.
@@ -195,12 +319,10 @@ pub(super) async fn read(
     key: ObjectKey,
 ) -> NodeResult {
     match instance.context.api.get_opt(&this.resource, &key).await {
-        Ok(Some(object)) => NodeResult {
+        Ok(Some(object)) => NodeResult::observed(
             node,
-            observation: Some(Observation::One(Arc::new(without_managed_fields(object)))),
-            state: None,
-            applied: Vec::new(),
-        },
+            Observation::One(Arc::new(without_managed_fields(object))),
+        ),
         Ok(None) => {
             let (id, kind) = (&this.id, &this.resource.kind);
             let message =
@@ -239,12 +361,7 @@ pub(super) async fn list(
                 items: Arc::new(Value::Array(items)),
                 complete: true,
             };
-            NodeResult {
-                node,
-                observation: Some(observation),
-                state: None,
-                applied: Vec::new(),
-            }
+            NodeResult::observed(node, observation)
         }
         Err(error) => NodeResult::state(
             node,

@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use controller::{Object, ObjectKey, Resource};
 use serde_json::Value;
 
+use super::patience::Patience;
+
 /// What is remembered of one object.
 #[derive(Clone, Debug)]
 pub(super) struct Applied {
@@ -36,6 +38,11 @@ impl Applied {
         self.uid == live.uid() && self.desired == hash_of(desired) && self.live == live_hash(live)
     }
 
+    /// Whether this is what was last applied, whatever has become of it since.
+    pub fn is_of(&self, desired: &Value) -> bool {
+        self.desired == hash_of(desired)
+    }
+
     /// Whether `live` is older than what we have seen ourselves.
     pub fn is_newer_than(&self, live: &Object) -> bool {
         let number = |version: &str| version.parse::<u64>().ok();
@@ -50,6 +57,13 @@ impl Applied {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     pub applied: HashMap<(Resource, ObjectKey), Applied>,
+    /// The troubles with objects.
+    pub patience: HashMap<(Resource, ObjectKey), Patience>,
+}
+
+/// Tells one attempt to apply an object from another.
+pub(super) fn attempt(desired: &Value, live: Option<&Object>) -> (u64, u64) {
+    (hash_of(desired), live.map_or(0, live_hash))
 }
 
 fn hash_of(value: &Value) -> u64 {

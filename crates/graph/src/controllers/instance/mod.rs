@@ -9,7 +9,9 @@ mod children;
 mod deletion;
 mod inventory;
 mod memory;
+mod patience;
 mod prune;
+mod quarrel;
 mod status;
 mod wavefront;
 

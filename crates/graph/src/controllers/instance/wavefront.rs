@@ -1,6 +1,7 @@
 //! Runs the resources of a graph, each as soon as what it depends on is ready.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use controller::{ObjectKey, Outcome, Resource};
 use futures::StreamExt as _;
@@ -32,6 +33,8 @@ pub(super) struct Run<'a> {
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
+    /// When to look again, per resource that says so.
+    again: HashMap<usize, Duration>,
 }
 
 type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
@@ -48,6 +51,7 @@ impl<'a> Run<'a> {
             claims: HashMap::new(),
             interests: Vec::new(),
             prune_again: false,
+            again: HashMap::new(),
         }
     }
 
@@ -141,10 +145,12 @@ impl<'a> Run<'a> {
             let desired =
                 children::decorate(self.instance, this, wave, Some((index, size)), object);
             let known = self.memory.applied.get(&place).cloned();
+            let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
                 known,
+                patience: patience.unwrap_or_default(),
             });
         }
         Ok(items)
@@ -206,14 +212,21 @@ impl<'a> Run<'a> {
             observation,
             state,
             applied,
+            patience,
+            again,
         } = result;
+        let resource = &self.graph.nodes[node].resource;
+        for (key, patience) in patience {
+            let place = (resource.clone(), key);
+            self.memory.patience.insert(place, patience);
+        }
+        if let Some(again) = again {
+            self.again.insert(node, again);
+        }
         for (key, applied) in applied {
-            self.memory.applied.insert(
-                (self.graph.nodes[node].resource.clone(), key.clone()),
-                applied.clone(),
-            );
-            self.applied
-                .insert((self.graph.nodes[node].resource.clone(), key), applied);
+            let place = (resource.clone(), key);
+            self.memory.applied.insert(place.clone(), applied.clone());
+            self.applied.insert(place, applied);
         }
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
@@ -250,12 +263,20 @@ impl<'a> Run<'a> {
         };
         report.set(RESOURCES_READY, status, reason, message);
         report.author_conditions(&self.pass);
-        let has_error = states().any(|state| matches!(state, NodeState::Error(_)));
-        if has_error || self.prune_again {
-            Outcome::RequeueAfter(self.instance.context.options.retry_interval)
-        } else {
-            Outcome::Done
-        }
+        self.next_look()
+            .map_or(Outcome::Done, Outcome::RequeueAfter)
+    }
+
+    /// When to look again if no event comes first.
+    fn next_look(&self) -> Option<Duration> {
+        let interval = self.instance.context.options.retry_interval;
+        let failed = (0..self.graph.nodes.len())
+            .filter(|node| matches!(self.pass.state(*node), NodeState::Error(_)))
+            .filter(|node| !self.again.contains_key(node))
+            .map(|_| interval);
+        let prune = self.prune_again.then_some(interval);
+        let again = self.again.values().copied();
+        again.chain(failed).chain(prune).min()
     }
 
     /// What to remember for the next run.
@@ -265,6 +286,9 @@ impl<'a> Run<'a> {
         if is_complete {
             memory
                 .applied
+                .retain(|place, _| self.claims.contains_key(place));
+            memory
+                .patience
                 .retain(|place, _| self.claims.contains_key(place));
         }
         memory

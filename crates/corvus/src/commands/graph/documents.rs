@@ -1,0 +1,160 @@
+//! Files of manifests, and the graphs they define.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use graph::{BuildError, BuildOptions, Graph, OfflineKinds};
+use serde_json::Value;
+
+/// Larger files are no manifests.
+const LARGEST_FILE_BYTES: u64 = 16 << 20;
+
+/// One object of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Where it stands; `-` is stdin.
+    pub file: PathBuf,
+    /// The object.
+    pub value: Value,
+}
+
+impl Document {
+    /// `Kind "name"`
+    pub fn title(&self) -> String {
+        let name = self.value["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{} {name:?}", self.kind())
+    }
+
+    /// Its kind, empty if it has none.
+    pub fn kind(&self) -> &str {
+        self.value["kind"].as_str().unwrap_or_default()
+    }
+
+    fn is_of_group(&self, group: &str) -> bool {
+        let version = self.value["apiVersion"].as_str().unwrap_or_default();
+        version
+            .strip_prefix(group)
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Whether it is a ResourceGraphDefinition.
+    pub fn is_definition(&self) -> bool {
+        self.kind() == "ResourceGraphDefinition" && self.is_of_group("kro.run")
+    }
+
+    fn is_crd(&self) -> bool {
+        self.kind() == "CustomResourceDefinition" && self.is_of_group("apiextensions.k8s.io")
+    }
+}
+
+/// Reads all documents of a file, YAML or JSON.
+pub fn read(file: &Path) -> anyhow::Result<Vec<Document>> {
+    let mut text = String::new();
+    let mut reader: Box<dyn std::io::Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        let open = std::fs::File::open(file);
+        Box::new(open.with_context(|| format!("reading {}", file.display()))?)
+    };
+    reader
+        .by_ref()
+        .take(LARGEST_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("reading {}", file.display()))?;
+    if text.len() as u64 > LARGEST_FILE_BYTES {
+        bail!(
+            "reading {}: it is larger than {LARGEST_FILE_BYTES} bytes",
+            file.display()
+        );
+    }
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
+        .map_err(|error| anyhow!("reading {}: {error}", file.display()))?;
+    let documents = values
+        .into_iter()
+        .filter(|value| !value.is_null())
+        .map(|value| Document {
+            file: file.to_owned(),
+            value,
+        });
+    Ok(documents.collect())
+}
+
+/// What became of a definition.
+pub struct Definition {
+    /// The ResourceGraphDefinition.
+    pub document: Document,
+    /// Its graph.
+    pub graph: Result<Graph, BuildError>,
+}
+
+/// Builds all ResourceGraphDefinitions among the documents, in their order. They may make kinds of each other and of
+/// the CustomResourceDefinitions among the documents.
+pub fn build_all(documents: &[Document]) -> Vec<Definition> {
+    let mut kinds = OfflineKinds::new();
+    for document in documents.iter().filter(|document| document.is_crd()) {
+        kinds.add_crd(&document.value);
+    }
+    let definitions = documents.iter().filter(|document| document.is_definition());
+    let mut built: Vec<Definition> = definitions
+        .map(|document| Definition {
+            document: document.clone(),
+            graph: build(document, &kinds),
+        })
+        .collect();
+    // Every round that adds a kind may let others be built.
+    let mut known = 0;
+    loop {
+        let good = || {
+            built
+                .iter()
+                .filter_map(|definition| definition.graph.as_ref().ok())
+        };
+        if good().count() == known {
+            return built;
+        }
+        known = good().count();
+        for graph in good() {
+            kinds.add_crd(&graph.crd);
+        }
+        for definition in built
+            .iter_mut()
+            .filter(|definition| definition.graph.is_err())
+        {
+            definition.graph = build(&definition.document, &kinds);
+        }
+    }
+}
+
+fn build(document: &Document, kinds: &OfflineKinds) -> Result<Graph, BuildError> {
+    let spec = graph::read_spec(&document.value["spec"])?;
+    graph::build(&spec, kinds, &BuildOptions::default())
+}
+
+/// The only definition of a file that `wanted` says, built.
+pub fn one_graph(
+    file: &Path,
+    wanted: impl Fn(&Document) -> bool,
+    what: &str,
+) -> anyhow::Result<Graph> {
+    let definitions = build_all(&read(file)?);
+    let mut found = definitions
+        .into_iter()
+        .filter(|definition| wanted(&definition.document));
+    match (found.next(), found.next()) {
+        (Some(only), None) => {
+            let title = only.document.title();
+            only.graph
+                .map_err(|error| anyhow!("{}: {title}: {error}", file.display()))
+        }
+        (None, _) => bail!(
+            "{}: there is no ResourceGraphDefinition{what}",
+            file.display()
+        ),
+        (Some(_), Some(_)) => bail!(
+            "{}: there is more than one ResourceGraphDefinition{what}",
+            file.display()
+        ),
+    }
+}

@@ -1,0 +1,128 @@
+//! `corvus run`: the controllers, attached to a cluster that is there already.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Controllers;
+use crate::plane;
+
+/// How long the cluster may take to answer for the first time.
+const FIRST_ANSWER: Duration = Duration::from_secs(15);
+/// How long controllers may take to end.
+const CONTROLLERS_END: Duration = Duration::from_secs(3);
+
+/// The arguments of `corvus run`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  corvus run                               on the cluster of the current kubectl context
+  corvus run --kubeconfig /etc/corvus/kubeconfig
+  corvus run --controllers graph,job       some of Kubernetes' own controllers too")]
+pub struct Arguments {
+    /// The kubeconfig of the cluster [default: as kubectl finds it, or the Pod's service account].
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context to use instead of its current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Controllers to run: `*` for all, `name` for one, `-name` for all but one. Kubernetes' own run in
+    /// most clusters already.
+    #[arg(
+        long,
+        default_value = "graph",
+        value_delimiter = ',',
+        value_name = "LIST"
+    )]
+    controllers: Vec<String>,
+}
+
+/// Runs until Ctrl-C.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let controllers = Controllers::parse(&arguments.controllers)?;
+    plane::runtime()?.block_on(async {
+        let config = config(arguments).await?;
+        let url = config.cluster_url.to_string();
+        let client = kube::Client::try_from(config).context("making a client of the cluster")?;
+        let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
+            .await
+            .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
+            .with_context(|| format!("reaching the cluster at {url}"))?;
+        eprintln!("attached to {url} (Kubernetes {})", version.git_version);
+        attend(client, controllers).await
+    })
+}
+
+/// How to reach the cluster.
+async fn config(arguments: &Arguments) -> anyhow::Result<kube::Config> {
+    let options = KubeConfigOptions {
+        context: arguments.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    if let Some(path) = &arguments.kubeconfig {
+        let kubeconfig = read(path)?;
+        return kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .with_context(|| format!("the kubeconfig {}", path.display()));
+    }
+    if arguments.context.is_some() {
+        return kube::Config::from_kubeconfig(&options)
+            .await
+            .context("the kubeconfig");
+    }
+    kube::Config::infer()
+        .await
+        .context("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG")
+}
+
+fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
+    // Asked first, as the reader's own message leaves out why.
+    std::fs::metadata(path)
+        .with_context(|| format!("reading the kubeconfig {}", path.display()))?;
+    Kubeconfig::read_from(path)
+        .with_context(|| format!("reading the kubeconfig {}", path.display()))
+}
+
+async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let mut running = JoinSet::new();
+    let (selection, own, token) = (controllers.kubernetes, client.clone(), shutdown.clone());
+    if selection.names().next().is_some() {
+        running.spawn(async move { kubernetes::run(own, &selection, token).await });
+    }
+    if controllers.graph {
+        let started = tokio::select! {
+            started = graph::start(client, graph::Options::default(), shutdown.clone()) => Some(started),
+            outcome = end_is_asked() => { outcome?; None }
+        };
+        let Some(started) = started else {
+            return Ok(());
+        };
+        let graph = started.context("starting the graph controllers")?;
+        running.spawn(graph.stopped());
+    }
+    println!("running");
+    end_is_asked().await?;
+    shutdown.cancel();
+    let ending = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(CONTROLLERS_END, ending).await.is_err() {
+        tracing::warn!("controllers were cut off at the end");
+        running.abort_all();
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn end_is_asked() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        outcome = tokio::signal::ctrl_c() => outcome.context("waiting for Ctrl-C")?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

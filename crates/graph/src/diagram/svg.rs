@@ -1,0 +1,148 @@
+//! A drawing that needs no other program: one row per distance from the instance, arrows downwards.
+
+use std::fmt::Write as _;
+
+use crate::build::{Graph, NodeKind};
+
+const BOX_WIDTH: usize = 180;
+const BOX_HEIGHT: usize = 48;
+const GAP_ACROSS: usize = 30;
+const GAP_DOWN: usize = 56;
+const MARGIN: usize = 20;
+
+/// A box and where it stands.
+struct Place {
+    row: usize,
+    x: usize,
+    y: usize,
+}
+
+/// As SVG.
+pub fn svg(graph: &Graph) -> String {
+    let rows = rows(graph);
+    let widest = rows.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let width = MARGIN * 2 + widest * BOX_WIDTH + (widest - 1) * GAP_ACROSS;
+    let height = MARGIN * 2 + (rows.len() + 1) * BOX_HEIGHT + rows.len() * GAP_DOWN;
+    let places = places(graph, &rows, width);
+    let schema = Place {
+        row: 0,
+        x: (width - BOX_WIDTH) / 2,
+        y: MARGIN,
+    };
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\" text-anchor=\"middle\">\n\
+         <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
+         orient=\"auto\"><path d=\"M0 0 8 4 0 8z\" fill=\"#57606a\"/></marker></defs>\n"
+    );
+    for (node, place) in graph.nodes.iter().zip(&places) {
+        let dashes = if node.include_when.is_empty() {
+            ""
+        } else {
+            " stroke-dasharray=\"5 4\""
+        };
+        if node.dependencies.is_empty() {
+            arrow(&mut text, &schema, place, dashes);
+        }
+        for dependency in &node.dependencies {
+            arrow(&mut text, &places[*dependency], place, dashes);
+        }
+    }
+    draw(&mut text, &schema, "instance", &graph.schema.kind, 24, "");
+    for (node, place) in graph.nodes.iter().zip(&places) {
+        let is_external = matches!(node.kind, NodeKind::External | NodeKind::ExternalCollection);
+        let dashes = if is_external {
+            " stroke-dasharray=\"5 4\""
+        } else {
+            ""
+        };
+        if node.kind.is_list() {
+            let behind = Place {
+                row: place.row,
+                x: place.x + 5,
+                y: place.y + 5,
+            };
+            draw(&mut text, &behind, "", "", 4, dashes);
+        }
+        draw(&mut text, place, &node.id, &node.resource.kind, 4, dashes);
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+/// The resources by their distance from the instance.
+fn rows(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut distance = vec![0; graph.nodes.len()];
+    let mut rows: Vec<Vec<usize>> = Vec::new();
+    for node in graph.order.iter().copied() {
+        let before = graph.nodes[node].dependencies.iter();
+        let row = before.map(|other| distance[*other] + 1).max().unwrap_or(0);
+        distance[node] = row;
+        if rows.len() <= row {
+            rows.resize_with(row + 1, Vec::new);
+        }
+        rows[row].push(node);
+    }
+    rows
+}
+
+fn places(graph: &Graph, rows: &[Vec<usize>], width: usize) -> Vec<Place> {
+    let mut places: Vec<Place> = graph
+        .nodes
+        .iter()
+        .map(|_| Place { row: 0, x: 0, y: 0 })
+        .collect();
+    for (row, nodes) in rows.iter().enumerate() {
+        let row_width = nodes.len() * (BOX_WIDTH + GAP_ACROSS) - GAP_ACROSS;
+        let left = (width - row_width) / 2;
+        for (position, node) in nodes.iter().enumerate() {
+            places[*node] = Place {
+                row: row + 1,
+                x: left + position * (BOX_WIDTH + GAP_ACROSS),
+                y: MARGIN + (row + 1) * (BOX_HEIGHT + GAP_DOWN),
+            };
+        }
+    }
+    places
+}
+
+/// An arrow from the bottom of one box to the top of another; it bends around the rows in between.
+fn arrow(text: &mut String, from: &Place, to: &Place, dashes: &str) {
+    let (x1, y1) = (from.x + BOX_WIDTH / 2, from.y + BOX_HEIGHT);
+    let (x2, y2) = (to.x + BOX_WIDTH / 2, to.y);
+    let bend = GAP_DOWN * (to.row - from.row);
+    let _ = writeln!(
+        text,
+        "<path d=\"M{x1} {y1}C{x1} {} {x2} {} {x2} {y2}\" fill=\"none\" stroke=\"#57606a\"{dashes} \
+         marker-end=\"url(#arrow)\"/>",
+        y1 + bend / 2,
+        y2.saturating_sub(bend / 2),
+    );
+}
+
+fn draw(text: &mut String, place: &Place, name: &str, kind: &str, round: usize, dashes: &str) {
+    let Place { x, y, .. } = place;
+    let _ = writeln!(
+        text,
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"{round}\" fill=\"#f6f8fa\" \
+         stroke=\"#57606a\"{dashes}/>"
+    );
+    if kind.is_empty() {
+        return;
+    }
+    let middle = x + BOX_WIDTH / 2;
+    let _ = writeln!(
+        text,
+        "<text x=\"{middle}\" y=\"{}\" font-weight=\"bold\">{}</text>\n<text x=\"{middle}\" y=\"{}\">{}</text>",
+        y + 20,
+        escaped(name),
+        y + 37,
+        escaped(kind),
+    );
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
