@@ -12,7 +12,7 @@
 //!
 //! Modules are named after API groups and kinds, and every kind's has the same outline: one
 //! `pub const BEHAVIOUR`, and the functions it names, in the order of the pipeline. Checks read
-//! objects through [`at`], which knows where it is; defaults write them through [`edit`].
+//! objects through `at`, which knows where it is; defaults write them through `edit`.
 //!
 //! Left out on purpose: anything that looks at other objects (that is admission, or a controller),
 //! and custom resources (their definition is data).
