@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::process::Output;
 use std::time::Instant;
 
@@ -254,7 +255,7 @@ fn alias_bomb() -> String {
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bomb}\nx0: &x0 [lol]\n".to_owned();
     for level in 1..=9 {
         let below = vec![format!("*x{}", level - 1); 10].join(", ");
-        text.push_str(&format!("x{level}: &x{level} [{below}]\n"));
+        let _ = writeln!(text, "x{level}: &x{level} [{below}]");
     }
     text
 }
