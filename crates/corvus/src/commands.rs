@@ -84,8 +84,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The client logs every failure that it also returns, and what is returned is told where it matters.
+const TOLD_TWICE: &str = "kube_client::client::builder=off";
+
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{TOLD_TWICE},{filter}"))
         .map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

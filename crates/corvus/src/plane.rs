@@ -10,9 +10,12 @@ use anyhow::{Context as _, bail};
 use apiserver::admission::Plugins;
 use apiserver::identity::{Authentication, MASTERS, Tokens, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
+use http::Request;
+use http::header::{HeaderValue, USER_AGENT};
 use store::{EmbeddedOptions, LocalStore, Store};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use crate::commands::{Controllers, UpArguments};
 use files::Credentials;
@@ -147,10 +150,16 @@ impl Plane {
     }
 }
 
-/// A client of the server with all rights, without a socket.
+/// A client of the server with all rights, without a socket. Its name is that of the field manager too.
 fn client(server: &ApiServer, name: &str) -> kube::Client {
     let user = User::new(&format!("system:{name}"), &[MASTERS]);
-    kube::Client::new(server.service(user), "default")
+    let agent = HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("corvus"));
+    let named = move |mut request: Request<kube::client::Body>| {
+        let headers = request.headers_mut();
+        headers.entry(USER_AGENT).or_insert_with(|| agent.clone());
+        request
+    };
+    kube::Client::new(server.service(user).map_request(named), "default")
 }
 
 /// Starts what runs beside the server; each is a client of it, without a socket.

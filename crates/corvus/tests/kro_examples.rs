@@ -173,6 +173,35 @@ fn the_examples_of_kro_become_active_and_go() {
     }
 }
 
+/// The example templates an annotation that the Deployment controller sets back.
+#[test]
+fn a_quarrel_with_the_deployment_controller_is_told() {
+    let test = "a_quarrel_with_the_deployment_controller_is_told";
+    let Some(folder) = cases("kro-examples", test) else {
+        return;
+    };
+    if !has("kubectl", test) {
+        return;
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(data.path(), &[]);
+    let file = |name: &str| folder.join("core-dns").join(name).display().to_string();
+    cluster.must(&["apply", "-f", &file("core-dns.yaml")]);
+    // The kind is served a moment later.
+    let instance = file("coredns-instance.yaml");
+    cluster.until(&["apply", "-f", &instance], |_| true);
+    let events = [
+        "get",
+        "events",
+        "--field-selector=reason=CorrectionUndone,involvedObject.name=mynameis",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ];
+    cluster.until(&events, |text| {
+        text.contains("metadata.annotations[\"deployment.kubernetes.io/revision\"] is changed by \"kube-controller-manager\"")
+    });
+}
+
 #[test]
 fn the_examples_of_this_repository_become_active() {
     if !has("kubectl", "the_examples_of_this_repository_become_active") {

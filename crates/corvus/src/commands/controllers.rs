@@ -44,7 +44,7 @@ mod tests {
             let count = found.kubernetes.names().count();
             assert_eq!((found.graph, count), (graph, kubernetes), "{list}");
         };
-        let all = kubernetes::Selection::all().names().count();
+        let all = Selection::all().names().count();
         check("*", true, all);
         check("*,-graph", false, all);
         check("graph", true, 0);

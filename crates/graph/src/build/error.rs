@@ -40,6 +40,11 @@ impl BuildError {
         self
     }
 
+    /// Whether it may be mended by a kind that is served later.
+    pub fn is_about_a_missing_kind(&self) -> bool {
+        self.path.as_deref() == Some("kind")
+    }
+
     /// Says which expression it is about.
     pub fn in_expression(mut self, source: &str) -> Self {
         self.expression = Some(source.to_owned());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use controller::{
     DeleteOptions, Event, Informer, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer,
@@ -19,6 +19,10 @@ use crate::build::{self, BuildError, Graph};
 use crate::conditions::ConditionStatus;
 use crate::rgd::GraphSpec;
 use crate::{crd, hash, keys};
+
+/// Only its author can mend a broken definition, and that wakes us. So do changed CustomResourceDefinitions; this is for
+/// schemas of aggregated APIs.
+const BROKEN_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why a reconcile is to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +129,13 @@ impl Reconciler for RgdReconciler {
         let mut report = Report::new(&rgd, self.context.clock.now_text());
         let result = self.work(&rgd, &mut report).await;
         self.write_status(&rgd, &report).await?;
-        result.map(|()| Outcome::Done)
+        match result {
+            Ok(()) => Ok(Outcome::Done),
+            Err(RgdError::Build(error)) if !error.is_about_a_missing_kind() => {
+                Ok(Outcome::RequeueAfter(BROKEN_INTERVAL))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

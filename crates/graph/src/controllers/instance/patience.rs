@@ -155,7 +155,7 @@ mod tests {
                 assert!(is_new);
                 let again = patience.undone(now + wait / 2);
                 let expect = Correction::Wait {
-                    wait: wait - wait / 2,
+                    wait: wait / 2,
                     is_new: false,
                 };
                 assert_eq!(again, expect, "events in between change nothing");

@@ -1,5 +1,7 @@
 //! Who undoes our corrections of a child, and of which fields: read from two states of it and its managed fields.
 
+use std::fmt::Write as _;
+
 use controller::Object;
 use serde_json::Value;
 
@@ -96,7 +98,7 @@ fn text_of(path: &[&str]) -> String {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if !is_plain {
-            text.push_str(&format!("[{key:?}]"));
+            let _ = write!(text, "[{key:?}]");
         } else if text.is_empty() {
             text.push_str(key);
         } else {

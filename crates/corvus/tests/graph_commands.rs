@@ -1,0 +1,236 @@
+//! `corvus graph` and `corvus run`.
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use support::{CORVUS, Running, has};
+
+fn corvus(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(CORVUS)
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    (output.status.code(), stdout, stderr)
+}
+
+fn example(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/site");
+    folder.join(name).display().to_string()
+}
+
+/// The example with one part replaced, in a file.
+fn broken(folder: &Path, from: &str, to: &str) -> PathBuf {
+    let text = std::fs::read_to_string(example("rgd.yaml")).expect("it is there");
+    assert!(text.contains(from));
+    let file = folder.join("broken.yaml");
+    std::fs::write(&file, text.replacen(from, to, 1)).expect("written");
+    file
+}
+
+#[test]
+fn lint_finds_what_the_server_would() {
+    let (definition, instance) = (example("rgd.yaml"), example("instance.yaml"));
+    let (code, stdout, stderr) = corvus(&["graph", "lint", &definition, &instance]);
+    assert_eq!((code, &*stderr), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("no problems"), "{stdout}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let problems = |from: &str, to: &str| -> Value {
+        let file = broken(folder.path(), from, to).display().to_string();
+        let (code, stdout, stderr) = corvus(&["graph", "lint", &file, "-o", "json"]);
+        assert_eq!(code, Some(1), "{stdout}{stderr}");
+        serde_json::from_str(&stdout).expect("JSON")
+    };
+    let found = problems("replicas: ${schema.spec.replicas}", "replica: 1");
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    assert_eq!(found[0]["resource"], "app");
+    assert_eq!(found[0]["path"], "spec.replica");
+    let found = problems("  resources:\n", "  resorces:\n");
+    assert!(found.to_string().contains("resorces"), "{found}");
+
+    // An instance that does not fit its API.
+    let wrong = folder.path().join("instance.yaml");
+    let text = "apiVersion: kro.run/v1alpha1\nkind: Site\nmetadata: {name: a}\nspec: {replicas: 1000, greting: hi}\n";
+    std::fs::write(&wrong, text).expect("written");
+    let wrong = wrong.display().to_string();
+    let (code, stdout, _) = corvus(&["graph", "lint", &definition, &wrong]);
+    assert_eq!(code, Some(1));
+    for part in [
+        "Site \"a\"",
+        "spec.replicas",
+        "spec.greting",
+        "spec.greeting",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is missing in: {stdout}");
+    }
+    for unreadable in ["nowhere.yaml", &example("../../README.nowhere")] {
+        assert_eq!(corvus(&["graph", "lint", unreadable]).0, Some(2));
+    }
+}
+
+#[test]
+fn definitions_in_the_same_files_know_each_other() {
+    let test = "definitions_in_the_same_files_know_each_other";
+    let Some(folder) = support::cases("kro-examples", test) else {
+        return;
+    };
+    let file = |name: &str| {
+        folder
+            .join("saas-multi-tenant")
+            .join(name)
+            .display()
+            .to_string()
+    };
+    // The one that needs the others comes first.
+    let (first, second, third) = (
+        file("tenant-rgd.yaml"),
+        file("tenant-environment-rgd.yaml"),
+        file("tenant-application-rgd.yaml"),
+    );
+    let (code, stdout, _) = corvus(&["graph", "lint", &first, &second, &third]);
+    assert_eq!(code, Some(0), "{stdout}");
+    assert_eq!(corvus(&["graph", "lint", &first]).0, Some(1));
+}
+
+#[test]
+fn render_shows_what_an_instance_becomes() {
+    let (definition, instance) = (example("rgd.yaml"), example("instance.yaml"));
+    let (code, stdout, stderr) = corvus(&["graph", "render", &definition, &instance]);
+    assert_eq!(code, Some(0), "{stderr}");
+    for part in [
+        "kind: ConfigMap",
+        "name: hello-config",
+        "kind: Deployment",
+        "# app: WAITING_FOR_READINESS",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is missing in: {stdout}");
+    }
+    // With what the cluster says, it goes to the end.
+    let folder = tempfile::tempdir().expect("a folder");
+    let observed = folder.path().join("observed.yaml");
+    let state = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "hello", "namespace": "default"},
+         "status": {"availableReplicas": 2}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello", "namespace": "default"},
+         "spec": {"clusterIP": "10.0.0.7"}}]});
+    std::fs::write(&observed, state.to_string()).expect("written");
+    let observed = observed.display().to_string();
+    let (code, stdout, stderr) = corvus(&[
+        "graph",
+        "render",
+        &definition,
+        &instance,
+        "--observed",
+        &observed,
+        "-o",
+        "json",
+    ]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let rendered: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(
+        rendered["status"],
+        json!({"address": "10.0.0.7", "ready": 2})
+    );
+    let states: Vec<&Value> = rendered["resources"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|resource| &resource["state"])
+        .collect();
+    assert_eq!(states, ["SYNCED", "SYNCED", "SYNCED"]);
+}
+
+#[test]
+fn diagrams_are_drawn() {
+    let definition = example("rgd.yaml");
+    for (language, start) in [
+        ("svg", "<svg "),
+        ("mermaid", "flowchart TD"),
+        ("dot", "digraph {"),
+    ] {
+        let (code, stdout, stderr) = corvus(&["graph", "diagram", &definition, "-o", language]);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(
+            stdout.starts_with(start) && stdout.contains("service"),
+            "{stdout}"
+        );
+    }
+    let (code, _, stderr) = corvus(&["graph", "diagram", &example("instance.yaml")]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("there is no ResourceGraphDefinition"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn run_says_what_is_wrong_with_the_kubeconfig() {
+    let (code, _, stderr) = corvus(&["run", "--kubeconfig", "nowhere/kubeconfig"]);
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(
+        stderr.contains("reading the kubeconfig nowhere/kubeconfig")
+            && stderr.contains("No such file"),
+        "{stderr}"
+    );
+    // A cluster that was there once.
+    let folder = tempfile::tempdir().expect("a folder");
+    let gone = Running::start(folder.path(), &["--virtual-nodes", "0"]);
+    let kubeconfig = gone.kubeconfig().display().to_string();
+    gone.kill();
+    let (code, _, stderr) = corvus(&["run", "--kubeconfig", &kubeconfig]);
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(
+        stderr.contains("reaching the cluster at https://127.0.0.1:"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn run_serves_graphs_on_another_cluster() {
+    if !has("kubectl", "run_serves_graphs_on_another_cluster") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(folder.path(), &["--controllers", "*,-graph"]);
+    let unknown = cluster.kubectl(&["get", "rgd"]);
+    assert!(!unknown.status.success(), "nothing serves graphs yet");
+    let mut attached = Command::new(CORVUS)
+        .args(["run", "--kubeconfig"])
+        .arg(cluster.kubeconfig())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(attached.stdout.take().expect("piped")).lines();
+    let first = lines.next().expect("it says that it runs").expect("text");
+    assert_eq!(first, "running");
+    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
+    let state = [
+        "get",
+        "rgd",
+        "site.kro.run",
+        "-o",
+        "jsonpath={.status.state}",
+    ];
+    cluster.until(&state, |text| text == "Active");
+    cluster.until(&["apply", "-f", &example("instance.yaml")], |_| true);
+    let state = [
+        "get",
+        "sites.kro.run",
+        "hello",
+        "-o",
+        "jsonpath={.status.state}",
+    ];
+    cluster.until(&state, |text| text == "ACTIVE");
+    let interrupted = Command::new("kill")
+        .args(["-INT", &attached.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(interrupted.success());
+    assert_eq!(attached.wait().expect("it ends").code(), Some(0));
+}
