@@ -9,13 +9,13 @@
 //!            track fields) -> store
 //! ```
 //!
-//! * `route` and `query`: what the path and its parameters ask for;
-//! * [`catalog`]: which resources there are, replaced as a whole when a definition changes;
-//! * [`identity`]: who asks, and whether they may;
-//! * `verbs`: one file a verb, over the shared write pipeline in `write`;
-//! * [`admission`]: what looks at other objects before a write;
-//! * [`custom`]: CustomResourceDefinitions;
-//! * `discovery`, `openapi`, `table`: what clients read about resources.
+//! * `route` and `query` — what the path and its parameters ask for;
+//! * [`catalog`] — which resources there are, replaced as a whole when a definition changes;
+//! * [`identity`] — who asks, and whether they may;
+//! * `verbs` — one file a verb, over the shared write pipeline in `write`;
+//! * [`admission`] — what looks at other objects before a write;
+//! * [`custom`] — CustomResourceDefinitions;
+//! * `discovery`, `openapi`, `table` — what clients read about resources.
 //!
 //! Left out on purpose: controllers (they are clients), and kind by kind knowledge (crate `kinds`).
 

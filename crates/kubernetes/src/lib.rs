@@ -5,7 +5,7 @@
 //! decide. They reach the cluster through `kube::Client` alone, so they run inside `corvus up` and
 //! against any other API server alike.
 //!
-//! [`start`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
+//! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
 mod cluster;
 mod deployment;

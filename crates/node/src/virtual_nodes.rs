@@ -2,7 +2,7 @@
 //!
 //! A Pod that is assigned to a virtual node becomes Running and Ready at once; one whose containers are
 //! to end (`restartPolicy` other than `Always`) ends after [`RUN_SECONDS`]; one that is deleted goes at
-//! once. [`plan`] decides what a Pod's status is; nothing runs.
+//! once. `plan` decides what a Pod's status is; nothing runs.
 
 mod addresses;
 mod node;
