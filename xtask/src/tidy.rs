@@ -13,7 +13,9 @@ use anyhow::{Context, Result, bail};
 
 /// The layers of the workspace, lowest first (see ARCHITECTURE.md). Support crates may use all.
 const LAYERS: &[&[&str]] = &[
-    &["cel", "cel-kube", "model", "schema", "patch", "kinds", "protobuf"],
+    &[
+        "cel", "cel-kube", "model", "schema", "patch", "kinds", "protobuf",
+    ],
     &["store", "pki", "controller"],
     &["apiserver"],
     &["kubernetes", "graph"],

@@ -82,7 +82,8 @@ pub fn up(arguments: &Up) -> anyhow::Result<Value> {
             let (_, before) = weight(child.id())?;
             std::thread::sleep(Duration::from_secs(arguments.idle_seconds));
             let (resident, after) = weight(child.id())?;
-            let share = after.saturating_sub(before).as_secs_f64() / arguments.idle_seconds.max(1) as f64;
+            let share =
+                after.saturating_sub(before).as_secs_f64() / arguments.idle_seconds.max(1) as f64;
             idle = Some((resident, share));
         }
         child.kill()?;

@@ -147,7 +147,11 @@ fn run_vector(vector: &Json) -> Result<(), String> {
 /// Whether bytes are the expected ones. The published vectors keep one escape of protobuf's text form
 /// that their JSON form should not have: the two bytes `\\?` where the text form means `?`.
 fn same_bytes(value: &[u8], expected: &[u8]) -> bool {
-    value == expected || value == String::from_utf8_lossy(expected).replace("\\?", "?").as_bytes()
+    value == expected
+        || value
+            == String::from_utf8_lossy(expected)
+                .replace("\\?", "?")
+                .as_bytes()
 }
 
 fn same(value: &Value<'_>, expected: &Value<'_>) -> bool {

@@ -151,7 +151,10 @@ pub fn label_key(value: &str) -> Vec<String> {
     let mut messages = qualified_name(value);
     for message in &mut messages {
         if *message == name_too_long {
-            *message = format!("name part {}", must_be_no_more_than_bytes(DNS1123_LABEL_LENGTH_MAX));
+            *message = format!(
+                "name part {}",
+                must_be_no_more_than_bytes(DNS1123_LABEL_LENGTH_MAX)
+            );
         }
     }
     messages
