@@ -14,7 +14,7 @@
 //! * [`identity`]: who asks, and whether they may;
 //! * `verbs`: one file a verb, over the shared write pipeline in `write`;
 //! * [`admission`]: what looks at other objects before a write;
-//! * [`custom`]: CustomResourceDefinitions;
+//! * [`custom`]: the work on CustomResourceDefinitions;
 //! * `discovery`, `openapi`, `table`: what clients read about resources.
 //!
 //! Left out on purpose: controllers (they are clients), and kind by kind knowledge (crate `kinds`).
