@@ -1,10 +1,17 @@
 //! How the demo is shown: a tree that fills in on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Prints a line. Nobody listening any more is no reason to fail: `corvus demo | head` is fine.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 /// How far one node of a graph is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +49,8 @@ impl Screen {
     fn print(&self, line: &str) {
         match &self.live {
             // The tree is not torn by what is printed above it.
-            Some(live) => live.suspend(|| println!("{line}")),
-            None => println!("{line}"),
+            Some(live) => live.suspend(|| say!("{line}")),
+            None => say!("{line}"),
         }
     }
 
@@ -117,7 +124,7 @@ impl Screen {
             };
             match self.lines.get(index) {
                 Some(line) => line.set_message(text),
-                None => println!("            {text}"),
+                None => say!("            {text}"),
             }
             self.shown[index] = state.clone();
         }
@@ -133,21 +140,19 @@ impl Screen {
 
     /// What to type next.
     pub fn next(kubeconfig: &Path, keeps: bool) {
-        println!();
+        say!();
         if keeps {
-            println!("The cluster goes on until Ctrl-C. In another terminal:");
-            println!("  export KUBECONFIG={}", kubeconfig.display());
-            println!("  kubectl get resourcegraphdefinitions");
-            println!(
-                "  kubectl apply -f examples/site/instance.yaml && kubectl get site,deploy,pods"
-            );
+            say!("The cluster goes on until Ctrl-C. In another terminal:");
+            say!("  export KUBECONFIG={}", kubeconfig.display());
+            say!("  kubectl get resourcegraphdefinitions");
+            say!("  kubectl apply -f examples/site/instance.yaml && kubectl get site,deploy,pods");
         } else {
-            println!("Next:");
-            println!("  corvus up                                   # a cluster that stays");
-            println!("  export KUBECONFIG=.corvus/kubeconfig");
-            println!("  kubectl apply -f examples/site/rgd.yaml");
-            println!("  kubectl apply -f examples/site/instance.yaml");
-            println!("  kubectl get site hello -o yaml");
+            say!("Next:");
+            say!("  corvus up                                   # a cluster that stays");
+            say!("  export KUBECONFIG=.corvus/kubeconfig");
+            say!("  kubectl apply -f examples/site/rgd.yaml");
+            say!("  kubectl apply -f examples/site/instance.yaml");
+            say!("  kubectl get site hello -o yaml");
         }
     }
 }
