@@ -88,14 +88,13 @@ fn unknown_field(context: &Context, field: &str) -> String {
     if context.definition.custom.is_some() {
         return format!("field label not supported: {field}");
     }
-    let gvr = &context.definition.gvr;
     // Upstream registers conversions of field labels only for kinds that have fields of their own.
     if context.definition.behaviour().selectable_fields.is_empty() {
         return format!(
             "\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         );
     }
-    format!("field label not supported: {field}").replace("{resource}", &gvr.resource)
+    format!("field label not supported: {field}")
 }
 
 /// The text of a field, empty where there is none.

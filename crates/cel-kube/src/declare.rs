@@ -262,31 +262,6 @@ fn reference_of(schema: &Json) -> Option<&str> {
     }
 }
 
-/// Words that cannot be identifiers in expressions.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// The name by which expressions know a property, by Kubernetes' rules: `a-b` is `a__dash__b`, `namespace` is
 /// `__namespace__`. `None` for properties that cannot be named.
 ///
@@ -301,7 +276,7 @@ pub fn escape(name: &str) -> Option<String> {
     if first.is_ascii_digit() {
         return None;
     }
-    if RESERVED.contains(&name) {
+    if cel::RESERVED_WORDS.contains(&name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());

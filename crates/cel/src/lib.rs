@@ -80,8 +80,8 @@ pub use crate::env::{Env, EnvBuilder, EnvError, Function, Library, Overload, Typ
 pub use crate::error::{CompileError, ErrorKind, EvalError, Issue};
 pub use crate::eval::{Context, Limits, Outcome};
 pub use crate::library::{NAMES as LIBRARY_NAMES, find as find_library};
-pub use crate::parse::ParseLimits;
 pub use crate::parse::macros::{Expander, Macro};
+pub use crate::parse::{ParseLimits, RESERVED_WORDS};
 pub use crate::program::Program;
 pub use crate::references::{FunctionReference, Identifier, Read, References};
 pub use crate::source::{Place, Span, place};

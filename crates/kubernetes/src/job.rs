@@ -50,7 +50,6 @@ impl Reconciler for Jobs {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let api = self.cluster.api();
-        // Live: a decision on a stale count of Pods would run the work twice.
         let Some(job) = self.jobs.get(key).filter(|job| !job.is_terminating()) else {
             return Ok(Outcome::Done);
         };

@@ -30,12 +30,10 @@ pub fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
     if let Some(own) = object::number(pod, &["spec", "priority"])
         && own != priority
     {
-        let why = "the integer value of priority must not be provided in pod spec; priority admission controller computed {COMPUTED} from the given PriorityClass name";
-        return Err(refuse(
-            context,
-            pod,
-            &why.replace("{COMPUTED}", &priority.to_string()),
-        ));
+        let why = format!(
+            "the integer value of priority must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
+        );
+        return Err(refuse(context, pod, &why));
     }
     let policy = class
         .as_ref()

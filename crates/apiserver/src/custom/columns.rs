@@ -5,6 +5,7 @@ use model::object;
 use serde_json::{Value, json};
 
 use crate::jsonpath::JsonPath;
+use crate::table::{CREATED, NAME};
 
 /// One column.
 pub struct Column {
@@ -16,8 +17,6 @@ pub struct Column {
     /// Where its cells come from; none for the object's name.
     path: Option<JsonPath>,
 }
-
-const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
 
 /// The columns of a version: the name, and the author's or else the age.
 pub fn of_version(version: &Value) -> Result<Vec<Column>, String> {
@@ -34,7 +33,7 @@ pub fn of_version(version: &Value) -> Result<Vec<Column>, String> {
         "name": "Age",
         "type": "date",
         "jsonPath": ".metadata.creationTimestamp",
-        "description": "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+        "description": CREATED,
     });
     let fallback = [age];
     let wanted = if own.is_empty() { &fallback[..] } else { own };

@@ -1,7 +1,7 @@
 //! `update`: replacing an object.
 
 use http::Response;
-use model::{FieldError, FieldPath, Status, object};
+use model::{Status, object};
 use serde_json::Value;
 
 use super::create::{create_object, place};
@@ -15,7 +15,7 @@ use crate::write::{Kept, Outcome, Update, update_object};
 pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
     let mut object = context.definition.decode(context)?;
     place(context, &mut object)?;
-    check_name(context, &mut object)?;
+    check_name(context, &object)?;
     let version = object::resource_version(&object);
     let versioned = !version.is_empty() && version != "0";
     let subresource = context.subresource().to_owned();
@@ -40,17 +40,8 @@ pub fn answer(context: &Context, code: u16, kept: Kept) -> Result<Response<Body>
 }
 
 /// The object's name must be the path's.
-fn check_name(context: &Context, object: &mut Value) -> Result<(), Status> {
+fn check_name(context: &Context, object: &Value) -> Result<(), Status> {
     let (own, wanted) = (object::name(object), context.name());
-    if own.is_empty() {
-        let error = FieldError::required(&FieldPath::new("metadata.name"), "name must be provided");
-        tracing::trace!(%error, "an update without a name");
-        return Err(Status::bad_request(
-            "the name of the object () does not match the name on the URL (".to_owned()
-                + wanted
-                + ")",
-        ));
-    }
     if own != wanted {
         return Err(Status::bad_request(format!(
             "the name of the object ({own}) does not match the name on the URL ({wanted})"

@@ -37,8 +37,12 @@ impl ParseLimits {
     };
 }
 
-/// Words that cannot be identifiers.
-const RESERVED: [&str; 17] = [
+/// Words that cannot be identifiers: the four that stand for something, then those kept for later.
+pub const RESERVED_WORDS: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
     "as",
     "break",
     "const",
@@ -57,6 +61,9 @@ const RESERVED: [&str; 17] = [
     "void",
     "while",
 ];
+
+/// The words kept for later; the lexer knows the others.
+const RESERVED: &[&str] = RESERVED_WORDS.split_at(4).1;
 
 /// Parses `source`, expanding the macros of `macros`.
 pub(crate) fn parse(

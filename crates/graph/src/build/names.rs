@@ -41,33 +41,9 @@ const KRO_WORDS: [&str; 33] = [
     "vars",
     "version",
 ];
-/// Words that CEL reserves.
-const CEL_WORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 fn is_reserved(name: &str) -> bool {
-    KRO_WORDS.contains(&name) || CEL_WORDS.contains(&name)
+    KRO_WORDS.contains(&name) || cel::RESERVED_WORDS.contains(&name)
 }
 
 fn is_lower_camel_case(name: &str) -> bool {

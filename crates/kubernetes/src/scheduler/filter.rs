@@ -22,10 +22,9 @@ pub fn check(pod: &Object, wanted: &Amounts, node: &Object, used: &Amounts) -> R
         let text = |field: &str| object::text(taint, &[field]);
         let (key, value, effect) = (text("key"), text("value"), text("effect"));
         if effect != "PreferNoSchedule" && !tolerates(pod, key, value, effect) {
-            return Err(vec![
-                format!("node(s) had untolerated taint(s) {{{key}: {value}}}")
-                    .replace("taint(s)", "taint"),
-            ]);
+            return Err(vec![format!(
+                "node(s) had untolerated taint {{{key}: {value}}}"
+            )]);
         }
     }
     if !selects(pod, node) {

@@ -1,5 +1,7 @@
 //! Checks of the volumes of a Pod, and of the sources persistent volumes share with them.
 
+mod iscsi_name;
+
 use std::collections::HashSet;
 
 use model::{FieldError, FieldPath, names};
@@ -238,7 +240,7 @@ pub fn nfs(at: &At<'_>, errors: &mut Errors) {
 
 fn iscsi(at: &At<'_>, errors: &mut Errors) {
     required_fields(at, &["targetPortal"], errors);
-    qualified_target(&at.get("iqn"), errors);
+    iscsi_name::check(&at.get("iqn"), errors);
     lun(&at.get("lun"), errors);
     let authenticates =
         at.get("chapAuthDiscovery").is_true() || at.get("chapAuthSession").is_true();
@@ -247,7 +249,7 @@ fn iscsi(at: &At<'_>, errors: &mut Errors) {
     }
     if at.get("initiatorName").is_set() {
         let said = at.path().child("initiatorname");
-        qualified_target(&at.get("initiatorName").said_at(said), errors);
+        iscsi_name::check(&at.get("initiatorName").said_at(said), errors);
     }
 }
 
@@ -263,55 +265,6 @@ fn lun(at: &At<'_>, errors: &mut Errors) {
     if !(0..=255).contains(&at.count()) {
         errors.push(at.invalid(LUN_RANGE));
     }
-}
-
-fn qualified_target(at: &At<'_>, errors: &mut Errors) {
-    let text = at.text();
-    let alphanumeric = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    };
-    let fine = match text.get(..3) {
-        _ if text.is_empty() => {
-            errors.push(at.required(""));
-            return;
-        }
-        Some("iqn") => is_iqn(text),
-        Some("eui") => alphanumeric(text.get(4..).unwrap_or_default(), 16),
-        Some("naa") => alphanumeric(text.get(4..).unwrap_or_default(), 32),
-        _ => {
-            errors.push(at.invalid("must be valid format starting with iqn, eui, or naa"));
-            return;
-        }
-    };
-    if !fine {
-        errors.push(at.invalid("must be valid format"));
-    }
-}
-
-/// `iqn.2001-04.com.example:storage`.
-fn is_iqn(text: &str) -> bool {
-    let Some((date, rest)) = text
-        .strip_prefix("iqn.")
-        .and_then(|rest| rest.split_once('.'))
-    else {
-        return false;
-    };
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let dated = date.split_once('-').is_some_and(|(year, month)| {
-        year.len() == 4 && month.len() == 2 && digits(year) && digits(month)
-    });
-    let Some((name, label)) = rest.split_once(':') else {
-        return false;
-    };
-    let name_fine = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-    let label_fine = !label.is_empty()
-        && !label
-            .chars()
-            .any(|c| ",;*&$|".contains(c) || c.is_whitespace());
-    dated && name_fine && label_fine
 }
 
 /// Gluster.
@@ -706,7 +659,5 @@ mod tests {
             )[0],
             "volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"
         );
-        assert!(is_iqn("iqn.2001-04.com.example:storage"));
-        assert!(!is_iqn("iqn.2001-4.com.example:storage"));
     }
 }
