@@ -9,15 +9,20 @@ mod definition;
 mod establish;
 mod rules;
 
-pub use definition::{check as check_definition, default as default_definition, initial_status};
+pub use definition::{
+    check as check_definition, check_status as check_definition_status,
+    default as default_definition, initial_status, note_storage, warnings as definition_warnings,
+};
 pub use establish::FINALIZER;
-pub use rules::Rules;
+pub use rules::{Rules, Verdict};
 
 use std::sync::Arc;
 
 use kinds::{Behaviour, MetadataOnStatus, StatusRule};
 use model::resources::Scope;
-use model::{FieldError, GroupVersionKind, GroupVersionResource, object};
+use model::{
+    FieldError, FieldErrorKind, FieldPath, GroupVersionKind, GroupVersionResource, object,
+};
 use schema::Schema;
 use serde_json::Value;
 
@@ -67,16 +72,30 @@ impl CustomVersion {
     }
 
     /// Everything that is wrong with an object by its schema and the schema's rules.
-    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Verdict {
         let mut errors = match old {
             Some(old) => schema::validate_update(&self.schema, object, old),
             None => schema::validate(&self.schema, object),
         };
-        // As upstream: rules only see objects that are sound.
-        if errors.is_empty() {
-            errors = self.rules.check(object, old);
+        if self.rules.is_empty() {
+            return Verdict {
+                errors,
+                warnings: Vec::new(),
+            };
         }
-        errors
+        // As upstream: what breaks the shape of an object keeps rules from being asked.
+        if errors.iter().any(|error| is_blocking(error.kind)) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&FieldPath::root(), Value::Null, why));
+            return Verdict {
+                errors,
+                warnings: Vec::new(),
+            };
+        }
+        let mut verdict = self.rules.check(object, old);
+        errors.append(&mut verdict.errors);
+        verdict.errors = errors;
+        verdict
     }
 
     /// The columns of its table.
@@ -88,6 +107,17 @@ impl CustomVersion {
     pub fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
         columns::cells(&self.columns, object, now)
     }
+}
+
+fn is_blocking(kind: FieldErrorKind) -> bool {
+    matches!(
+        kind,
+        FieldErrorKind::NotSupported
+            | FieldErrorKind::Required
+            | FieldErrorKind::TooLong
+            | FieldErrorKind::TooMany
+            | FieldErrorKind::TypeInvalid
+    )
 }
 
 /// Serves the definitions that are established already: called once, before the server listens.
@@ -207,8 +237,8 @@ fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
         })
         .collect();
     Ok(CustomVersion {
-        rules: Rules::compile(&document)?,
-        columns: columns::of_version(version)?,
+        rules: Rules::compile(&document),
+        columns: columns::of_version(version),
         has_status: object::at(version, &["subresources", "status"]).is_some(),
         document,
         scale,

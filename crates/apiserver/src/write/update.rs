@@ -6,9 +6,10 @@ use model::{FieldError, FieldPath, Status, object};
 use serde_json::{Value, json};
 use store::{Change, Entry, Error, Expect, Write};
 
-use super::{canonical, default_object, store_error, track, validate_update};
+use super::{canonical, default_object, is_definition, store_error, track, validate_update};
 use crate::admission::{self, Operation};
 use crate::context::Context;
+use crate::custom;
 use crate::envelope;
 use crate::write::encode_object;
 
@@ -140,6 +141,9 @@ async fn finish(
     let own_change = update.subresource == "binding";
     if !own_change {
         behaviour.before_write(update.subresource, &mut new, live);
+    }
+    if is_definition(definition) && update.subresource.is_empty() {
+        custom::note_storage(&mut new);
     }
     if let Some(stamp) = behaviour.stamp {
         stamp(&mut new, Some(live), &context.now());
