@@ -79,6 +79,23 @@ impl Definition {
         }
     }
 
+    /// What every client of the resource is warned of.
+    pub fn deprecation(&self) -> Option<&str> {
+        match &self.custom {
+            Some(custom) => custom.deprecation.as_deref(),
+            None => kinds::deprecation(&self.gvr.group, &self.gvr.version, &self.gvr.resource),
+        }
+    }
+
+    /// Whether the bytes of a stored object are what this definition serves.
+    pub fn serves_as_stored(&self, entry: &store::Entry) -> bool {
+        self.storage_version == self.kind.api_version()
+            && self
+                .custom
+                .as_ref()
+                .is_none_or(|custom| entry.revision() > custom.since)
+    }
+
     /// The key of an object of this resource.
     pub fn key(&self, namespace: Option<&str>, name: &str) -> Arc<str> {
         let namespace = if self.namespaced() { namespace } else { None };

@@ -78,7 +78,7 @@ pub async fn internal(state: &Arc<State>, method: &str, path: &str, body: &Value
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, content_type)
-        .header(http::header::USER_AGENT, "corvus-apiserver")
+        .header(http::header::USER_AGENT, "kube-apiserver")
         .body(Full::new(Bytes::from(text)));
     let Ok(request) = request else {
         return (400, Value::Null);
@@ -273,6 +273,9 @@ async fn serve(
     mut context: Context,
     method: &Method,
 ) -> (Result<Response<Body>, Status>, Vec<String>) {
+    if let Some(warning) = context.definition.deprecation() {
+        context.warn(warning);
+    }
     let outcome = if context.path.subresource.is_some() {
         subresources::serve(&mut context, method).await
     } else {

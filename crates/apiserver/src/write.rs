@@ -10,10 +10,12 @@ mod metadata;
 pub mod opaque;
 mod store_object;
 mod update;
+mod yaml;
 
 pub use decode::{decode_body, decode_patched, decode_value, parse_yaml, yaml_to_value};
 pub use metadata::{
-    check_metadata, check_metadata_update, check_name, drop_equal_owners, random_suffix,
+    check_embedded_metadata, check_metadata, check_metadata_update, check_name, drop_equal_owners,
+    random_suffix,
 };
 pub use store_object::{encode_object, encode_with_text, store_error};
 pub use update::{Kept, Outcome, Update, modified, update_object, wrong_uid};
@@ -64,7 +66,7 @@ pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
     let definition = &context.definition;
     let mut errors = check_metadata(definition, object);
     if let Some(custom) = &definition.custom {
-        errors.extend(judged(context, custom.validate(object, None)));
+        errors.extend(judged(context, custom.validate(object, None, "")));
     } else {
         errors.extend((definition.behaviour().validate_create)(object));
     }
@@ -85,7 +87,10 @@ pub fn validate_update(
     let definition = &context.definition;
     let mut errors = check_metadata_update(definition, subresource, object, old);
     if let Some(custom) = &definition.custom {
-        errors.extend(judged(context, custom.validate(object, Some(old))));
+        errors.extend(judged(
+            context,
+            custom.validate(object, Some(old), subresource),
+        ));
     } else {
         errors.extend(definition.behaviour().check_write(subresource, object, old));
     }

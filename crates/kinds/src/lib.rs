@@ -49,4 +49,4 @@ pub use age::age;
 pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresource};
 pub use columns::{Column, columns};
 pub use convert::convert;
-pub use registry::behaviour;
+pub use registry::{behaviour, deprecation};

@@ -112,10 +112,6 @@ fn cell(column: &Column, value: &Value, now: Timestamp) -> Value {
             .as_str()
             .and_then(|text| text.parse::<Timestamp>().ok())
             .map_or_else(|| json!("<invalid>"), |time| json!(kinds::age(time, now))),
-        _ if found.len() > 1 => {
-            let texts: Vec<String> = found.iter().map(|value| plain(value)).collect();
-            json!(texts.join(" "))
-        }
         _ => json!(plain(first)),
     }
 }

@@ -37,7 +37,7 @@ fn check_version(context: &Context) -> Result<(), Status> {
 pub fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Body>, Status> {
     let accept = context.accept;
     let definition = &context.definition;
-    let stored = definition.storage_version == definition.kind.api_version();
+    let stored = definition.serves_as_stored(entry);
     if accept.shape == Shape::Object && accept.encoding == Encoding::Json && stored {
         return Ok(respond::bytes(
             code,

@@ -126,7 +126,6 @@ fn list_metadata(page: &Page) -> Value {
 fn encode_objects(context: &Context, page: &Page) -> Response<Body> {
     let definition = &context.definition;
     let custom = definition.custom.is_some();
-    let stored = definition.storage_version == definition.kind.api_version();
     let mut metadata = list_metadata(page);
     if custom && page.next.is_empty() {
         // Lists of custom resources always name the token.
@@ -143,6 +142,7 @@ fn encode_objects(context: &Context, page: &Page) -> Response<Body> {
         if index > 0 {
             pieces.push_back(Bytes::from_static(b","));
         }
+        let stored = definition.serves_as_stored(entry);
         if custom && stored {
             pieces.push_back(entry.bytes().clone());
         } else if stored {

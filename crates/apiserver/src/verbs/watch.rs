@@ -275,7 +275,7 @@ struct Frames {
 
 impl Frames {
     fn frame(&mut self, kind: &str, entry: &Entry) -> Bytes {
-        let stored = self.definition.storage_version == self.definition.kind.api_version();
+        let stored = self.definition.serves_as_stored(entry);
         if self.shape == Shape::Object && stored {
             return line(kind, entry.bytes());
         }
