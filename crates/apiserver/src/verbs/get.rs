@@ -60,15 +60,18 @@ pub fn render_value(
         Shape::Object | Shape::AggregatedDiscovery(_) => value,
         Shape::Table(version) => table::one(context, version, value)?,
         Shape::Metadata(version) => metadata_only(&value, version),
-        Shape::MetadataList(_) => return Err(not_a_list()),
+        Shape::MetadataList(_) => return Err(not_a_list(context)),
     };
     Ok(respond::value(code, &shaped, encoding))
 }
 
-fn not_a_list() -> Status {
+fn not_a_list(context: &Context) -> Status {
     Status::new(
         model::Reason::NotAcceptable,
-        "you requested PartialObjectMetadataList, but the requested object is not a list",
+        format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+            context.definition.go_type(false)
+        ),
     )
 }
 

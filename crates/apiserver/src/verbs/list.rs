@@ -73,7 +73,16 @@ fn shape_items(
     let metadata = list_metadata(page);
     Ok(match shape {
         Shape::Table(version) => table::many(context, version, metadata, items)?,
-        Shape::Metadata(version) | Shape::MetadataList(version) => {
+        Shape::Metadata(_) => {
+            return Err(Status::new(
+                Reason::NotAcceptable,
+                format!(
+                    "you requested PartialObjectMetadata, but the requested object is a list ({})",
+                    context.definition.go_type(true)
+                ),
+            ));
+        }
+        Shape::MetadataList(version) => {
             let items: Vec<Value> = items
                 .iter()
                 .map(|item| {

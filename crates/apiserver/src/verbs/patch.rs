@@ -58,7 +58,7 @@ fn parse(context: &Context) -> Result<Patch, Status> {
             }
         }
         "application/apply-patch+yaml" => configuration(body).map(Patch::Apply),
-        _ => Err(media::unsupported()),
+        _ => Err(media::unknown_patch(context.definition.custom.is_some())),
     }
 }
 
