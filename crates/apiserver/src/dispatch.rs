@@ -232,7 +232,7 @@ fn other_path(
         Route::Resources { group, version } => {
             discovery::resources(&catalog, &group, &version, encoding()?)?
         }
-        Route::OpenApiV2 => openapi::v2(state, &catalog, headers)?,
+        Route::OpenApiV2 => openapi::v2(state, &catalog, headers),
         Route::OpenApiV3Index => openapi::v3_index(state, &catalog),
         Route::OpenApiV3(path) => openapi::v3(state, &catalog, &path, headers, query),
         Route::Resource(_) | Route::Unknown => respond::text(404, "404 page not found\n"),

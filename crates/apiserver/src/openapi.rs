@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, Response};
-use model::{Reason, Status};
 use parking_lot::Mutex;
 use schema::openapi::{self, Resource, Subresource};
 use sha2::{Digest, Sha256};
@@ -194,12 +193,10 @@ pub fn v3(
 }
 
 /// `/openapi/v2`.
-pub fn v2(
-    state: &State,
-    catalog: &Arc<Catalog>,
-    headers: &HeaderMap,
-) -> Result<Response<Body>, Status> {
-    check_v2_accept(headers)?;
+pub fn v2(state: &State, catalog: &Arc<Catalog>, headers: &HeaderMap) -> Response<Body> {
+    if !takes_json(headers) {
+        return respond::empty(406);
+    }
     let (bytes, digest) = state.documents.get(catalog.generation, "v2", || {
         let mut resources: Vec<Resource> = catalog.all().map(|d| resource(d)).collect();
         resources.sort_by(|a, b| {
@@ -207,26 +204,20 @@ pub fn v2(
         });
         openapi::v2_document(&resources).to_string().into_bytes()
     });
-    Ok(cacheable(bytes, &digest, headers))
+    cacheable(bytes, &digest, headers)
 }
 
-/// The older format can be had as JSON only; clients that name nothing it has are refused.
-fn check_v2_accept(headers: &HeaderMap) -> Result<(), Status> {
-    let accepted: Vec<&str> = headers
+/// Whether a client takes JSON, which is all the older format can be had as.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let mut ranges = headers
         .get_all(ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|range| range.split(';').next().unwrap_or_default().trim())
-        .collect();
-    let fits = |range: &&str| matches!(*range, "application/json" | "application/*" | "*/*" | "*");
-    if accepted.is_empty() || accepted.iter().any(fits) {
-        return Ok(());
-    }
-    Err(Status::new(
-        Reason::NotAcceptable,
-        "only the following media types are accepted: application/json",
-    ))
+        .peekable();
+    ranges.peek().is_none()
+        || ranges.any(|range| matches!(range, "application/json" | "application/*" | "*/*" | "*"))
 }
 
 fn cacheable(bytes: Bytes, digest: &str, headers: &HeaderMap) -> Response<Body> {

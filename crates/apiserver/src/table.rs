@@ -207,24 +207,3 @@ pub fn event(
         vec![row(definition, version, include, value, now)],
     )
 }
-
-/// A bookmark in a watch of tables: a row of blank cells.
-pub fn bookmark(
-    definition: &Definition,
-    version: &str,
-    include: Include,
-    value: Value,
-    with_columns: bool,
-) -> Value {
-    let metadata = json!({"resourceVersion": object::resource_version(&value)});
-    let all = columns(definition);
-    let blank = vec![json!(""); all.as_array().map_or(0, Vec::len)];
-    let object = included(include, version, value);
-    let columns = if with_columns { all } else { json!(null) };
-    table(
-        version,
-        metadata,
-        columns,
-        vec![json!({"cells": blank, "object": object})],
-    )
-}

@@ -334,12 +334,14 @@ impl Frames {
         let shaped = match self.shape {
             Shape::Table(version) => {
                 let with_columns = !std::mem::replace(&mut self.columns_sent, true);
-                table::bookmark(
+                // As upstream: a row like any other, of an object that has almost nothing.
+                table::event(
                     &self.definition,
                     version,
                     self.include,
                     object,
                     with_columns,
+                    (self.clock)(),
                 )
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {

@@ -199,9 +199,9 @@ fn report(
             Err(format!("strict decoding error: {}", problems.join(", ")))
         }
         FieldValidation::Warn => {
-            problems
-                .into_iter()
-                .for_each(|problem| context.warn(problem));
+            for problem in problems {
+                context.warn(problem);
+            }
             Ok(())
         }
         _ => Ok(()),
