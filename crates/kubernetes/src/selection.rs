@@ -9,12 +9,23 @@ pub const NAMES: &[&str] = &[
     "deployment",
     "job",
     "endpointslice",
+    "rootcacertificatepublisher",
+    "servicecidr",
+    "persistentvolumeclaimprotection",
+    "persistentvolumeprotection",
+    "volumeattributesclassprotection",
     "scheduler",
 ];
 
 /// The controllers to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection(Vec<&'static str>);
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self::all()
+    }
+}
 
 /// A name no controller has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
