@@ -46,6 +46,7 @@ mod subresources;
 mod table;
 mod verbs;
 mod write;
+mod yaml_text;
 
 pub use body::Body;
 pub use health::KUBERNETES_VERSION;

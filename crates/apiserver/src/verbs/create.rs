@@ -12,8 +12,8 @@ use crate::context::Context;
 use crate::custom;
 use crate::subresources::review;
 use crate::write::{
-    Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text, is_definition, opaque, random_suffix, store_error,
-    track, validate_create,
+    Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text,
+    is_definition, opaque, random_suffix, store_error, track, validate_create,
 };
 
 /// How often a generated name is tried, as upstream.
@@ -77,6 +77,15 @@ pub fn place(context: &Context, object: &mut Value) -> Result<(), Status> {
 
 async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status> {
     let definition = &context.definition;
+    if definition
+        .custom
+        .as_ref()
+        .is_some_and(|custom| custom.is_terminating)
+    {
+        let (gvr, name) = (&definition.gvr, object::name(&object));
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&gvr.group, &gvr.resource, name, why));
+    }
     let metadata = object::metadata_mut(&mut object);
     for name in [
         "deletionTimestamp",

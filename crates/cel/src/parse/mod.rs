@@ -188,8 +188,30 @@ impl<'s> Parser<'s> {
         if self.token.kind == TokenKind::End {
             Ok(())
         } else {
-            Err(Box::new(self.unexpected("an operator or the end")))
+            // As upstream's parser: one token too many is extraneous, more of them do not match.
+            let span = self.token.span;
+            let text: String = self.text(span).chars().take(40).collect();
+            let alone = matches!(self.lexer.next_token(), Ok(next) if next.kind == TokenKind::End);
+            let problem = if alone { "extraneous" } else { "mismatched" };
+            Err(Box::new(Issue::new(
+                span,
+                format!("Syntax error: {problem} input '{text}' expecting <EOF>"),
+            )))
         }
+    }
+
+    /// Something else where an expression must begin, in the words of upstream's parser.
+    #[cold]
+    fn no_expression(&self) -> Issue {
+        let found: String = match self.token.kind {
+            TokenKind::End => "<EOF>".to_owned(),
+            _ => self.text(self.token.span).chars().take(40).collect(),
+        };
+        let message = format!(
+            "Syntax error: mismatched input '{found}' expecting {{'[', '{{', '(', '.', '-', '!', 'true', \
+             'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}}"
+        );
+        Issue::new(self.token.span, message)
     }
 
     #[cold]
@@ -521,7 +543,7 @@ impl<'s> Parser<'s> {
             TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
-            _ => Err(Box::new(self.unexpected("an expression"))),
+            _ => Err(Box::new(self.no_expression())),
         }
     }
 
