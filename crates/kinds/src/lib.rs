@@ -32,6 +32,7 @@ mod columns;
 mod convert;
 mod coordination;
 mod core;
+pub mod demand;
 mod devices;
 mod discovery;
 mod edit;
