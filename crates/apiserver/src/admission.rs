@@ -29,12 +29,19 @@ mod pod_toleration_restriction;
 mod pod_topology_labels;
 mod priority;
 mod request;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod tolerations;
 
 pub use self::request::Operation;
 pub(crate) use self::request::Request;
+
+/// What admission remembers between requests.
+#[derive(Default)]
+pub(crate) struct Memory {
+    quotas: resource_quota::Locks,
+}
 
 use futures::future::BoxFuture;
 use model::Status;
@@ -101,6 +108,7 @@ static PLUGINS: &[&Plugin] = &[
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
+    &resource_quota::PLUGIN,
     &always::DENY,
 ];
 
@@ -122,7 +130,6 @@ const UPSTREAM: &[&str] = &[
     "PodGroupWorkloadExists",
     "PodResizeValidator",
     "PodSecurity",
-    "ResourceQuota",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];

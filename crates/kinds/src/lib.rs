@@ -40,6 +40,7 @@ mod flowcontrol;
 mod networking;
 mod policy;
 mod rbac;
+pub mod quota;
 mod registry;
 mod resources;
 mod scheduling;

@@ -16,6 +16,7 @@ mod job;
 mod namespace;
 mod pod;
 mod replica_set;
+mod resource_quota;
 mod resources;
 mod scheduler;
 mod selection;
@@ -44,6 +45,7 @@ pub async fn run(client: kube::Client, selection: &Selection, shutdown: Cancella
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "scheduler" => running.spawn(scheduler::run(cluster)),
             other => {
                 tracing::error!(other, "a controller has a name and no code");

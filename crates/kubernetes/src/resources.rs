@@ -19,6 +19,8 @@ resources! {
     services => namespaced("v1", "services", "Service");
     /// Service accounts.
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
+    /// Resource quotas.
+    resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.
