@@ -7,13 +7,16 @@
 
 mod decode;
 mod metadata;
+pub mod opaque;
 mod store_object;
 mod update;
 
-pub use decode::{decode_body, decode_value, yaml_to_value};
-pub use metadata::{check_metadata, check_metadata_update, random_suffix};
-pub use store_object::{encode_object, store_error};
-pub use update::{Kept, Outcome, Update, modified, update_object};
+pub use decode::{decode_body, decode_patched, decode_value, parse_yaml, yaml_to_value};
+pub use metadata::{
+    check_metadata, check_metadata_update, check_name, drop_equal_owners, random_suffix,
+};
+pub use store_object::{encode_object, encode_with_text, store_error};
+pub use update::{Kept, Outcome, Update, modified, update_object, wrong_uid};
 
 use model::{FieldError, Status};
 use patch::FieldSet;
@@ -49,6 +52,13 @@ pub fn canonical(definition: &Definition, object: &mut Value) {
     }
 }
 
+/// As [`canonical`], for the object as the client sent it, whose fields are to be owned.
+pub fn canonical_unstored(definition: &Definition, object: &mut Value) {
+    if definition.custom.is_none() {
+        schema::encode_unstored(&definition.schema, object);
+    }
+}
+
 /// Everything that is wrong with a new object.
 pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
     let definition = &context.definition;
@@ -72,7 +82,7 @@ pub fn validate_update(
     old: &Value,
 ) -> Vec<FieldError> {
     let definition = &context.definition;
-    let mut errors = check_metadata_update(definition, object, old);
+    let mut errors = check_metadata_update(definition, subresource, object, old);
     if let Some(custom) = &definition.custom {
         errors.extend(custom.validate(object, Some(old)));
     } else {

@@ -6,11 +6,13 @@ use model::{FieldError, FieldPath, Status, object};
 use serde_json::{Value, json};
 use store::{Change, Entry, Error, Expect, Write};
 
-use super::{canonical, default_object, store_error, track, validate_update};
+use super::{
+    canonical, canonical_unstored, default_object, drop_equal_owners, store_error, track, validate_update,
+};
 use crate::admission::{self, Operation};
 use crate::context::Context;
 use crate::envelope;
-use crate::write::encode_object;
+use crate::write::{encode_object, encode_with_text, opaque};
 
 /// How often a write is tried again when others are faster.
 const ATTEMPTS_MAX: usize = 50;
@@ -23,6 +25,8 @@ pub struct Update<'a> {
     pub applied: bool,
     /// Whether the client named the version it has seen, so that a conflict is final.
     pub versioned: bool,
+    /// Whether the client sends all of the object, whose uid is then a precondition.
+    pub replaces: bool,
 }
 
 /// What is there after a write.
@@ -62,7 +66,7 @@ pub async fn update_object(
             context
                 .state
                 .allocator
-                .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
+                .reserve(&context.definition, &mut new, Some(&live))?;
         if new == live {
             return Ok(Some(Outcome {
                 kept: Kept::Entry(entry),
@@ -74,23 +78,29 @@ pub async fn update_object(
             }));
         }
         let gone = is_finished(&new);
-        let document = encode_object(&context.definition, &new)?;
+        // As upstream: what watchers see of an object that goes is what was stored last.
+        let change = if gone {
+            Change::Delete(encode_object(&context.definition, &live)?)
+        } else {
+            opaque::check_unchanged(context, &entry, &new)?;
+            let text = opaque::sent(context, &new);
+            Change::Put(encode_with_text(&context.definition, &new, text.as_deref())?)
+        };
         let write = Write {
             key: key.clone(),
             expect: Expect::Revision(entry.revision()),
-            change: if gone {
-                Change::Delete(document)
-            } else {
-                Change::Put(document)
-            },
+            change,
         };
         match context.state.store.commit(write).await {
             Ok(stored) => {
                 reserved.keep();
                 admission::written(context, &live, &stored, gone);
-                return Ok(Some(Outcome {
-                    kept: Kept::Entry(stored),
-                }));
+                let kept = if gone {
+                    Kept::Value(Box::new(new))
+                } else {
+                    Kept::Entry(stored)
+                };
+                return Ok(Some(Outcome { kept }));
             }
             Err(Error::Conflict { .. }) if update.versioned => {
                 return Err(modified(context));
@@ -126,16 +136,25 @@ async fn finish(
     live: &Value,
     mut new: Value,
 ) -> Result<Value, Status> {
-    check_versions(context, live, &new)?;
+    check_versions(context, update, live, &new)?;
     restore_system_fields(live, &mut new);
     let definition = &context.definition;
     let behaviour = definition.behaviour();
     default_object(definition, &mut new);
+    let untracked = object::at(&new, &["metadata", "managedFields"]) == Some(&json!([]));
     // What is written differently but means the same is no change.
-    canonical(definition, &mut new);
+    canonical_unstored(definition, &mut new);
+    if untracked {
+        // An empty list turns tracking off, which the canonical form cannot say.
+        object::metadata_mut(&mut new).insert("managedFields".to_owned(), json!([]));
+    }
+    if update.replaces {
+        drop_equal_owners(context, &mut new);
+    }
     if !update.applied {
         track(context, update.subresource, Some(live), &mut new)?;
     }
+    canonical(definition, &mut new);
     // A binding is the server's own change: it sets what no client may.
     let own_change = update.subresource == "binding";
     let request =
@@ -149,6 +168,7 @@ async fn finish(
     if let Some(stamp) = behaviour.stamp {
         stamp(&mut new, Some(live), &context.now());
     }
+    drop_equal_owners(context, &mut new);
     canonical(definition, &mut new);
     let errors = if own_change {
         Vec::new()
@@ -166,30 +186,36 @@ async fn finish(
 }
 
 /// The client's uid and resource version, where it names them, must be the current ones.
-fn check_versions(context: &Context, live: &Value, new: &Value) -> Result<(), Status> {
+fn check_versions(
+    context: &Context,
+    update: &Update<'_>,
+    live: &Value,
+    new: &Value,
+) -> Result<(), Status> {
     let (uid, live_uid) = (object::uid(new), object::uid(live));
-    if !uid.is_empty() && uid != live_uid {
-        return Err(context.conflict(&format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {live_uid}"
-        )));
+    if update.replaces && !uid.is_empty() && uid != live_uid {
+        return Err(wrong_uid(context, uid, live_uid));
     }
     let version = object::resource_version(new);
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        return Err(Status::bare_internal(format!(
+            "strconv.ParseUint: parsing \"{version}\": invalid syntax"
+        )));
+    }
     if version.is_empty() || version == "0" {
         if !context.definition.behaviour().unconditional_update {
             let path = FieldPath::new("metadata.resourceVersion");
-            let error = FieldError::invalid(&path, version, "must be specified for an update");
-            return Err(context.invalid(context.name(), &[error]));
+            let error = FieldError::invalid(&path, 0, "must be specified for an update");
+            let gvr = &context.definition.gvr;
+            // As upstream: it names the resource here where every other refusal names the kind.
+            return Err(Status::invalid(
+                &gvr.group,
+                &gvr.resource,
+                context.name(),
+                &[error],
+            ));
         }
         return Ok(());
-    }
-    if version.parse::<u64>().is_err() {
-        let mut status = Status::internal("");
-        status.message = format!(
-            "resourceVersion: Invalid value: \"{version}\": strconv.ParseUint: parsing \"{version}\": invalid syntax"
-        );
-        status.reason = String::new();
-        status.details = None;
-        return Err(status);
     }
     if version == object::resource_version(live) {
         Ok(())
@@ -198,31 +224,58 @@ fn check_versions(context: &Context, live: &Value, new: &Value) -> Result<(), St
     }
 }
 
-/// What only the server writes stays as it was.
+/// 409 for a uid that is not the object's, in the words of upstream's storage.
+pub fn wrong_uid(context: &Context, wanted: &str, found: &str) -> Status {
+    context.conflict(&format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
+        registry_key(context)
+    ))
+}
+
+/// Where upstream keeps the object in etcd, which its messages name.
+fn registry_key(context: &Context) -> String {
+    let definition = &context.definition;
+    let gvr = &definition.gvr;
+    let place = match (gvr.group.as_str(), gvr.resource.as_str()) {
+        ("", "services") => "services/specs".to_owned(),
+        ("", "endpoints") => "services/endpoints".to_owned(),
+        ("", "nodes") => "minions".to_owned(),
+        ("", "replicationcontrollers") => "controllers".to_owned(),
+        ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+        (group @ ("apiextensions.k8s.io" | "apiregistration.k8s.io"), resource) => {
+            format!("{group}/{resource}")
+        }
+        (group, resource) if definition.custom.is_some() => format!("{group}/{resource}"),
+        (_, resource) => resource.to_owned(),
+    };
+    let name = context.name();
+    match &context.path.namespace {
+        Some(namespace) => format!("/registry/{place}/{namespace}/{name}"),
+        None => format!("/registry/{place}/{name}"),
+    }
+}
+
+/// What only the server writes stays as it was, or is refused later where it is named and differs.
 fn restore_system_fields(live: &Value, new: &mut Value) {
     let old = object::metadata(live).cloned().unwrap_or_default();
     let metadata = object::metadata_mut(new);
-    for name in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "resourceVersion",
-        "namespace",
-        "generateName",
+    metadata.remove("selfLink");
+    for (name, when_named) in [
+        ("uid", false),
+        ("creationTimestamp", true),
+        ("deletionTimestamp", true),
+        ("deletionGracePeriodSeconds", false),
+        ("resourceVersion", true),
+        ("namespace", true),
     ] {
-        match old.get(name) {
-            Some(value) => {
-                metadata.insert(name.to_owned(), value.clone());
-            }
-            None if name == "generateName" => {}
-            None => {
-                metadata.remove(name);
-            }
+        let named = metadata
+            .get(name)
+            .is_some_and(|value| value.as_str() != Some(""));
+        if let Some(value) = old.get(name)
+            && (when_named || !named)
+        {
+            metadata.insert(name.to_owned(), value.clone());
         }
-    }
-    if !metadata.contains_key("name") {
-        metadata.insert("name".to_owned(), json!(object::name(live)));
     }
 }
