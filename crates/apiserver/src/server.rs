@@ -22,6 +22,7 @@ use crate::catalog::Catalog;
 use crate::identity::{Authentication, User};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::webhook_client::WebhookClient;
 use crate::{bootstrap, custom, dispatch, respond};
 
 /// Where the time comes from.
@@ -81,6 +82,7 @@ pub(crate) struct State {
     pub options: Options,
     pub allocator: Allocator,
     pub admission: admission::Memory,
+    pub webhooks: WebhookClient,
     pub metrics: Metrics,
     pub documents: Documents,
     pub shutdown: CancellationToken,
@@ -113,6 +115,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             documents: Documents::default(),
             admission: admission::Memory::default(),
+            webhooks: WebhookClient::default(),
             shutdown,
             options,
         });
