@@ -107,7 +107,13 @@ impl Plane {
             .clone()
             .unwrap_or_else(|| data.path().join("kubeconfig"));
         credentials.write_kubeconfig(&kubeconfig, &url)?;
-        let controllers = start_controllers(&server, &selection, arguments, &shutdown);
+        let controllers = start_controllers(
+            &server,
+            &selection,
+            arguments,
+            &credentials.authority.certificate,
+            &shutdown,
+        );
         let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
         Ok(Self {
             server,
@@ -167,13 +173,15 @@ fn start_controllers(
     server: &ApiServer,
     selection: &Controllers,
     arguments: &UpArguments,
+    authority: &str,
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
-    let (builtin, own) = (
-        selection.kubernetes.clone(),
-        client(server, "kube-controller-manager"),
-    );
+    let builtin = kubernetes::Options {
+        selection: selection.kubernetes.clone(),
+        root_certificate: Some(authority.to_owned()),
+    };
+    let own = client(server, "kube-controller-manager");
     let token = shutdown.clone();
     running.spawn(async move { kubernetes::run(own, &builtin, token).await });
     if selection.graph {

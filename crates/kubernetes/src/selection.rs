@@ -10,12 +10,23 @@ pub const NAMES: &[&str] = &[
     "job",
     "endpointslice",
     "resourcequota",
+    "rootcacertificatepublisher",
+    "servicecidr",
+    "persistentvolumeclaimprotection",
+    "persistentvolumeprotection",
+    "volumeattributesclassprotection",
     "scheduler",
 ];
 
 /// The controllers to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection(Vec<&'static str>);
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self::all()
+    }
+}
 
 /// A name no controller has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
