@@ -13,6 +13,7 @@
 
 mod always;
 mod always_pull_images;
+mod authorizer;
 mod claim_resize;
 mod default_class;
 mod default_toleration_seconds;
@@ -21,26 +22,44 @@ mod external_ips;
 mod hard_anti_affinity;
 mod in_use_protection;
 mod limit_ranger;
+mod matching;
+mod mutating_policy;
 mod namespace_auto_provision;
 mod namespace_lifecycle;
 mod node_taint;
 mod pod_node_selector;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
+mod policy;
 mod priority;
+mod reinvocation;
 mod request;
 mod resource_quota;
+mod review;
 mod runtime_class;
 mod service_account;
+mod snapshot;
 mod tolerations;
+mod validating_policy;
 
 pub use self::request::Operation;
 pub(crate) use self::request::Request;
 
 /// What admission remembers between requests.
-#[derive(Default)]
 pub(crate) struct Memory {
     quotas: resource_quota::Locks,
+    mutating_policies: mutating_policy::Policies,
+    validating_policies: validating_policy::Policies,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            quotas: resource_quota::Locks::default(),
+            mutating_policies: Snapshot::new(mutating_policy::RESOURCES),
+            validating_policies: Snapshot::new(validating_policy::RESOURCES),
+        }
+    }
 }
 
 use futures::future::BoxFuture;
@@ -48,6 +67,7 @@ use model::Status;
 use serde_json::Value;
 use store::Entry;
 
+use self::snapshot::Snapshot;
 use crate::context::Context;
 use crate::envelope;
 
@@ -108,6 +128,8 @@ static PLUGINS: &[&Plugin] = &[
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
+    &mutating_policy::PLUGIN,
+    &validating_policy::PLUGIN,
     &resource_quota::PLUGIN,
     &always::DENY,
 ];
@@ -121,7 +143,6 @@ const UPSTREAM: &[&str] = &[
     "EventRateLimit",
     "ImagePolicyWebhook",
     "JobValidation",
-    "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "NodeDeclaredFeatureValidator",
     "NodeRestriction",
@@ -130,7 +151,6 @@ const UPSTREAM: &[&str] = &[
     "PodGroupWorkloadExists",
     "PodResizeValidator",
     "PodSecurity",
-    "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];
 
@@ -201,6 +221,14 @@ fn unknown(name: &str) -> String {
 
 /// Lets every plugin change an object before it is checked.
 pub(crate) async fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
+    mutate_once(request, new).await?;
+    if request.reinvocation.begin_again() {
+        mutate_once(request, new).await?;
+    }
+    Ok(())
+}
+
+async fn mutate_once(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
     for plugin in &request.context.state.options.admission.0 {
         match plugin.mutate {
             Mutate::Never => {}

@@ -218,11 +218,12 @@ async fn write(request: &Request<'_>, quota: &Value, used: &Amounts) -> Result<(
         request.namespace(),
         object::name(&quota)
     );
-    let (code, answer) =
-        dispatch::internal(&request.context.state, "PUT", &path, &quota).await;
+    let (code, answer) = dispatch::internal(&request.context.state, "PUT", &path, &quota).await;
     match code {
         200..300 => Ok(()),
         404 | 409 => Err(request.context.conflict("the quota has changed")),
-        _ => Err(Status::internal(answer["message"].as_str().unwrap_or_default())),
+        _ => Err(Status::internal(
+            answer["message"].as_str().unwrap_or_default(),
+        )),
     }
 }
