@@ -24,6 +24,7 @@ mod in_use_protection;
 mod limit_ranger;
 mod matching;
 mod mutating_policy;
+mod mutating_webhook;
 mod namespace_auto_provision;
 mod namespace_lifecycle;
 mod node_taint;
@@ -41,15 +42,20 @@ mod service_account;
 mod snapshot;
 mod tolerations;
 mod validating_policy;
+mod validating_webhook;
+mod webhook;
 
 pub use self::request::Operation;
 pub(crate) use self::request::Request;
+pub use self::webhook::InProcess;
 
 /// What admission remembers between requests.
 pub(crate) struct Memory {
     quotas: resource_quota::Locks,
     mutating_policies: mutating_policy::Policies,
     validating_policies: validating_policy::Policies,
+    mutating_webhooks: mutating_webhook::Webhooks,
+    validating_webhooks: validating_webhook::Webhooks,
 }
 
 impl Default for Memory {
@@ -58,9 +64,13 @@ impl Default for Memory {
             quotas: resource_quota::Locks::default(),
             mutating_policies: Snapshot::new(mutating_policy::RESOURCES),
             validating_policies: Snapshot::new(validating_policy::RESOURCES),
+            mutating_webhooks: Snapshot::new(mutating_webhook::RESOURCES),
+            validating_webhooks: Snapshot::new(validating_webhook::RESOURCES),
         }
     }
 }
+
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use model::Status;
@@ -68,6 +78,7 @@ use serde_json::Value;
 use store::Entry;
 
 use self::snapshot::Snapshot;
+use self::webhook::Webhook;
 use crate::context::Context;
 use crate::envelope;
 
@@ -129,7 +140,9 @@ static PLUGINS: &[&Plugin] = &[
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
     &mutating_policy::PLUGIN,
+    &mutating_webhook::PLUGIN,
     &validating_policy::PLUGIN,
+    &validating_webhook::PLUGIN,
     &resource_quota::PLUGIN,
     &always::DENY,
 ];
@@ -143,7 +156,6 @@ const UPSTREAM: &[&str] = &[
     "EventRateLimit",
     "ImagePolicyWebhook",
     "JobValidation",
-    "MutatingAdmissionWebhook",
     "NodeDeclaredFeatureValidator",
     "NodeRestriction",
     "OwnerReferencesPermissionEnforcement",
@@ -151,24 +163,27 @@ const UPSTREAM: &[&str] = &[
     "PodGroupWorkloadExists",
     "PodResizeValidator",
     "PodSecurity",
-    "ValidatingAdmissionWebhook",
 ];
 
-/// The plugins that are switched on.
+/// The plugins that are switched on, and the handlers in this process that are asked like webhooks.
 #[derive(Clone)]
-pub struct Plugins(Vec<&'static Plugin>);
+pub struct Plugins {
+    on: Vec<&'static Plugin>,
+    mutating: Arc<[Webhook]>,
+    validating: Arc<[Webhook]>,
+}
 
 impl std::fmt::Debug for Plugins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
-            .entries(self.0.iter().map(|plugin| plugin.name))
+            .entries(self.on.iter().map(|plugin| plugin.name))
             .finish()
     }
 }
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self(PLUGINS.iter().copied().filter(|p| p.default).collect())
+        Self::of(PLUGINS.iter().copied().filter(|p| p.default).collect())
     }
 }
 
@@ -198,12 +213,40 @@ impl Plugins {
             let named = |list: &[String]| list.iter().any(|name| name == plugin.name);
             (plugin.default || named(enabled)) && !named(disabled)
         };
-        Ok(Self(PLUGINS.iter().copied().filter(wanted).collect()))
+        Ok(Self::of(PLUGINS.iter().copied().filter(wanted).collect()))
+    }
+
+    fn of(on: Vec<&'static Plugin>) -> Self {
+        Self {
+            on,
+            mutating: Arc::default(),
+            validating: Arc::default(),
+        }
+    }
+
+    /// The same plugins, and these handlers, which are asked before the configured webhooks.
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: &[InProcess]) -> Self {
+        let of = |mutating: bool| {
+            let own = handlers.iter().filter(|own| own.mutating == mutating);
+            own.map(Webhook::in_process).collect()
+        };
+        (self.mutating, self.validating) = (of(true), of(false));
+        self
+    }
+
+    /// The handlers in this process.
+    fn handlers(&self, mutating: bool) -> &[Webhook] {
+        if mutating {
+            &self.mutating
+        } else {
+            &self.validating
+        }
     }
 
     #[cfg(test)]
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|plugin| plugin.name == name)
+        self.on.iter().any(|plugin| plugin.name == name)
     }
 }
 
@@ -229,7 +272,7 @@ pub(crate) async fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(),
 }
 
 async fn mutate_once(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
-    for plugin in &request.context.state.options.admission.0 {
+    for plugin in &request.context.state.options.admission.on {
         match plugin.mutate {
             Mutate::Never => {}
             Mutate::Now(mutate) => mutate(request, new)?,
@@ -241,7 +284,7 @@ async fn mutate_once(request: &Request<'_>, new: &mut Value) -> Result<(), Statu
 
 /// Lets every plugin refuse an object; `new` is `null` where it is deleted.
 pub(crate) async fn validate(request: &Request<'_>, new: &Value) -> Result<(), Status> {
-    for plugin in &request.context.state.options.admission.0 {
+    for plugin in &request.context.state.options.admission.on {
         match plugin.validate {
             Validate::Never => {}
             Validate::Now(validate) => validate(request, new)?,
