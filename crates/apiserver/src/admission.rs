@@ -29,6 +29,7 @@ mod namespace_auto_provision;
 mod namespace_lifecycle;
 mod node_taint;
 mod pod_node_selector;
+mod pod_security;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
 mod policy;
@@ -127,6 +128,7 @@ static PLUGINS: &[&Plugin] = &[
     &service_account::PLUGIN,
     &node_taint::PLUGIN,
     &always_pull_images::PLUGIN,
+    &pod_security::PLUGIN,
     &pod_node_selector::PLUGIN,
     &priority::PLUGIN,
     &default_toleration_seconds::PLUGIN,
@@ -162,7 +164,6 @@ const UPSTREAM: &[&str] = &[
     "PodGroupProtection",
     "PodGroupWorkloadExists",
     "PodResizeValidator",
-    "PodSecurity",
 ];
 
 /// The plugins that are switched on, and the handlers in this process that are asked like webhooks.
