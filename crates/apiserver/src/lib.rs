@@ -45,6 +45,7 @@ mod server;
 mod subresources;
 mod table;
 mod verbs;
+mod webhook_client;
 mod write;
 mod yaml_text;
 

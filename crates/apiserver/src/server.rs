@@ -15,13 +15,14 @@ use model::Status;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Plugins;
+use crate::admission::{self, Plugins};
 use crate::allocate::Allocator;
 use crate::body::Body;
 use crate::catalog::Catalog;
 use crate::identity::{Authentication, User};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::webhook_client::WebhookClient;
 use crate::{bootstrap, custom, dispatch, respond};
 
 /// Where the time comes from.
@@ -80,6 +81,8 @@ pub(crate) struct State {
     pub catalog: ArcSwap<Catalog>,
     pub options: Options,
     pub allocator: Allocator,
+    pub admission: admission::Memory,
+    pub webhooks: WebhookClient,
     pub metrics: Metrics,
     pub documents: Documents,
     pub shutdown: CancellationToken,
@@ -111,6 +114,8 @@ impl ApiServer {
             allocator,
             metrics: Metrics::default(),
             documents: Documents::default(),
+            admission: admission::Memory::default(),
+            webhooks: WebhookClient::default(),
             shutdown,
             options,
         });

@@ -17,6 +17,7 @@ mod namespace;
 mod pod;
 mod protection;
 mod replica_set;
+mod resource_quota;
 mod resources;
 mod root_ca;
 mod scheduler;
@@ -58,6 +59,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }

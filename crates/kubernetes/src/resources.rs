@@ -29,6 +29,8 @@ resources! {
     service_cidrs => cluster("networking.k8s.io/v1", "servicecidrs", "ServiceCIDR");
     /// Service accounts.
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
+    /// Resource quotas.
+    resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.

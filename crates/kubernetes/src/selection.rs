@@ -9,6 +9,7 @@ pub const NAMES: &[&str] = &[
     "deployment",
     "job",
     "endpointslice",
+    "resourcequota",
     "rootcacertificatepublisher",
     "servicecidr",
     "persistentvolumeclaimprotection",

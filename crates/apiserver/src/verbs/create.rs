@@ -42,12 +42,7 @@ pub async fn create_object(context: &Context, mut object: Value) -> Result<Kept,
     let generate = object::text(&object, &["metadata", "generateName"]).to_owned();
     let generated = object::name(&object).is_empty() && !generate.is_empty();
     for _ in 0..GENERATED_NAME_ATTEMPTS {
-        let mut attempt = object.clone();
-        if generated {
-            object::metadata_mut(&mut attempt)
-                .insert("name".to_owned(), random_suffix(&generate).into());
-        }
-        match store_new(context, attempt).await {
+        match store_new(context, object.clone()).await {
             Err(status) if generated && status.reason == Reason::AlreadyExists.as_str() => {}
             outcome => return outcome,
         }
@@ -103,6 +98,10 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if !context.apply {
         track(context, "", None, &mut object)?;
     }
+    let mut request = admission::Request::new(context, Operation::Create, "", None);
+    object::name(&object).clone_into(&mut request.name);
+    admission::mutate(&request, &mut object).await?;
+    generate_name(&mut object);
     definition.behaviour().before_create(&mut object);
     if let Some(stamp) = definition.behaviour().stamp {
         stamp(&mut object, None, &context.now());
@@ -110,13 +109,12 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if is_definition(definition) {
         object["status"] = custom::initial_status(&object);
     }
-    admission::mutate(context, Operation::Create, "", &mut object, None).await?;
     canonical(definition, &mut object);
     let errors = validate_create(context, &object);
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));
     }
-    admission::validate(context, Operation::Create, "", &object, None)?;
+    admission::validate(&request, &object).await?;
     let dry_run = context.dry_run()?;
     let reserved = context
         .state
@@ -149,6 +147,15 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         }
         Err(Error::Conflict { current, .. }) => Err(exists(context, &name, current.as_deref())),
         Err(other) => Err(store_error(&other)),
+    }
+}
+
+/// Makes up a name, where the client and admission leave it to the server.
+fn generate_name(object: &mut Value) {
+    let base = object::text(object, &["metadata", "generateName"]);
+    if object::name(object).is_empty() && !base.is_empty() {
+        let name = random_suffix(base);
+        object::metadata_mut(object).insert("name".to_owned(), name.into());
     }
 }
 
