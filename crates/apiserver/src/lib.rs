@@ -47,6 +47,7 @@ mod table;
 mod verbs;
 mod webhook_client;
 mod write;
+mod yaml_text;
 
 pub use body::Body;
 pub use health::KUBERNETES_VERSION;

@@ -72,6 +72,15 @@ pub fn place(context: &Context, object: &mut Value) -> Result<(), Status> {
 
 async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status> {
     let definition = &context.definition;
+    if definition
+        .custom
+        .as_ref()
+        .is_some_and(|custom| custom.is_terminating)
+    {
+        let (gvr, name) = (&definition.gvr, object::name(&object));
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&gvr.group, &gvr.resource, name, why));
+    }
     let metadata = object::metadata_mut(&mut object);
     for name in [
         "deletionTimestamp",

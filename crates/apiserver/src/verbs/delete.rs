@@ -269,12 +269,18 @@ pub async fn delete_object(
         } else {
             live
         };
-        let plan = plan(
+        let mut plan = plan(
             &context.definition,
             options,
             &live,
             (context.state.options.clock)(),
         );
+        if let Plan::Wait(new) = &mut plan
+            && is_definition(&context.definition)
+            && !object::is_deleting(&live)
+        {
+            custom::mark_terminating(new, &live, &context.now());
+        }
         if dry_run {
             let gone = plan.is_final();
             let kept = Kept::Value(Box::new(plan.object().unwrap_or(live)));

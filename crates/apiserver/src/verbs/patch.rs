@@ -58,14 +58,13 @@ fn parse(context: &Context) -> Result<Patch, Status> {
             }
         }
         "application/apply-patch+yaml" => configuration(body).map(Patch::Apply),
-        _ => Err(media::unsupported()),
+        _ => Err(media::unknown_patch(context.definition.custom.is_some())),
     }
 }
 
 /// A JSON object, or null; else what Go's decoder says.
 fn json_object(body: &[u8]) -> Result<Value, String> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| syntax_error(body, &error))?;
+    let value: Value = serde_json::from_slice(body).map_err(|error| syntax_error(body, &error))?;
     if value.is_object() || value.is_null() {
         return Ok(value);
     }
@@ -159,20 +158,14 @@ fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Stat
 /// 422 for a patch that does not make an object of the kind.
 fn unfit(shown: String, why: &str) -> Status {
     let path = model::FieldPath::new("patch");
-    Status::invalid(
-        "",
-        "",
-        "",
-        &[model::FieldError::invalid(&path, shown, why)],
-    )
+    Status::invalid("", "", "", &[model::FieldError::invalid(&path, shown, why)])
 }
 
-fn patch_error(context: &Context, error: &patch::Error) -> Status {
+/// What a client is told of a patch that cannot be applied.
+pub fn patch_error(context: &Context, error: &patch::Error) -> Status {
     match error {
         patch::Error::Malformed(message) => Status::bad_request(message.clone()),
-        patch::Error::Unfit(why) => {
-            unfit(String::from_utf8_lossy(&context.body).into_owned(), why)
-        }
+        patch::Error::Unfit(why) => unfit(String::from_utf8_lossy(&context.body).into_owned(), why),
         patch::Error::Unprocessable => {
             let mut status = Status::new(Reason::Invalid, error.to_string());
             status.details = Some(Box::default());

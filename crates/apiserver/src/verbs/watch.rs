@@ -34,21 +34,17 @@ const TIMEOUT_MIN: Duration = Duration::from_mins(30);
 /// `GET` with `watch`.
 pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
     let selection = Selection::of(context)?;
-    if context.accept.encoding != Encoding::Json {
-        return Err(Status::new(
-            Reason::NotAcceptable,
-            "only the following media types are accepted: application/json;stream=watch",
-        ));
-    }
     let start = Start::of(context)?;
     let timeout = match context.query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
         _ => TIMEOUT_MIN.mul_f64(rand::rng().random_range(1.0..2.0)),
     };
     let prefix = context.definition.prefix(context.path.namespace.as_deref());
+    let encoding = context.accept.encoding;
     let frames = Frames {
         definition: context.definition.clone(),
         shape: context.accept.shape,
+        encoding,
         columns_sent: false,
         include: table::Include::of(&context.query)?,
         clock: context.state.options.clock.clone(),
@@ -57,8 +53,8 @@ pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
         Ok(session) => session,
         // As upstream: the stream opens and its first event says that the revision is too old.
         Err(Error::Compacted { requested, oldest }) => {
-            let line = error_frame(&expired(requested, oldest));
-            return Ok(streaming(Body::whole(line)));
+            let line = error_frame(encoding, &expired(requested, oldest));
+            return Ok(streaming(encoding, Body::whole(line)));
         }
         Err(other) => return Err(Status::internal(other)),
     };
@@ -66,11 +62,15 @@ pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
     let body = Body::stream(stream::unfold(session, |mut session| async move {
         session.next().await.map(|frame| (frame, session))
     }));
-    Ok(streaming(body))
+    Ok(streaming(encoding, body))
 }
 
-fn streaming(body: Body) -> Response<Body> {
-    respond::with_body(200, "application/json", body)
+fn streaming(encoding: Encoding, body: Body) -> Response<Body> {
+    let media_type = match encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        other => other.media_type(),
+    };
+    respond::with_body(200, media_type, body)
 }
 
 fn expired(requested: Revision, oldest: Revision) -> Status {
@@ -237,7 +237,8 @@ impl Session {
                     Error::Compacted { requested, oldest } => expired(requested, oldest),
                     other => Status::internal(other),
                 };
-                self.waiting.push_back(error_frame(&status));
+                self.waiting
+                    .push_back(error_frame(self.frames.encoding, &status));
                 self.ended = true;
             }
         }
@@ -268,6 +269,7 @@ impl Session {
 struct Frames {
     definition: Arc<Definition>,
     shape: Shape,
+    encoding: Encoding,
     columns_sent: bool,
     include: table::Include,
     clock: crate::Clock,
@@ -275,13 +277,13 @@ struct Frames {
 
 impl Frames {
     fn frame(&mut self, kind: &str, entry: &Entry) -> Bytes {
-        let stored = self.definition.storage_version == self.definition.kind.api_version();
-        if self.shape == Shape::Object && stored {
+        let stored = self.definition.serves_as_stored(entry);
+        if self.shape == Shape::Object && self.encoding == Encoding::Json && stored {
             return line(kind, entry.bytes());
         }
         match envelope::decode(entry) {
             Ok(value) => self.value(kind, value),
-            Err(status) => error_frame(&status),
+            Err(status) => error_frame(self.encoding, &status),
         }
     }
 
@@ -292,7 +294,7 @@ impl Frames {
                 value["metadata"]["resourceVersion"] = json!(revision.to_string());
                 self.value("DELETED", value)
             }
-            Err(status) => error_frame(&status),
+            Err(status) => error_frame(self.encoding, &status),
         }
     }
 
@@ -316,7 +318,7 @@ impl Frames {
             }
             Shape::Object | Shape::AggregatedDiscovery(_) => value,
         };
-        line(kind, shaped.to_string().as_bytes())
+        event(self.encoding, kind, &shaped)
     }
 
     fn bookmark(&mut self, revision: Revision, initial_end: bool) -> Bytes {
@@ -332,12 +334,14 @@ impl Frames {
         let shaped = match self.shape {
             Shape::Table(version) => {
                 let with_columns = !std::mem::replace(&mut self.columns_sent, true);
-                table::bookmark(
+                // As upstream: a row like any other, of an object that has almost nothing.
+                table::event(
                     &self.definition,
                     version,
                     self.include,
                     object,
                     with_columns,
+                    (self.clock)(),
                 )
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {
@@ -345,7 +349,7 @@ impl Frames {
             }
             Shape::Object | Shape::AggregatedDiscovery(_) => object,
         };
-        line("BOOKMARK", shaped.to_string().as_bytes())
+        event(self.encoding, "BOOKMARK", &shaped)
     }
 }
 
@@ -359,6 +363,19 @@ fn line(kind: &str, object: &[u8]) -> Bytes {
     Bytes::from(frame)
 }
 
-fn error_frame(status: &Status) -> Bytes {
-    line("ERROR", status.to_value().to_string().as_bytes())
+fn event(encoding: Encoding, kind: &str, object: &Value) -> Bytes {
+    if encoding != Encoding::Protobuf {
+        return line(kind, object.to_string().as_bytes());
+    }
+    match protobuf::encode_event(kind, object) {
+        Ok(frame) => Bytes::from(frame),
+        Err(error) => {
+            tracing::error!(%error, "an event that has no protobuf encoding");
+            Bytes::new()
+        }
+    }
+}
+
+fn error_frame(encoding: Encoding, status: &Status) -> Bytes {
+    event(encoding, "ERROR", &status.to_value())
 }

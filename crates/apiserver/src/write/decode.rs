@@ -1,19 +1,24 @@
 //! Bodies to objects: media types, unknown and duplicate fields, and the types of fields.
 
-use model::{GroupVersionKind, Status, object};
+use model::{FieldError, FieldPath, GroupVersionKind, Status, object};
 use schema::Schema;
 use serde_json::Value;
 
+use super::yaml::Yaml;
 use crate::catalog::Definition;
 use crate::context::{Context, FieldValidation};
 use crate::{go_json, media};
+
+/// How much of a body that is no object is shown, as upstream.
+const SUMMARY_LENGTH: usize = 30;
 
 /// Reads YAML as kubectl reads it: version 1.1, the first document, bounded aliases. Errors are
 /// worded as Go's YAML reader words them where that is known.
 pub fn parse_yaml(text: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(text).map_err(|error| format!("yaml: {error}"))?;
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| {
+    let read = serde_saphyr::from_str_with_options::<Yaml>(first_document(text), options);
+    read.map(|yaml| yaml.0).map_err(|error| {
         let message = error.to_string();
         let message = message.lines().next().unwrap_or_default();
         let line = message
@@ -108,8 +113,7 @@ impl Misfit {
 pub fn decode_patched(context: &Context, object: Value, patch: &[u8]) -> Result<Value, Misfit> {
     let definition = &context.definition;
     let custom = definition.custom.is_some();
-    let text =
-        serde_json::to_vec(&object).map_err(|error| Misfit::Because(error.to_string()))?;
+    let text = serde_json::to_vec(&object).map_err(|error| Misfit::Because(error.to_string()))?;
     let (object, unknown) = typed(
         context,
         &definition.kind,
@@ -138,14 +142,9 @@ pub fn decode_value(
         object::text(&value, &["apiVersion"]).to_owned(),
         object::text(&value, &["kind"]).to_owned(),
     );
-    let word = |why: String| {
-        if custom && why.starts_with("strict decoding error") {
-            return Status::bad_request(why);
-        }
-        unhandled(kind, &found, &why)
-    };
-    let (object, unknown) = typed(context, kind, schema, custom, value, json)
-        .map_err(|misfit| misfit.with(word))?;
+    let word = |why: String| unhandled(kind, &found, &why);
+    let (object, unknown) =
+        typed(context, kind, schema, custom, value, json).map_err(|misfit| misfit.with(word))?;
     let validation = context.field_validation()?;
     report(context, validation, unknown).map_err(word)?;
     Ok(object)
@@ -160,7 +159,7 @@ fn typed(
     mut value: Value,
     json: &[u8],
 ) -> Result<(Value, Vec<String>), Misfit> {
-    check_kind(context, kind, custom, &mut value)?;
+    check_kind(context, kind, custom, &mut value, json)?;
     let validation = context.field_validation().map_err(Misfit::Refused)?;
     let mut problems = Vec::new();
     if custom {
@@ -168,20 +167,23 @@ fn typed(
             problems = schema::duplicate_fields(json);
         }
         let unknown = schema::coerce_metadata(schema, &mut value)
-            .map_err(|error| Misfit::Refused(Status::bad_request(error.to_string())))?;
+            .map_err(|error| Misfit::Because(error.to_string()))?;
         let pruned = schema::prune(schema, &mut value);
+        // As upstream: the object's own metadata comes first, that of resources embedded in it last.
+        let (own, embedded): (Vec<String>, Vec<String>) = unknown
+            .into_iter()
+            .partition(|path| path.starts_with("metadata."));
         problems.extend(
-            unknown
-                .iter()
+            own.iter()
                 .chain(&pruned)
+                .chain(&embedded)
                 .map(|path| format!("unknown field \"{path}\"")),
         );
     } else {
         if validation != FieldValidation::Ignore {
             problems = schema::strict_errors(schema, json);
         }
-        schema::decode(schema, &mut value)
-            .map_err(|error| Misfit::Because(error.to_string()))?;
+        schema::decode(schema, &mut value).map_err(|error| Misfit::Because(error.to_string()))?;
     }
     Ok((value, problems))
 }
@@ -197,9 +199,9 @@ fn report(
             Err(format!("strict decoding error: {}", problems.join(", ")))
         }
         FieldValidation::Warn => {
-            problems
-                .into_iter()
-                .for_each(|problem| context.warn(problem));
+            for problem in problems {
+                context.warn(problem);
+            }
             Ok(())
         }
         _ => Ok(()),
@@ -223,6 +225,7 @@ fn check_kind(
     kind: &GroupVersionKind,
     custom: bool,
     value: &mut Value,
+    json: &[u8],
 ) -> Result<(), Misfit> {
     let wanted = kind.api_version();
     let (found_version, found_kind) = (
@@ -230,9 +233,12 @@ fn check_kind(
         object::text(value, &["kind"]),
     );
     if custom && found_kind.is_empty() {
-        let text = value.to_string();
+        let text = String::from_utf8_lossy(json).into_owned();
+        let start: String = text.chars().take(SUMMARY_LENGTH).collect();
+        let more = if start.len() < text.len() { " ..." } else { "" };
         return Err(Misfit::Refused(Status::bad_request(format!(
-            "Object 'Kind' is missing in '{text}'"
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{text}' ({start}{more})",
+            kind.kind
         ))));
     }
     let fits = |found: &str, wanted: &str| found == wanted || (found.is_empty() && !custom);
@@ -248,7 +254,7 @@ fn check_kind(
             found_kind
         };
         return Err(if custom {
-            other_custom(kind, version, name)
+            other_custom(kind, version, name, object::name(value))
         } else {
             other_built_in(context, kind, version, name, value)
         });
@@ -260,11 +266,14 @@ fn check_kind(
     Ok(())
 }
 
-fn other_custom(kind: &GroupVersionKind, version: &str, name: &str) -> Misfit {
-    if name != kind.kind {
-        return Misfit::Because(format!("expected kind {}, but got kind {name}", kind.kind));
-    }
-    Misfit::Refused(other_version(kind, version))
+fn other_custom(kind: &GroupVersionKind, version: &str, found: &str, name: &str) -> Misfit {
+    Misfit::Refused(if version == kind.api_version() {
+        let why = format!("must be {}", kind.kind);
+        let error = FieldError::invalid(&FieldPath::new("kind"), found, why);
+        Status::invalid(&kind.group, found, name, &[error])
+    } else {
+        other_version(kind, version)
+    })
 }
 
 fn other_version(kind: &GroupVersionKind, version: &str) -> Status {

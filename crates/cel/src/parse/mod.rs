@@ -20,9 +20,6 @@ use crate::ast::{
 use crate::error::{CompileError, Issue};
 use crate::source::Span;
 
-/// What an expression starts with, in the words of cel-go's grammar.
-const EXPRESSION_START: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
-
 /// How large an expression may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseLimits {
@@ -191,14 +188,36 @@ impl<'s> Parser<'s> {
         if self.token.kind == TokenKind::End {
             Ok(())
         } else {
-            Err(Box::new(self.unexpected("an operator or the end")))
+            // As upstream's parser: one token too many is extraneous, more of them do not match.
+            let span = self.token.span;
+            let text: String = self.text(span).chars().take(40).collect();
+            let alone = matches!(self.lexer.next_token(), Ok(next) if next.kind == TokenKind::End);
+            let problem = if alone { "extraneous" } else { "mismatched" };
+            Err(Box::new(Issue::new(
+                span,
+                format!("Syntax error: {problem} input '{text}' expecting <EOF>"),
+            )))
         }
+    }
+
+    /// Something else where an expression must begin, in the words of upstream's parser.
+    #[cold]
+    fn no_expression(&self) -> Issue {
+        let found: String = match self.token.kind {
+            TokenKind::End => "<EOF>".to_owned(),
+            _ => self.text(self.token.span).chars().take(40).collect(),
+        };
+        let message = format!(
+            "Syntax error: mismatched input '{found}' expecting {{'[', '{{', '(', '.', '-', '!', 'true', \
+             'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}}"
+        );
+        Issue::new(self.token.span, message)
     }
 
     #[cold]
     fn unexpected(&self, expected: &str) -> Issue {
         let found = match self.token.kind {
-            TokenKind::End => "'<EOF>'".to_owned(),
+            TokenKind::End => "the end of the expression".to_owned(),
             _ => format!(
                 "'{}'",
                 self.text(self.token.span)
@@ -207,7 +226,7 @@ impl<'s> Parser<'s> {
                     .collect::<String>()
             ),
         };
-        let message = format!("Syntax error: mismatched input {found} expecting {expected}");
+        let message = format!("Syntax error: mismatched input: found {found}, expected {expected}");
         Issue::new(self.token.span, message)
     }
 
@@ -473,11 +492,7 @@ impl<'s> Parser<'s> {
                 let token = self.advance()?;
                 Ok(Arc::from(self.text(token.span).trim_matches('`')))
             }
-            // What stands in front of the missing name is what cel-go finds wrong.
-            _ => Err(Box::new(Issue::new(
-                self.token.span,
-                "Syntax error: no viable alternative at input '.'",
-            ))),
+            _ => Err(Box::new(self.unexpected("a field name"))),
         }
     }
 
@@ -528,7 +543,7 @@ impl<'s> Parser<'s> {
             TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
-            _ => Err(Box::new(self.unexpected(EXPRESSION_START))),
+            _ => Err(Box::new(self.no_expression())),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::descriptions;
 use super::components::{Components, Form};
 use super::{Resource, group_path};
 
@@ -11,7 +12,7 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// A query parameter: name, type, and what it is for, in a few words.
 type Parameter = (&'static str, &'static str, &'static str);
 
-const LIST: [Parameter; 10] = [
+const LIST: [Parameter; 11] = [
     (
         "allowWatchBookmarks",
         "boolean",
@@ -32,6 +33,7 @@ const LIST: [Parameter; 10] = [
         "boolean",
         "Begin a watch with the objects there are.",
     ),
+    ("shardSelector", "string", "Not served: sharded lists are off."),
     ("timeoutSeconds", "integer", "How long the call may take."),
     ("watch", "boolean", "Stream changes instead of a list."),
 ];
@@ -303,7 +305,7 @@ impl Writer<'_> {
         let described: Vec<Value> = parameters
             .iter()
             .map(|(name, kind, words)| {
-                json!({"name": name, "in": "query", "description": words, "schema": {"type": kind, "uniqueItems": true}})
+                json!({"name": name, "in": "query", "description": descriptions::parameter(name, words), "schema": {"type": kind, "uniqueItems": true}})
             })
             .collect();
         operation["parameters"] = Value::Array(described);
@@ -371,7 +373,7 @@ fn fill_v2(
         .into_iter()
         .collect();
     described.extend(parameters.iter().map(|(name, kind, words)| {
-        json!({"name": name, "in": "query", "description": words, "type": kind, "uniqueItems": true})
+        json!({"name": name, "in": "query", "description": descriptions::parameter(name, words), "type": kind, "uniqueItems": true})
     }));
     operation["parameters"] = Value::Array(described);
     operation["consumes"] = match verb {
