@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::context::{Context, Parts};
-use crate::identity::{Attributes, Decision, User, authorize};
+use crate::identity::{Attributes, User, impersonate, verb, wanted_user};
 use crate::media::{self, Shape};
 use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
@@ -38,13 +38,20 @@ where
     let query = Query::parse(head.uri.query());
     let mut seen = Attributes::default();
     let outcome = async {
-        let user = state
-            .options
-            .authentication
-            .authenticate(&head.headers, certificate)?;
-        seen = attributes(&route, &head.method, &query, head.uri.path());
-        if authorize(state.store.as_ref(), &user, &seen) == Decision::NoOpinion {
-            return Err(forbidden(&user, &seen));
+        let user = state.options.authentication.authenticate(
+            state.store.as_ref(),
+            (state.options.clock)(),
+            &head.headers,
+            certificate,
+        )?;
+        seen = Attributes::of(&route, &head.method, &query, head.uri.path());
+        let user = match wanted_user(&head.headers)? {
+            Some(wanted) => impersonate(&state.authorizer, &user, &wanted, &seen)?,
+            None => user,
+        };
+        let decision = state.authorizer.authorize(&user, &seen);
+        if !decision.is_allowed() {
+            return Err(seen.forbidden(&user, decision.reason()));
         }
         match route {
             Route::Resource(path) => {
@@ -115,78 +122,6 @@ where
     Ok(read.freeze())
 }
 
-/// The verb of a request for objects, as authorization knows it.
-fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
-    match (method.as_str(), path.name.is_some()) {
-        ("POST", _) => "create",
-        ("PUT", _) => "update",
-        ("PATCH", _) => "patch",
-        ("DELETE", true) => "delete",
-        ("DELETE", false) => "deletecollection",
-        _ if path.watch || (query.flag("watch") && path.name.is_none()) => "watch",
-        (_, true) => "get",
-        (_, false) => "list",
-    }
-}
-
-fn attributes(route: &Route, method: &Method, query: &Query, path: &str) -> Attributes {
-    let Route::Resource(parts) = route else {
-        return Attributes {
-            verb: method.as_str().to_lowercase(),
-            path: path.to_owned(),
-            ..Attributes::default()
-        };
-    };
-    let itself = parts.resource == "namespaces" && parts.group.is_empty();
-    let namespace = if itself {
-        &parts.name
-    } else {
-        &parts.namespace
-    };
-    Attributes {
-        verb: verb(method, parts, query).to_owned(),
-        group: parts.group.clone(),
-        resource: parts.resource.clone(),
-        subresource: parts.subresource.clone().unwrap_or_default(),
-        namespace: namespace.clone().unwrap_or_default(),
-        name: parts.name.clone().unwrap_or_default(),
-        path: path.to_owned(),
-    }
-}
-
-fn forbidden(user: &User, attributes: &Attributes) -> Status {
-    let Attributes {
-        verb,
-        group,
-        resource,
-        subresource,
-        namespace,
-        name,
-        path,
-    } = attributes;
-    if resource.is_empty() {
-        let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
-        let mut status = Status::forbidden("", "", "", &why);
-        status.details = Some(Box::new(StatusDetails::default()));
-        return status;
-    }
-    let full = if subresource.is_empty() {
-        resource.clone()
-    } else {
-        format!("{resource}/{subresource}")
-    };
-    let place = if namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace \"{namespace}\"")
-    };
-    let why = format!(
-        "User \"{}\" cannot {verb} resource \"{full}\" in API group \"{group}\" {place}",
-        user.name
-    );
-    Status::forbidden(group, resource, name, &why)
-}
-
 /// 405, as upstream words it.
 pub fn method_not_allowed() -> Status {
     let mut status = Status::new(
@@ -224,6 +159,8 @@ fn other_path(
         Route::OpenApiV2 => openapi::v2(state, &catalog, headers),
         Route::OpenApiV3Index => openapi::v3_index(state, &catalog),
         Route::OpenApiV3(path) => openapi::v3(state, &catalog, &path, headers),
+        Route::IssuerConfiguration => health::issuer_configuration(state, headers),
+        Route::IssuerKeys => health::issuer_keys(state, headers)?,
         Route::Resource(_) | Route::Unknown => respond::text(404, "404 page not found\n"),
     })
 }

@@ -1,10 +1,21 @@
 //! Who asks, and what they may do.
 
+mod attributes;
 mod authentication;
-mod authorization;
+mod authorizer;
+mod impersonation;
+mod rbac;
+mod service_accounts;
 
+pub use attributes::Attributes;
 pub use authentication::{Authentication, Tokens, user_of_certificate};
-pub use authorization::{Attributes, Decision, authorize};
+pub use authorizer::{Authorizer, Decision, Mode};
+pub use service_accounts::{ServiceAccounts, TokenSettings, service_account_name};
+
+pub(crate) use attributes::verb;
+pub(crate) use impersonation::{impersonate, wanted_user};
+pub(crate) use rbac::{Rule, check_grants, subjects_of};
+pub(crate) use service_accounts::{populate_secrets, request_token};
 
 use std::collections::BTreeMap;
 

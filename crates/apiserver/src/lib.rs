@@ -29,6 +29,7 @@ pub mod custom;
 mod discovery;
 mod dispatch;
 mod envelope;
+mod follow;
 mod go_json;
 mod health;
 pub mod identity;

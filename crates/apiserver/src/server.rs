@@ -19,7 +19,7 @@ use crate::admission::Plugins;
 use crate::allocate::Allocator;
 use crate::body::Body;
 use crate::catalog::Catalog;
-use crate::identity::{Authentication, User};
+use crate::identity::{Authentication, Authorizer, Mode, User, populate_secrets};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::{bootstrap, custom, dispatch, respond};
@@ -32,6 +32,10 @@ pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 pub struct Options {
     /// Who may come in.
     pub authentication: Authentication,
+    /// Who may do what; asked in order.
+    pub authorization: Vec<Mode>,
+    /// The certificate of the cluster's authority, as PEM.
+    pub authority: Option<String>,
     /// Admission plugins that are switched on.
     pub admission: Plugins,
     /// Where the time comes from.
@@ -79,6 +83,7 @@ pub(crate) struct State {
     pub store: Arc<dyn Store>,
     pub catalog: ArcSwap<Catalog>,
     pub options: Options,
+    pub authorizer: Authorizer,
     pub allocator: Allocator,
     pub metrics: Metrics,
     pub documents: Documents,
@@ -105,8 +110,10 @@ impl ApiServer {
             store.as_ref(),
         )
         .map_err(Error::Option)?;
+        let authorizer = Authorizer::new(store.clone(), &options.authorization);
         let state = Arc::new(State {
             store,
+            authorizer,
             catalog: ArcSwap::from_pointee(Catalog::built_in()),
             allocator,
             metrics: Metrics::default(),
@@ -117,6 +124,7 @@ impl ApiServer {
         bootstrap::run(&state).await?;
         custom::load(&state)?;
         tokio::spawn(custom::run(state.clone()));
+        tokio::spawn(populate_secrets(state.clone()));
         Ok(Self { state })
     }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::method_not_allowed;
+use crate::identity::request_token;
 use crate::verbs;
 use crate::write::{Update, update_object};
 
@@ -49,10 +50,7 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("binding", _) => binding::create(context).await,
         ("eviction", _) => eviction::create(context).await,
         ("finalize", _) => finalize(context).await,
-        ("token", _) => Err(not_served(
-            "tokens for service accounts",
-            "use a client certificate or a static bearer token",
-        )),
+        ("token", _) => request_token(context).await,
         _ => Err(not_served(
             &format!("{}/{name}", definition.gvr.resource),
             "no node agent serves it in this cluster: its nodes are virtual",

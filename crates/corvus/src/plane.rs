@@ -92,7 +92,10 @@ impl Plane {
             authentication: Authentication {
                 tokens,
                 anonymous: arguments.anonymous_auth,
+                ..Authentication::default()
             },
+            authorization: vec![apiserver::identity::Mode::Rbac],
+            authority: Some(credentials.authority.certificate.clone()),
             admission,
             clock: Arc::new(jiff::Timestamp::now),
             service_range: arguments.service_cluster_ip_range.clone(),

@@ -37,8 +37,10 @@ pub fn options() -> Options {
     Options {
         authentication: Authentication {
             tokens,
-            anonymous: true,
+            ..Authentication::default()
         },
+        authorization: vec![apiserver::identity::Mode::Rbac],
+        authority: None,
         admission: apiserver::admission::Plugins::default(),
         clock: Arc::new(jiff::Timestamp::now),
         service_range: "10.96.0.0/12".to_owned(),
