@@ -35,6 +35,26 @@ pub fn parse(body: &[u8], kind: &str) -> Result<Value, Status> {
     }
 }
 
+/// A value as Go prints one with `%+v`.
+pub fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_value).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(members) => {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", go_value(value)))
+                .collect();
+            format!("map[{}]", members.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The words of Go's decoder for a syntax error.
 pub fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {

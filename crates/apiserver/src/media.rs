@@ -164,6 +164,22 @@ pub fn unsupported() -> Status {
     status
 }
 
+/// 415 for a body no decoder reads.
+pub fn unknown_body(custom: bool) -> Status {
+    let protobuf = if custom {
+        ""
+    } else {
+        ", application/vnd.kubernetes.protobuf"
+    };
+    Status::new(
+        Reason::UnsupportedMediaType,
+        format!(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json, application/yaml{protobuf}"
+        ),
+    )
+}
+
 /// Encodes a value.
 pub fn encode(value: &Value, encoding: Encoding) -> Result<Vec<u8>, Status> {
     match encoding {

@@ -75,6 +75,7 @@ async fn finalize(context: &Context) -> Result<Response<Body>, Status> {
         subresource: "finalize",
         applied: false,
         versioned: !version.is_empty(),
+        replaces: false,
     };
     let change = |live: &Value| {
         let mut new = live.clone();

@@ -10,10 +10,10 @@ mod metadata;
 mod store_object;
 mod update;
 
-pub use decode::{decode_body, decode_value, yaml_to_value};
-pub use metadata::{check_metadata, check_metadata_update, random_suffix};
+pub use decode::{decode_body, decode_patched, decode_value, parse_yaml, yaml_to_value};
+pub use metadata::{check_metadata, check_metadata_update, check_name, random_suffix};
 pub use store_object::{encode_object, store_error};
-pub use update::{Kept, Outcome, Update, modified, update_object};
+pub use update::{Kept, Outcome, Update, modified, update_object, wrong_uid};
 
 use model::{FieldError, Status};
 use patch::FieldSet;
@@ -72,7 +72,7 @@ pub fn validate_update(
     old: &Value,
 ) -> Vec<FieldError> {
     let definition = &context.definition;
-    let mut errors = check_metadata_update(definition, object, old);
+    let mut errors = check_metadata_update(definition, subresource, object, old);
     if let Some(custom) = &definition.custom {
         errors.extend(custom.validate(object, Some(old)));
     } else {

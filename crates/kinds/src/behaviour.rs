@@ -68,8 +68,8 @@ pub struct Behaviour {
     pub unconditional_update: bool,
     /// Whether DELETE answers with the object instead of a `Status`.
     pub delete_returns_object: bool,
-    /// Seconds of grace a DELETE without its own gets, for kinds that end gracefully.
-    pub grace_period_seconds: Option<fn(&Value) -> i64>,
+    /// Seconds of grace a DELETE gets that asks for these, for kinds that end gracefully.
+    pub grace_period_seconds: Option<fn(&Value, Option<i64>) -> i64>,
     /// Fills in what the client left out.
     pub default: fn(&mut Value),
     /// Clears what a create may not set, after the generic part (status, generation).

@@ -234,6 +234,13 @@ impl Status {
         Self::new(Reason::Forbidden, message).about(group, resource, name)
     }
 
+    /// 500 without a reason: what upstream answers where an error reached the client as it was.
+    pub fn bare_internal(message: impl Into<String>) -> Self {
+        let mut status = Self::new(Reason::InternalError, message);
+        (status.reason, status.details) = (String::new(), None);
+        status
+    }
+
     /// 422 for an object whose fields are wrong.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let qualified_kind = qualified(kind, group);

@@ -58,6 +58,7 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
         subresource: "binding",
         applied: false,
         versioned: false,
+        replaces: false,
     };
     if update_object(context, &update, &bind).await?.is_none() {
         return Err(context.not_found());

@@ -227,6 +227,7 @@ async fn write(
         subresource: "scale",
         applied: false,
         versioned: false,
+        replaces: false,
     };
     let Some(outcome) = update_object(context, &update, &apply).await? else {
         return Err(context.not_found());

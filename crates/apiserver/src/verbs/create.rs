@@ -35,12 +35,9 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
 pub async fn create_object(context: &Context, mut object: Value) -> Result<Kept, Status> {
     place(context, &mut object)?;
     if !object::resource_version(&object).is_empty() {
-        let mut status =
-            Status::internal("resourceVersion should not be set on objects to be created");
-        "resourceVersion should not be set on objects to be created"
-            .clone_into(&mut status.message);
-        (status.reason, status.details) = (String::new(), None);
-        return Err(status);
+        return Err(Status::bare_internal(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let generate = object::text(&object, &["metadata", "generateName"]).to_owned();
     let generated = object::name(&object).is_empty() && !generate.is_empty();
@@ -58,22 +55,24 @@ pub async fn create_object(context: &Context, mut object: Value) -> Result<Kept,
     Err(context.conflict("no free name was found for generateName; try again"))
 }
 
-/// The object's namespace must be the path's.
+/// The object's namespace must be the path's; what has none is given none.
 pub fn place(context: &Context, object: &mut Value) -> Result<(), Status> {
     let namespace = context.namespace().to_owned();
     let own = object::namespace(object);
-    if own.is_empty() {
-        if context.definition.namespaced() {
-            object::metadata_mut(object).insert("namespace".to_owned(), namespace.into());
-        }
-        return Ok(());
-    }
     if own == namespace {
         return Ok(());
     }
-    Err(Status::bad_request(
-        "the namespace of the provided object does not match the namespace sent on the request",
-    ))
+    if !own.is_empty() && context.definition.namespaced() {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let metadata = object::metadata_mut(object);
+    metadata.remove("namespace");
+    if context.definition.namespaced() {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    Ok(())
 }
 
 async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status> {

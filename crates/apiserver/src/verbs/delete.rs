@@ -4,7 +4,7 @@ use http::Response;
 use model::{FieldError, FieldPath, Status, object};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{Change, Entry, Error, Expect, Write};
+use store::{Change, Entry, Error, Expect, Revision, Write};
 
 use super::get::{render, render_value};
 use crate::admission::{self, Operation};
@@ -68,20 +68,19 @@ impl DeleteOptions {
     }
 
     fn parse(context: &Context) -> Result<Self, Status> {
-        let value = match media::content_type(&context.headers) {
-            "application/json" => go_json::parse(&context.body, "DeleteOptions")?,
-            "application/yaml" => crate::write::yaml_to_value(&context.body)?,
-            protobuf::MEDIA_TYPE => protobuf::decode(&context.body).map_err(|error| {
+        let body = &context.body;
+        let value: Value = match media::content_type(&context.headers) {
+            "application/json" => serde_json::from_slice(body).map_err(|error| {
+                let why = go_json::syntax_error(body, &error);
+                Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+            })?,
+            "application/yaml" => crate::write::yaml_to_value(body)?,
+            protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(|error| {
                 Status::bad_request(format!("decoding the protobuf body: {error}"))
             })?,
-            _ => return Err(media::unsupported()),
+            _ => return Err(media::unknown_body(false)),
         };
-        let kind = object::text(&value, &["kind"]);
-        if !kind.is_empty() && kind != "DeleteOptions" {
-            return Err(Status::bad_request(format!(
-                "decoded object cannot be converted to DeleteOptions: kind is {kind}"
-            )));
-        }
+        check_options_kind(&value)?;
         serde_json::from_value(value).map_err(|error| Status::bad_request(error.to_string()))
     }
 
@@ -132,6 +131,24 @@ impl DeleteOptions {
             (None, Some(false)) => Some("Background"),
             (None, None) => None,
         }
+    }
+}
+
+/// A body that says what it is must be `DeleteOptions`, of any group.
+fn check_options_kind(value: &Value) -> Result<(), Status> {
+    let (kind, version) = (
+        object::text(value, &["kind"]),
+        object::text(value, &["apiVersion"]),
+    );
+    match kind {
+        "" | "DeleteOptions" => Ok(()),
+        "ListOptions" | "GetOptions" | "CreateOptions" | "UpdateOptions" | "PatchOptions" => Err(
+            Status::bad_request("decoded object cannot be converted to DeleteOptions"),
+        ),
+        _ => Err(Status::bad_request(format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \
+             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        ))),
     }
 }
 
@@ -191,13 +208,11 @@ pub async fn delete_collection(context: &Context) -> Result<Response<Body>, Stat
     let options = DeleteOptions::of(context)?;
     let selection = Selection::of(context)?;
     let page = super::list::page(context, &selection)?;
+    // As upstream: the answer has the objects as they were listed.
     let mut items = Vec::with_capacity(page.entries.len());
     for entry in &page.entries {
         match delete_object(context, entry.key(), &options).await {
-            Ok(deleted) => items.push(match deleted.kept {
-                Kept::Entry(entry) => envelope::decode(&entry)?,
-                Kept::Value(value) => *value,
-            }),
+            Ok(_) => items.push(envelope::decode(entry)?),
             // Somebody else has deleted it in the meantime.
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
@@ -252,10 +267,9 @@ pub async fn delete_object(
             (context.state.options.clock)(),
         );
         if options.is_dry_run() || context.dry_run()? {
-            return Ok(Deleted {
-                gone: plan.is_none(),
-                kept: Kept::Value(Box::new(live)),
-            });
+            let gone = plan.is_final();
+            let kept = Kept::Value(Box::new(plan.object().unwrap_or(live)));
+            return Ok(Deleted { kept, gone });
         }
         match carry_out(context, &entry, &live, plan).await? {
             Some(deleted) => return Ok(deleted),
@@ -265,45 +279,117 @@ pub async fn delete_object(
     Err(crate::write::modified(context))
 }
 
-/// What a deletion makes of an object: `None` where it goes at once, else what it becomes until its
-/// finalizers and its grace are over. Pure.
+/// What a deletion makes of an object.
+#[derive(Debug, PartialEq)]
+enum Plan {
+    /// It goes at once.
+    Gone,
+    /// It is on its way already; nothing changes.
+    Pending,
+    /// It becomes this until its finalizers and its grace are over.
+    Wait(Value),
+    /// It becomes this, which watchers get to see, and then goes at once.
+    WaitNot(Value),
+}
+
+impl Plan {
+    /// Whether nothing is left afterwards.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Gone | Self::WaitNot(_))
+    }
+
+    /// What becomes of the object, where it changes.
+    fn object(self) -> Option<Value> {
+        match self {
+            Self::Gone | Self::Pending => None,
+            Self::Wait(object) | Self::WaitNot(object) => Some(object),
+        }
+    }
+}
+
+/// What a deletion makes of an object, as upstream's `BeforeDelete` has it. Pure.
 fn plan(
     definition: &Definition,
     options: &DeleteOptions,
     live: &Value,
     now: jiff::Timestamp,
-) -> Option<Value> {
-    let finalizers = finalizers_after(definition, options.policy(), live);
-    let grace = grace_period(definition, options, live);
+) -> Plan {
     let mut new = live.clone();
-    let waits = !finalizers.is_empty() || grace > 0 || has_spec_finalizers(live);
-    if !waits {
-        return None;
-    }
-    let metadata = object::metadata_mut(&mut new);
-    if finalizers.is_empty() {
-        metadata.remove("finalizers");
+    let grace = if object::is_deleting(live) {
+        match object::number(live, &["metadata", "deletionGracePeriodSeconds"]) {
+            None if has_spec_finalizers(live) => return Plan::Pending,
+            None => None,
+            // What is being deleted can only be deleted sooner.
+            Some(old) => match options.grace_period_seconds {
+                Some(wanted) if wanted < old => {
+                    bring_forward(&mut new, old, wanted);
+                    Some(wanted)
+                }
+                _ => return Plan::Pending,
+            },
+        }
     } else {
+        let grace = definition
+            .behaviour()
+            .grace_period_seconds
+            .map(|period| period(live, options.grace_period_seconds));
+        if let Some(grace) = grace {
+            mark_deleting(&mut new, now, grace);
+        }
+        grace
+    };
+    let finalizers = finalizers_after(definition, options.policy(), live);
+    let held = !finalizers.is_empty();
+    let metadata = object::metadata_mut(&mut new);
+    metadata.remove("finalizers");
+    if held {
         metadata.insert("finalizers".to_owned(), json!(finalizers));
     }
-    if !object::is_deleting(live) {
-        let generation = object::generation(live);
-        if generation > 0 {
-            metadata.insert("generation".to_owned(), json!(generation + 1));
-        }
-    }
-    let sooner = object::number(live, &["metadata", "deletionGracePeriodSeconds"])
-        .is_none_or(|old| grace < old);
-    if !object::is_deleting(live) || sooner {
-        let end = now + std::time::Duration::from_secs(grace.max(0) as u64);
-        metadata.insert("deletionTimestamp".to_owned(), timestamp(end).into());
-        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
-    }
-    if object::text(live, &["kind"]) == "Namespace" {
-        metadata.remove("deletionGracePeriodSeconds");
+    if is_namespace(live) && !object::is_deleting(live) {
+        mark_deleting(&mut new, now, 0);
+        object::metadata_mut(&mut new).remove("deletionGracePeriodSeconds");
         object::child_mut(&mut new, "status").insert("phase".to_owned(), "Terminating".into());
+        return Plan::Wait(new);
     }
-    Some(new)
+    match grace {
+        Some(grace) if held || grace > 0 => Plan::Wait(new),
+        Some(_) => Plan::WaitNot(new),
+        None if held => {
+            mark_deleting(&mut new, now, 0);
+            Plan::Wait(new)
+        }
+        None => Plan::Gone,
+    }
+}
+
+/// Notes that an object is being deleted, unless that is noted already.
+fn mark_deleting(object: &mut Value, now: jiff::Timestamp, grace: i64) {
+    if object::is_deleting(object) {
+        return;
+    }
+    let generation = object::generation(object);
+    let end = now + jiff::SignedDuration::from_secs(grace);
+    let metadata = object::metadata_mut(object);
+    if generation > 0 {
+        metadata.insert("generation".to_owned(), json!(generation + 1));
+    }
+    metadata.insert("deletionTimestamp".to_owned(), timestamp(end).into());
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+}
+
+/// Ends a running grace period sooner: counted from when the deletion was asked for first.
+fn bring_forward(object: &mut Value, old: i64, wanted: i64) {
+    let end = object::text(object, &["metadata", "deletionTimestamp"]).parse::<jiff::Timestamp>();
+    let metadata = object::metadata_mut(object);
+    if let Ok(end) = end {
+        let sooner = end - jiff::SignedDuration::from_secs(old.saturating_sub(wanted));
+        metadata.insert("deletionTimestamp".to_owned(), timestamp(sooner).into());
+    }
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), wanted.into());
+}
+
+fn is_namespace(object: &Value) -> bool {
+    object::text(object, &["kind"]) == "Namespace"
 }
 
 /// A definition stays until its objects are gone.
@@ -322,8 +408,7 @@ fn held_for_its_objects(mut live: Value) -> Value {
 }
 
 fn has_spec_finalizers(live: &Value) -> bool {
-    object::text(live, &["kind"]) == "Namespace"
-        && !object::list(live, &["spec", "finalizers"]).is_empty()
+    is_namespace(live) && !object::list(live, &["spec", "finalizers"]).is_empty()
 }
 
 /// The finalizers an object has once its deletion has begun.
@@ -350,17 +435,6 @@ fn finalizers_after(definition: &Definition, policy: Option<&str>, live: &Value)
     finalizers
 }
 
-fn grace_period(definition: &Definition, options: &DeleteOptions, live: &Value) -> i64 {
-    let Some(default) = definition.behaviour().grace_period_seconds else {
-        return 0;
-    };
-    let own = default(live);
-    if own == 0 {
-        return 0;
-    }
-    options.grace_period_seconds.unwrap_or(own).max(0)
-}
-
 fn check_preconditions(
     context: &Context,
     options: &DeleteOptions,
@@ -369,14 +443,16 @@ fn check_preconditions(
     let Some(preconditions) = &options.preconditions else {
         return Ok(());
     };
-    let gvr = &context.definition.gvr;
-    let refuse = |what: &str, wanted: &str, found: &str| {
+    let definition = &context.definition;
+    // As upstream: it names the kind here where every other conflict names the resource.
+    let refuse = |what: &str, wanted: &str, found: &str, how: &str| {
         Err(Status::conflict(
-            &gvr.group,
-            &gvr.resource,
+            &definition.gvr.group,
+            &definition.kind.kind,
             object::name(live),
             &format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). \
+                 The object might have been {how}"
             ),
         ))
     };
@@ -384,11 +460,11 @@ fn check_preconditions(
     match preconditions {
         Preconditions {
             uid: Some(wanted), ..
-        } if wanted != uid => refuse("UID", wanted, uid),
+        } if wanted != uid => refuse("UID", wanted, uid, "deleted and then recreated"),
         Preconditions {
             resource_version: Some(wanted),
             ..
-        } if wanted != version => refuse("ResourceVersion", wanted, version),
+        } if wanted != version => refuse("ResourceVersion", wanted, version, "modified"),
         _ => Ok(()),
     }
 }
@@ -398,34 +474,64 @@ async fn carry_out(
     context: &Context,
     entry: &Entry,
     live: &Value,
-    plan: Option<Value>,
+    plan: Plan,
 ) -> Result<Option<Deleted>, Status> {
-    let gone = plan.is_none();
-    let new = plan.unwrap_or_else(|| live.clone());
-    if !gone && new == *live {
-        return Ok(Some(Deleted {
-            kept: Kept::Value(Box::new(new)),
-            gone,
-        }));
+    let gone = plan.is_final();
+    let wait = match plan {
+        Plan::Gone => None,
+        Plan::Pending => return Ok(Some(there(live.clone()))),
+        Plan::Wait(new) if new == *live => return Ok(Some(there(new))),
+        Plan::Wait(new) | Plan::WaitNot(new) => Some(new),
+    };
+    let last = wait.as_ref().unwrap_or(live);
+    let mut expect = entry.revision();
+    let mut kept = None;
+    if wait.is_some() {
+        let change = Change::Put(encode_object(&context.definition, last)?);
+        let Some(stored) = commit(context, entry, expect, change).await? else {
+            return Ok(None);
+        };
+        expect = stored.revision();
+        kept = Some(stored);
     }
-    let document = encode_object(&context.definition, &new)?;
+    if gone {
+        let change = Change::Delete(encode_object(&context.definition, last)?);
+        let Some(stored) = commit(context, entry, expect, change).await? else {
+            return Ok(None);
+        };
+        kept = Some(stored);
+    }
+    let Some(stored) = kept else {
+        return Ok(Some(there(live.clone())));
+    };
+    admission::written(context, live, &stored, gone);
+    Ok(Some(Deleted {
+        kept: Kept::Entry(stored),
+        gone,
+    }))
+}
+
+/// An object that a deletion leaves as it is.
+fn there(object: Value) -> Deleted {
+    Deleted {
+        kept: Kept::Value(Box::new(object)),
+        gone: false,
+    }
+}
+
+async fn commit(
+    context: &Context,
+    entry: &Entry,
+    expect: Revision,
+    change: Change,
+) -> Result<Option<std::sync::Arc<Entry>>, Status> {
     let write = Write {
         key: entry.key().clone(),
-        expect: Expect::Revision(entry.revision()),
-        change: if gone {
-            Change::Delete(document)
-        } else {
-            Change::Put(document)
-        },
+        expect: Expect::Revision(expect),
+        change,
     };
     match context.state.store.commit(write).await {
-        Ok(stored) => {
-            admission::written(context, live, &stored, gone);
-            Ok(Some(Deleted {
-                kept: Kept::Entry(stored),
-                gone,
-            }))
-        }
+        Ok(stored) => Ok(Some(stored)),
         Err(Error::Conflict { .. }) => Ok(None),
         Err(other) => Err(store_error(&other)),
     }

@@ -10,15 +10,16 @@ use http::Response;
 use model::{FieldError, FieldPath, Reason, Status, StatusCause, StatusDetails};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Entry, Error, ListOptions, Revision};
+use store::{Entry, Error, ListOptions, Listing, Revision};
 
 use super::get::metadata_only;
 use crate::body::Body;
 use crate::context::Context;
 use crate::envelope::{self, Envelope};
 use crate::media::{Encoding, Shape};
+use crate::query::Query;
 use crate::selection::Selection;
-use crate::{respond, table};
+use crate::{go_json, respond, table};
 
 /// What a `continue` token says: where to go on, and as of when (-1: as of now).
 #[derive(Debug, Serialize, Deserialize)]
@@ -202,75 +203,72 @@ enum When {
 
 fn when(context: &Context, limit: Option<usize>) -> Result<When, Status> {
     let query = &context.query;
+    check_options(query)?;
     let version = query.get("resourceVersion");
-    let rule = query.get("resourceVersionMatch");
-    let refuse =
-        |error: FieldError| Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]));
+    let Some(text) = version else {
+        return Ok(When::Now);
+    };
+    let wanted = parse_version(text)?;
+    check_not_ahead(wanted, context.state.store.revision())?;
+    Ok(match query.get("resourceVersionMatch") {
+        Some("Exact") => When::Exactly(wanted),
+        // The old rule: a page of a named revision is exact, a whole list not older.
+        None if limit.is_some() && wanted.0 > 0 => When::Exactly(wanted),
+        _ => When::Now,
+    })
+}
+
+/// The combinations of options that upstream refuses.
+fn check_options(query: &Query) -> Result<(), Status> {
+    let mut errors = Vec::new();
     let path = FieldPath::new("resourceVersionMatch");
+    let version = query.get("resourceVersion");
+    if let Some(rule) = query.get("resourceVersionMatch") {
+        let mut forbid = |why: &str| errors.push(FieldError::forbidden(&path, why));
+        if version.is_none() {
+            forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if query.get("continue").is_some() {
+            forbid("resourceVersionMatch is forbidden when continue is provided");
+        }
+        if rule == "Exact" && version == Some("0") {
+            forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if !["Exact", "NotOlderThan"].contains(&rule) {
+            let known = ["Exact", "NotOlderThan", ""];
+            errors.push(FieldError::not_supported(&path, rule, &known));
+        }
+    }
     if query
         .raw("sendInitialEvents")
         .is_some_and(|value| !value.is_empty())
     {
+        let path = FieldPath::new("sendInitialEvents");
         let why = "sendInitialEvents is forbidden for list";
-        return refuse(FieldError::forbidden(
-            &FieldPath::new("sendInitialEvents"),
-            why,
-        ));
+        errors.push(FieldError::forbidden(&path, why));
     }
-    match (rule, version) {
-        (None, None) => Ok(When::Now),
-        (None, Some(text)) => {
-            let wanted = parse_version(text)?;
-            check_not_ahead(wanted, context.state.store.revision())?;
-            // The old rule: a page of a named revision is exact, a whole list not older.
-            if limit.is_some() && wanted.0 > 0 {
-                Ok(When::Exactly(wanted))
-            } else {
-                Ok(When::Now)
-            }
-        }
-        (Some(_), None) => refuse(FieldError::forbidden(
-            &path,
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        )),
-        (Some("Exact"), Some("0")) => refuse(FieldError::forbidden(
-            &path,
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        (Some("Exact"), Some(text)) => {
-            let wanted = parse_version(text)?;
-            check_not_ahead(wanted, context.state.store.revision())?;
-            Ok(When::Exactly(wanted))
-        }
-        (Some("NotOlderThan"), Some(text)) => {
-            check_not_ahead(parse_version(text)?, context.state.store.revision())?;
-            Ok(When::Now)
-        }
-        (Some(other), Some(_)) => refuse(FieldError::not_supported(
-            &path,
-            other,
-            &["Exact", "NotOlderThan", ""],
-        )),
+    if errors.is_empty() {
+        return Ok(());
     }
+    Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors))
 }
 
 /// Collects the entries of a list.
 pub fn page(context: &Context, selection: &Selection) -> Result<Page, Status> {
-    let limit = context
-        .query
+    let query = &context.query;
+    // As upstream: whoever takes any revision gets all of it.
+    let any = query.get("resourceVersion") == Some("0");
+    let limit = query
         .number("limit")?
-        .filter(|limit| *limit > 0)
+        .filter(|limit| *limit > 0 && !any)
         .map(|l| l as usize);
     let prefix = context.definition.prefix(context.path.namespace.as_deref());
     let mut options = ListOptions::default();
-    let token = context.query.get("continue");
+    let token = query.get("continue");
+    let when = when(context, limit)?;
     match token {
         Some(text) => {
-            if context
-                .query
-                .get("resourceVersion")
-                .is_some_and(|version| version != "0")
-            {
+            if query.get("resourceVersion").is_some() && !any {
                 return Err(Status::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
@@ -280,7 +278,7 @@ pub fn page(context: &Context, selection: &Selection) -> Result<Page, Status> {
             options.at = u64::try_from(token.rv).ok().map(Revision);
         }
         None => {
-            if let When::Exactly(revision) = when(context, limit)? {
+            if let When::Exactly(revision) = when {
                 options.at = Some(revision);
             }
         }
@@ -299,29 +297,48 @@ pub fn page(context: &Context, selection: &Selection) -> Result<Page, Status> {
         }
         Err(other) => return Err(Status::internal(other)),
     };
-    let mut entries = listing.entries;
-    let mut remaining = everything.then_some(listing.remaining);
-    let mut more = listing.remaining > 0;
-    if !everything {
-        entries.retain(|entry| selection.selects(entry));
-        if let Some(limit) = limit
-            && entries.len() > limit
-        {
-            entries.truncate(limit);
-            more = true;
-        }
-        remaining = None;
+    Ok(select(listing, selection, limit, &prefix))
+}
+
+/// Takes what is selected, up to the limit.
+fn select(listing: Listing, selection: &Selection, limit: Option<usize>, prefix: &str) -> Page {
+    let revision = listing.revision;
+    if selection.is_everything() {
+        let next = match listing.entries.last() {
+            Some(last) if listing.remaining > 0 => next_token(revision, last, prefix),
+            _ => String::new(),
+        };
+        return Page {
+            revision,
+            entries: listing.entries,
+            next,
+            remaining: Some(listing.remaining),
+        };
     }
-    let next = match entries.last() {
-        Some(last) if more => write_token(listing.revision.0 as i64, &last.key()[prefix.len()..]),
-        _ => String::new(),
-    };
-    Ok(Page {
-        revision: listing.revision,
+    let limit = limit.unwrap_or(usize::MAX);
+    let (mut entries, mut next) = (Vec::new(), String::new());
+    let mut seen: Option<Arc<Entry>> = None;
+    for entry in listing.entries {
+        // As upstream: whether what follows is selected is for the next page to find out.
+        if entries.len() == limit {
+            next = seen.map_or_else(String::new, |last| next_token(revision, &last, prefix));
+            break;
+        }
+        if selection.selects(&entry) {
+            entries.push(entry.clone());
+        }
+        seen = Some(entry);
+    }
+    Page {
+        revision,
         entries,
         next,
-        remaining,
-    })
+        remaining: None,
+    }
+}
+
+fn next_token(revision: Revision, last: &Entry, prefix: &str) -> String {
+    write_token(revision.0 as i64, &last.key()[prefix.len()..])
 }
 
 fn write_token(rv: i64, start: &str) -> String {
@@ -335,23 +352,32 @@ fn write_token(rv: i64, start: &str) -> String {
 }
 
 fn read_token(text: &str) -> Result<Token, Status> {
-    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let bad = |why: &str| {
+        Status::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
+    };
     let bytes = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
         .map_err(|_| bad("illegal base64 data at input byte 0"))?;
-    let mut token: Token =
-        serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
-    if token.v != "meta.k8s.io/v1" {
+    let mut token: Token = serde_json::from_slice(&bytes)
+        .map_err(|error| bad(&go_json::syntax_error(&bytes, &error)))?;
+    let version = &token.v;
+    if version != "meta.k8s.io/v1" {
         return Err(bad(&format!(
-            "server does not recognize this encoded version \"{}\"",
-            token.v
+            "server does not recognize this encoded version {version}"
         )));
     }
     if token.start.is_empty() {
-        return Err(bad("no starting key"));
+        return Err(bad(&format!("encoded start key empty (version {version})")));
     }
     if token.rv == 0 {
-        return Err(bad("no resourceVersion"));
+        return Err(bad(&format!(
+            "incorrect encoded start resourceVersion 0 (version {version})"
+        )));
+    }
+    if token.start.starts_with('/') || token.start.split('/').any(|part| part == "..") {
+        return Err(bad(&token.start));
     }
     token.start = token.start.trim_end_matches('\u{0}').to_owned();
     Ok(token)

@@ -3,16 +3,16 @@
 use http::Response;
 use model::{Reason, Status, StatusCause, object};
 use patch::{FieldSet, JsonPatch};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::create::{create_object, place};
 use super::update::{answer, may_create};
 use crate::body::Body;
 use crate::context::Context;
-use crate::go_json::syntax_error;
+use crate::go_json::{go_value, syntax_error};
 use crate::media;
 use crate::write::{
-    Outcome, Update, Versions, decode_value, reset_fields, update_object, yaml_to_value,
+    Outcome, Update, Versions, check_name, decode_patched, parse_yaml, reset_fields, update_object,
 };
 
 /// The kinds of patch.
@@ -36,31 +36,64 @@ pub async fn patch(context: &mut Context) -> Result<Response<Body>, Status> {
 }
 
 fn parse(context: &Context) -> Result<Patch, Status> {
-    let json = |body: &[u8]| -> Result<Value, Status> {
-        serde_json::from_slice(body).map_err(|error| {
-            Status::bad_request(format!(
-                "error decoding patch: {}",
-                syntax_error(body, &error)
-            ))
-        })
-    };
     let media_type = if context.headers.contains_key(http::header::CONTENT_TYPE) {
         media::content_type(&context.headers)
     } else {
         ""
     };
+    let body = &context.body;
     match media_type {
-        "application/json-patch+json" => JsonPatch::parse(&context.body)
+        "application/json-patch+json" => JsonPatch::parse(body)
             .map(Patch::Json)
             .map_err(|error| patch_error(context, &error)),
-        "application/merge-patch+json" => json(&context.body).map(Patch::Merge),
+        "application/merge-patch+json" => match json_object(body) {
+            Ok(Value::Null) => Err(Status::bad_request("Invalid JSON Patch")),
+            Ok(patch) => Ok(Patch::Merge(patch)),
+            Err(why) => Err(Status::bad_request(format!("error decoding patch: {why}"))),
+        },
         "application/strategic-merge-patch+json" if context.definition.custom.is_none() => {
-            json(&context.body).map(Patch::Strategic)
+            match json_object(body).map_err(Status::bad_request)? {
+                Value::Null => Ok(Patch::Strategic(Value::Object(Map::new()))),
+                patch => Ok(Patch::Strategic(patch)),
+            }
         }
-        "application/apply-patch+yaml" => yaml_to_value(&context.body)
-            .map_err(|error| Status::bad_request(format!("error decoding YAML: {}", error.message)))
-            .map(Patch::Apply),
+        "application/apply-patch+yaml" => configuration(body).map(Patch::Apply),
         _ => Err(media::unsupported()),
+    }
+}
+
+/// A JSON object, or null; else what Go's decoder says.
+fn json_object(body: &[u8]) -> Result<Value, String> {
+    let value: Value =
+        serde_json::from_slice(body).map_err(|error| syntax_error(body, &error))?;
+    if value.is_object() || value.is_null() {
+        return Ok(value);
+    }
+    Err(not_a_map(&value))
+}
+
+fn not_a_map(value: &Value) -> String {
+    let kind = match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        _ => "bool",
+    };
+    format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+}
+
+/// The configuration an apply brings; an empty one is an object that says nothing.
+fn configuration(body: &[u8]) -> Result<Value, Status> {
+    let refuse = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
+    let value = parse_yaml(body)
+        .map_err(|error| refuse(format!("error converting YAML to JSON: {error}")))?;
+    match value {
+        Value::Null => Ok(Value::Object(Map::new())),
+        Value::Object(_) => Ok(value),
+        other => Err(refuse(format!(
+            "error unmarshaling JSON: while decoding JSON: {}",
+            not_a_map(&other)
+        ))),
     }
 }
 
@@ -82,6 +115,7 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
         subresource: &subresource,
         applied: false,
         versioned,
+        replaces: false,
     };
     let change = |live: &Value| patched(context, patch, live);
     match update_object(context, &update, &change).await? {
@@ -102,53 +136,49 @@ fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Stat
             new
         }
         Patch::Strategic(patch) => {
-            patch::strategic_merge(&context.definition.schema, live.clone(), patch)
-                .map_err(|error| patch_error(context, &error))?
+            patch::strategic_merge(&context.definition.schema, live.clone(), patch).map_err(
+                |error| match error {
+                    patch::Error::Unfit(why) => unfit(go_value(patch), &why),
+                    other => patch_error(context, &other),
+                },
+            )?
         }
         Patch::Apply(_) => return Err(Status::internal("an apply is no patch")),
     };
-    let definition = &context.definition;
-    let text = serde_json::to_vec(&new).map_err(Status::internal)?;
-    if !new.is_object() {
-        return Err(Status::bad_request("the patch does not make an object"));
-    }
-    let custom = definition.custom.is_some();
-    let new = decode_value(
-        context,
-        &definition.kind,
-        &definition.schema,
-        custom,
-        new,
-        &text,
-    )?;
-    if object::name(&new) != object::name(live) {
-        let error = model::FieldError::invalid(
-            &model::FieldPath::new("metadata.name"),
-            object::name(&new),
-            "field is immutable",
-        );
-        return Err(context.invalid(object::name(&new), &[error]));
-    }
+    let shown = match patch {
+        Patch::Strategic(patch) => go_value(patch),
+        _ => new.to_string(),
+    };
+    let mut new = decode_patched(context, new, &context.body)
+        .map_err(|failure| failure.with(|why| unfit(shown, &why)))?;
+    place(context, &mut new)?;
+    check_name(context, &new)?;
     Ok(new)
+}
+
+/// 422 for a patch that does not make an object of the kind.
+fn unfit(shown: String, why: &str) -> Status {
+    let path = model::FieldPath::new("patch");
+    Status::invalid(
+        "",
+        "",
+        "",
+        &[model::FieldError::invalid(&path, shown, why)],
+    )
 }
 
 fn patch_error(context: &Context, error: &patch::Error) -> Status {
     match error {
         patch::Error::Malformed(message) => Status::bad_request(message.clone()),
-        patch::Error::Unfit(detail) => {
-            let value = String::from_utf8_lossy(&context.body).into_owned();
-            let path = model::FieldPath::new("patch");
-            let error = model::FieldError::invalid(&path, value, detail.clone());
-            let mut status = Status::invalid("", "", "", &[error]);
-            status.message = status.message.trim_start().to_owned();
-            status
+        patch::Error::Unfit(why) => {
+            unfit(String::from_utf8_lossy(&context.body).into_owned(), why)
         }
         patch::Error::Unprocessable => {
             let mut status = Status::new(Reason::Invalid, error.to_string());
             status.details = Some(Box::default());
             status
         }
-        patch::Error::Internal(message) => bare_internal(message.clone()),
+        patch::Error::Internal(message) => Status::bare_internal(message.clone()),
         patch::Error::Conflicts { message, causes } => {
             let mut status = Status::new(Reason::Conflict, message.clone());
             status.details.get_or_insert_default().causes = causes
@@ -164,24 +194,16 @@ fn patch_error(context: &Context, error: &patch::Error) -> Status {
     }
 }
 
-/// 500 without a reason, for what upstream has no better answer to.
-fn bare_internal(message: String) -> Status {
-    let mut status = Status::internal("");
-    (status.message, status.reason, status.details) = (message, String::new(), None);
-    status
-}
-
-async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, Status> {
+async fn apply(context: &Context, config: Value) -> Result<Response<Body>, Status> {
     let definition = &context.definition;
-    check_config(context, &mut config)?;
-    place(context, &mut config)?;
     let force = context.query.flag("force");
     let manager = context.field_manager()?;
+    check_config(context, &config)?;
     let subresource = context.subresource().to_owned();
     let reset = reset_fields(definition, &subresource)?;
     let now = context.now();
     let merge = |live: Option<&Value>| -> Result<Value, Status> {
-        merged(
+        let mut merged = merged(
             context,
             &manager,
             &subresource,
@@ -190,13 +212,23 @@ async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, S
             live,
             &config,
             force,
-        )
+        )?;
+        let uid = object::uid(&merged);
+        if live.is_none() && !uid.is_empty() {
+            return Err(context.conflict(&format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            )));
+        }
+        place(context, &mut merged)?;
+        check_name(context, &merged)?;
+        Ok(merged)
     };
     let versioned = !object::resource_version(&config).is_empty();
     let update = Update {
         subresource: &subresource,
         applied: true,
         versioned,
+        replaces: false,
     };
     let change = |live: &Value| merge(Some(live));
     if let Some(Outcome { kept }) = update_object(context, &update, &change).await? {
@@ -205,49 +237,29 @@ async fn apply(context: &Context, mut config: Value) -> Result<Response<Body>, S
     if !subresource.is_empty() {
         return Err(context.not_found());
     }
-    if !object::uid(&config).is_empty() {
-        return Err(context.conflict(
-            "uid mismatch: the provided object specified uid, and no existing object was found",
-        ));
-    }
+    let mut object = merge(None)?;
     may_create(context)?;
-    let object = merge(None)?;
+    // As upstream: there is nothing the version could be compared with.
+    object::metadata_mut(&mut object).remove("resourceVersion");
     answer(context, 201, create_object(context, object).await?)
 }
 
 /// What an applied configuration must say of itself.
-fn check_config(context: &Context, config: &mut Value) -> Result<(), Status> {
-    if !config.is_object() {
-        return Err(Status::bad_request(
-            "error decoding YAML: expected an object",
-        ));
-    }
+fn check_config(context: &Context, config: &Value) -> Result<(), Status> {
     let definition = &context.definition;
     let (version, kind) = (
         object::text(config, &["apiVersion"]),
         object::text(config, &["kind"]),
     );
-    if kind.is_empty() {
-        return Err(Status::bad_request(format!(
-            "Object 'Kind' is missing in '{config}'"
-        )));
-    }
     if version != definition.kind.api_version() || kind != definition.kind.kind {
+        let group_version = if version.contains('/') {
+            version.to_owned()
+        } else {
+            format!("/{version}")
+        };
         return Err(Status::bad_request(format!(
-            "incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-            definition.kind.api_version()
+            "invalid object type: {group_version}, Kind={kind}"
         )));
-    }
-    let name = object::name(config);
-    if !name.is_empty() && name != context.name() {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            context.name()
-        )));
-    }
-    if name.is_empty() {
-        let name = context.name().to_owned();
-        object::metadata_mut(config).insert("name".to_owned(), name.into());
     }
     if !object::list(config, &["metadata", "managedFields"]).is_empty() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -285,7 +297,7 @@ fn merged(
         schema::prune(&definition.schema, &mut merged);
     } else {
         schema::decode(&definition.schema, &mut merged)
-            .map_err(|error| bare_internal(error.to_string()))?;
+            .map_err(|error| Status::bare_internal(error.to_string()))?;
     }
     Ok(merged)
 }

@@ -9,7 +9,7 @@ use super::get::{render, render_value};
 use crate::body::Body;
 use crate::context::Context;
 use crate::identity::Attributes;
-use crate::write::{Kept, Outcome, Update, update_object};
+use crate::write::{Kept, Outcome, Update, check_name, update_object, wrong_uid};
 
 /// `PUT` of one object, or of its status.
 pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
@@ -23,6 +23,7 @@ pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
         subresource: &subresource,
         applied: false,
         versioned,
+        replaces: true,
     };
     let change = |_: &Value| Ok(object.clone());
     match update_object(context, &update, &change).await? {
@@ -39,17 +40,6 @@ pub fn answer(context: &Context, code: u16, kept: Kept) -> Result<Response<Body>
     }
 }
 
-/// The object's name must be the path's.
-fn check_name(context: &Context, object: &Value) -> Result<(), Status> {
-    let (own, wanted) = (object::name(object), context.name());
-    if own != wanted {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({own}) does not match the name on the URL ({wanted})"
-        )));
-    }
-    Ok(())
-}
-
 /// A PUT to a name that does not exist: created for the kinds that allow it, 404 for the rest.
 async fn create_instead(context: &Context, mut object: Value) -> Result<Response<Body>, Status> {
     let allowed = context.definition.behaviour().create_on_update;
@@ -58,9 +48,7 @@ async fn create_instead(context: &Context, mut object: Value) -> Result<Response
     }
     let uid = object::uid(&object);
     if !uid.is_empty() {
-        return Err(context.conflict(&format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: "
-        )));
+        return Err(wrong_uid(context, uid, ""));
     }
     may_create(context)?;
     object::metadata_mut(&mut object).remove("resourceVersion");

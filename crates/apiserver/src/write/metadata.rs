@@ -1,10 +1,11 @@
 //! Checks of the metadata every object has.
 
-use model::{FieldError, FieldPath, names, object};
+use model::{FieldError, FieldPath, Status, names, object};
 use rand::Rng as _;
 use serde_json::{Map, Value};
 
 use crate::catalog::Definition;
+use crate::context::Context;
 
 /// Most bytes of all annotations together, as upstream.
 const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
@@ -22,6 +23,22 @@ pub fn random_suffix(base: &str) -> String {
         .map(|_| char::from(SUFFIX_LETTERS[random.random_range(0..SUFFIX_LETTERS.len())]))
         .collect();
     format!("{kept}{suffix}")
+}
+
+/// The name of an object that is sent to a path must be the path's.
+pub fn check_name(context: &Context, object: &Value) -> Result<(), Status> {
+    let (own, wanted) = (object::name(object), context.name());
+    if own.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if own != wanted {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({wanted})"
+        )));
+    }
+    Ok(())
 }
 
 /// What is wrong with the metadata of a new object.
@@ -69,17 +86,23 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
         let why = "not allowed on this type";
         errors.push(FieldError::forbidden(&path.child("namespace"), why));
     }
-    check_common(definition, value, &path, &mut errors);
+    let generation = object::generation(value);
+    if generation < 0 {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid(
+            &path.child("generation"),
+            generation,
+            why,
+        ));
+    }
+    check_common(value, &path, &mut errors);
+    let fully = definition.custom.is_none() && definition.gvr.group != "apiextensions.k8s.io";
+    check_finalizers(value, fully, &path.child("finalizers"), &mut errors);
     errors
 }
 
 /// What is checked of a new and of a changed object alike.
-fn check_common(
-    definition: &Definition,
-    value: &Value,
-    path: &FieldPath,
-    errors: &mut Vec<FieldError>,
-) {
+fn check_common(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let map = |name: &str| object::at(value, &["metadata", name]).and_then(Value::as_object);
     check_labels(map("labels"), &path.child("labels"), errors);
     check_annotations(map("annotations"), &path.child("annotations"), errors);
@@ -88,9 +111,6 @@ fn check_common(
         &path.child("ownerReferences"),
         errors,
     );
-    // As upstream: only built-in kinds ask for more than a qualified name.
-    let strict = definition.custom.is_none() && definition.gvr.group != "apiextensions.k8s.io";
-    check_finalizers(value, strict, &path.child("finalizers"), errors);
 }
 
 /// What is wrong with a map of labels.
@@ -100,7 +120,7 @@ pub fn check_labels(
     errors: &mut Vec<FieldError>,
 ) {
     for (key, value) in labels.into_iter().flatten() {
-        for message in names::qualified_name(key) {
+        for message in names::label_key(key) {
             errors.push(FieldError::invalid(path, key.as_str(), message));
         }
         let value = value.as_str().unwrap_or_default();
@@ -128,36 +148,66 @@ fn check_annotations(
 }
 
 fn check_owners(owners: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let mut controllers = Vec::new();
-    for (index, owner) in owners.iter().enumerate() {
-        let path = path.index(index);
+    let mut controller: Option<String> = None;
+    for owner in owners {
+        // As upstream: the path does not say which owner.
         let text = |name: &str| object::text(owner, &[name]);
-        let version = text("apiVersion");
-        if version.is_empty() || version.starts_with('/') {
+        let (group, version) = match text("apiVersion").split_once('/') {
+            Some((group, version)) => (group, version),
+            None => ("", text("apiVersion")),
+        };
+        if version.is_empty() {
             let why = "version must not be empty";
-            errors.push(FieldError::invalid(&path.child("apiVersion"), version, why));
+            errors.push(FieldError::invalid(
+                &path.child("apiVersion"),
+                text("apiVersion"),
+                why,
+            ));
         }
         for name in ["kind", "name", "uid"] {
             if text(name).is_empty() {
-                let why = format!("{name} must not be empty");
-                errors.push(FieldError::invalid(&path.child(name), "", why));
+                errors.push(FieldError::invalid(
+                    &path.child(name),
+                    "",
+                    "must not be empty",
+                ));
             }
         }
-        if version == "v1" && text("kind") == "Event" {
-            let why = format!("{version}, Kind=Event is disallowed from being an owner");
-            errors.push(FieldError::invalid(&path, owner.clone(), why));
+        if (group, version, text("kind")) == ("", "v1", "Event") {
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            let shown = owner_in_order(owner);
+            errors.push(FieldError::invalid(path, owner.clone(), why).printed_as(shown));
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
-            controllers.push(text("name").to_owned());
+            let this = format!("{}/{}", text("kind"), text("name"));
+            if let Some(first) = &controller {
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                );
+                let shown: Vec<String> = owners.iter().map(owner_in_order).collect();
+                let shown = format!("[{}]", shown.join(","));
+                errors.push(FieldError::invalid(path, owners.to_vec(), why).printed_as(shown));
+            } else {
+                controller = Some(this);
+            }
         }
     }
-    if controllers.len() > 1 {
-        let why = format!(
-            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
-            controllers[0], controllers[1]
-        );
-        errors.push(FieldError::invalid(path, owners.to_vec(), why));
-    }
+}
+
+/// An owner reference with its members in the order Go prints them.
+fn owner_in_order(owner: &Value) -> String {
+    let members: Vec<String> = [
+        "apiVersion",
+        "kind",
+        "name",
+        "uid",
+        "controller",
+        "blockOwnerDeletion",
+    ]
+    .iter()
+    .filter_map(|name| Some(format!("\"{name}\":{}", owner.get(*name)?)))
+    .collect();
+    format!("{{{}}}", members.join(","))
 }
 
 fn check_finalizers(value: &Value, strict: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
@@ -186,19 +236,94 @@ fn check_finalizers(value: &Value, strict: bool, path: &FieldPath, errors: &mut 
 }
 
 /// What is wrong with the metadata of a changed object.
+///
+/// As upstream, which checks it in general and then again where the kind is checked, so that one
+/// mistake has several causes.
 pub fn check_metadata_update(
     definition: &Definition,
+    subresource: &str,
     value: &Value,
     old: &Value,
 ) -> Vec<FieldError> {
-    let path = FieldPath::new("metadata");
     let mut errors = Vec::new();
-    check_common(definition, value, &path, &mut errors);
+    let path = FieldPath::new("metadata");
+    check_common(value, &path, &mut errors);
+    check_finalizers(value, false, &path.child("finalizers"), &mut errors);
+    check_against(value, old, &path, &mut errors);
+    for again in checked_again(definition, subresource) {
+        match again {
+            Again::Whole => errors.extend(check_metadata(definition, value)),
+            Again::Change => check_against(value, old, &path, &mut errors),
+        }
+    }
+    errors
+}
+
+/// How the checks of a kind look at the metadata of a changed object once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// As if it were new.
+    Whole,
+    /// Against what it was.
+    Change,
+}
+
+fn checked_again(definition: &Definition, subresource: &str) -> &'static [Again] {
+    use Again::{Change, Whole};
+    if definition.custom.is_some() || !subresource.is_empty() {
+        return &[Change];
+    }
+    match definition.gvr.resource.as_str() {
+        "poddisruptionbudgets" => &[],
+        "endpointslices"
+        | "volumeattachments"
+        | "csinodes"
+        | "flowschemas"
+        | "prioritylevelconfigurations"
+        | "limitranges"
+        | "validatingwebhookconfigurations"
+        | "mutatingwebhookconfigurations"
+        | "validatingadmissionpolicies"
+        | "validatingadmissionpolicybindings"
+        | "mutatingadmissionpolicies"
+        | "mutatingadmissionpolicybindings" => &[Whole],
+        "persistentvolumes" => &[Whole, Whole],
+        "jobs" | "namespaces" | "ipaddresses" | "runtimeclasses" | "resourceclaimtemplates"
+        | "csistoragecapacities" | "storageclasses" => &[Whole, Change],
+        "nodes" => &[Whole, Change, Whole],
+        "certificatesigningrequests"
+        | "clustertrustbundles"
+        | "ingresses"
+        | "ingressclasses"
+        | "storageversionmigrations"
+        | "volumeattributesclasses"
+        | "roles"
+        | "clusterroles"
+        | "rolebindings"
+        | "clusterrolebindings"
+        | "statefulsets"
+        | "controllerrevisions"
+        | "persistentvolumeclaims"
+        | "pods"
+        | "serviceaccounts"
+        | "secrets"
+        | "configmaps"
+        | "endpoints"
+        | "services"
+        | "apiservices" => &[Change, Whole],
+        _ => &[Change],
+    }
+}
+
+/// What a change may not do to the metadata.
+fn check_against(value: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if object::is_deleting(old) {
         let before: Vec<&str> = object::finalizers(old).collect();
-        let added: Vec<&str> = object::finalizers(value)
+        let mut added: Vec<&str> = object::finalizers(value)
             .filter(|finalizer| !before.contains(finalizer))
             .collect();
+        added.sort_unstable();
+        added.dedup();
         if !added.is_empty() {
             let list: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
             let why = format!(
@@ -208,7 +333,14 @@ pub fn check_metadata_update(
             errors.push(FieldError::forbidden(&path.child("finalizers"), why));
         }
     }
-    for name in ["name", "namespace", "uid", "creationTimestamp"] {
+    for name in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         let at = |value: &Value| object::at(value, &["metadata", name]).cloned();
         let new = at(value);
         if new != at(old) {
@@ -220,7 +352,7 @@ pub fn check_metadata_update(
             ));
         }
     }
-    errors
+    check_common(value, path, errors);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{FieldError, FieldPath, Status, object};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{Change, Entry, Error, Expect, Write};
 
 use super::{canonical, default_object, store_error, track, validate_update};
@@ -23,6 +23,8 @@ pub struct Update<'a> {
     pub applied: bool,
     /// Whether the client named the version it has seen, so that a conflict is final.
     pub versioned: bool,
+    /// Whether the client sends all of the object, whose uid is then a precondition.
+    pub replaces: bool,
 }
 
 /// What is there after a write.
@@ -74,23 +76,27 @@ pub async fn update_object(
             }));
         }
         let gone = is_finished(&new);
-        let document = encode_object(&context.definition, &new)?;
+        // As upstream: what watchers see of an object that goes is what was stored last.
+        let change = if gone {
+            Change::Delete(encode_object(&context.definition, &live)?)
+        } else {
+            Change::Put(encode_object(&context.definition, &new)?)
+        };
         let write = Write {
             key: key.clone(),
             expect: Expect::Revision(entry.revision()),
-            change: if gone {
-                Change::Delete(document)
-            } else {
-                Change::Put(document)
-            },
+            change,
         };
         match context.state.store.commit(write).await {
             Ok(stored) => {
                 reserved.keep();
                 admission::written(context, &live, &stored, gone);
-                return Ok(Some(Outcome {
-                    kept: Kept::Entry(stored),
-                }));
+                let kept = if gone {
+                    Kept::Value(Box::new(new))
+                } else {
+                    Kept::Entry(stored)
+                };
+                return Ok(Some(Outcome { kept }));
             }
             Err(Error::Conflict { .. }) if update.versioned => {
                 return Err(modified(context));
@@ -126,7 +132,7 @@ async fn finish(
     live: &Value,
     mut new: Value,
 ) -> Result<Value, Status> {
-    check_versions(context, live, &new)?;
+    check_versions(context, update, live, &new)?;
     restore_system_fields(live, &mut new);
     let definition = &context.definition;
     let behaviour = definition.behaviour();
@@ -173,30 +179,36 @@ async fn finish(
 }
 
 /// The client's uid and resource version, where it names them, must be the current ones.
-fn check_versions(context: &Context, live: &Value, new: &Value) -> Result<(), Status> {
+fn check_versions(
+    context: &Context,
+    update: &Update<'_>,
+    live: &Value,
+    new: &Value,
+) -> Result<(), Status> {
     let (uid, live_uid) = (object::uid(new), object::uid(live));
-    if !uid.is_empty() && uid != live_uid {
-        return Err(context.conflict(&format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {live_uid}"
-        )));
+    if update.replaces && !uid.is_empty() && uid != live_uid {
+        return Err(wrong_uid(context, uid, live_uid));
     }
     let version = object::resource_version(new);
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        return Err(Status::bare_internal(format!(
+            "strconv.ParseUint: parsing \"{version}\": invalid syntax"
+        )));
+    }
     if version.is_empty() || version == "0" {
         if !context.definition.behaviour().unconditional_update {
             let path = FieldPath::new("metadata.resourceVersion");
-            let error = FieldError::invalid(&path, version, "must be specified for an update");
-            return Err(context.invalid(context.name(), &[error]));
+            let error = FieldError::invalid(&path, 0, "must be specified for an update");
+            let gvr = &context.definition.gvr;
+            // As upstream: it names the resource here where every other refusal names the kind.
+            return Err(Status::invalid(
+                &gvr.group,
+                &gvr.resource,
+                context.name(),
+                &[error],
+            ));
         }
         return Ok(());
-    }
-    if version.parse::<u64>().is_err() {
-        let mut status = Status::internal("");
-        status.message = format!(
-            "resourceVersion: Invalid value: \"{version}\": strconv.ParseUint: parsing \"{version}\": invalid syntax"
-        );
-        status.reason = String::new();
-        status.details = None;
-        return Err(status);
     }
     if version == object::resource_version(live) {
         Ok(())
@@ -205,31 +217,58 @@ fn check_versions(context: &Context, live: &Value, new: &Value) -> Result<(), St
     }
 }
 
-/// What only the server writes stays as it was.
+/// 409 for a uid that is not the object's, in the words of upstream's storage.
+pub fn wrong_uid(context: &Context, wanted: &str, found: &str) -> Status {
+    context.conflict(&format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
+        registry_key(context)
+    ))
+}
+
+/// Where upstream keeps the object in etcd, which its messages name.
+fn registry_key(context: &Context) -> String {
+    let definition = &context.definition;
+    let gvr = &definition.gvr;
+    let place = match (gvr.group.as_str(), gvr.resource.as_str()) {
+        ("", "services") => "services/specs".to_owned(),
+        ("", "endpoints") => "services/endpoints".to_owned(),
+        ("", "nodes") => "minions".to_owned(),
+        ("", "replicationcontrollers") => "controllers".to_owned(),
+        ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+        (group @ ("apiextensions.k8s.io" | "apiregistration.k8s.io"), resource) => {
+            format!("{group}/{resource}")
+        }
+        (group, resource) if definition.custom.is_some() => format!("{group}/{resource}"),
+        (_, resource) => resource.to_owned(),
+    };
+    let name = context.name();
+    match &context.path.namespace {
+        Some(namespace) => format!("/registry/{place}/{namespace}/{name}"),
+        None => format!("/registry/{place}/{name}"),
+    }
+}
+
+/// What only the server writes stays as it was, or is refused later where it is named and differs.
 fn restore_system_fields(live: &Value, new: &mut Value) {
     let old = object::metadata(live).cloned().unwrap_or_default();
     let metadata = object::metadata_mut(new);
-    for name in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "resourceVersion",
-        "namespace",
-        "generateName",
+    metadata.remove("selfLink");
+    for (name, when_named) in [
+        ("uid", false),
+        ("creationTimestamp", true),
+        ("deletionTimestamp", true),
+        ("deletionGracePeriodSeconds", false),
+        ("resourceVersion", true),
+        ("namespace", true),
     ] {
-        match old.get(name) {
-            Some(value) => {
-                metadata.insert(name.to_owned(), value.clone());
-            }
-            None if name == "generateName" => {}
-            None => {
-                metadata.remove(name);
-            }
+        let named = metadata
+            .get(name)
+            .is_some_and(|value| value.as_str() != Some(""));
+        if let Some(value) = old.get(name)
+            && (when_named || !named)
+        {
+            metadata.insert(name.to_owned(), value.clone());
         }
-    }
-    if !metadata.contains_key("name") {
-        metadata.insert("name".to_owned(), json!(object::name(live)));
     }
 }

@@ -54,7 +54,7 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 };
 
 /// A Pod on no node, or one that has ended, goes at once.
-fn grace_period_seconds(pod: &Value) -> i64 {
+fn grace_period_seconds(pod: &Value, wanted: Option<i64>) -> i64 {
     let ended = matches!(
         object::text(pod, &["status", "phase"]),
         "Failed" | "Succeeded"
@@ -62,7 +62,8 @@ fn grace_period_seconds(pod: &Value) -> i64 {
     if ended || object::text(pod, &["spec", "nodeName"]).is_empty() {
         return 0;
     }
-    match object::number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(0) {
+    let own = || object::number(pod, &["spec", "terminationGracePeriodSeconds"]);
+    match wanted.or_else(own).unwrap_or(0) {
         seconds if seconds < 0 => 1,
         seconds => seconds,
     }
