@@ -110,7 +110,11 @@ pub fn issuer_keys(state: &State, headers: &HeaderMap) -> Result<Response<Body>,
         .flat_map(|value| value.split(','))
         .map(|range| range.split(';').next().unwrap_or_default().trim())
         .collect();
-    if !ranges.is_empty() && !ranges.iter().any(|range| ["*/*", "", KEY_SET].contains(range)) {
+    if !ranges.is_empty()
+        && !ranges
+            .iter()
+            .any(|range| ["*/*", "", KEY_SET].contains(range))
+    {
         let mut status = Status::new(
             Reason::NotAcceptable,
             format!("406: Not Acceptable\n\nAvailable representations: {KEY_SET}"),

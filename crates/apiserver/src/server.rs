@@ -125,6 +125,7 @@ impl ApiServer {
         custom::load(&state)?;
         tokio::spawn(custom::run(state.clone()));
         tokio::spawn(populate_secrets(state.clone()));
+        tokio::spawn(bootstrap::follow_definitions(state.clone()));
         Ok(Self { state })
     }
 

@@ -82,7 +82,13 @@ impl Plane {
         .await?;
         let shutdown = CancellationToken::new();
         let mut tokens = Tokens::default();
-        tokens.insert(&credentials.token, User::new("admin", &[MASTERS]));
+        tokens.insert(
+            &credentials.token,
+            User {
+                uid: "admin".to_owned(),
+                ..User::admin()
+            },
+        );
         let admission = Plugins::with(
             &arguments.enable_admission_plugins,
             &arguments.disable_admission_plugins,

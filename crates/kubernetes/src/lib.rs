@@ -8,6 +8,7 @@
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
 mod cluster;
+mod cluster_role_aggregation;
 mod deployment;
 mod endpoint_slice;
 mod error;
@@ -44,6 +45,7 @@ pub async fn run(client: kube::Client, selection: &Selection, shutdown: Cancella
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
             "scheduler" => running.spawn(scheduler::run(cluster)),
             other => {
                 tracing::error!(other, "a controller has a name and no code");

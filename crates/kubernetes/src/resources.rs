@@ -19,6 +19,8 @@ resources! {
     services => namespaced("v1", "services", "Service");
     /// Service accounts.
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
+    /// Cluster roles.
+    cluster_roles => cluster("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.

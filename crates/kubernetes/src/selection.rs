@@ -10,6 +10,7 @@ pub const NAMES: &[&str] = &[
     "job",
     "endpointslice",
     "scheduler",
+    "clusterroleaggregation",
 ];
 
 /// The controllers to run.
@@ -85,9 +86,9 @@ mod tests {
         check("job,namespace-controller", &["namespace", "job"]);
         check(
             "*,-scheduler,-job",
-            &NAMES[..5]
+            &NAMES
                 .iter()
-                .chain(&NAMES[6..7])
+                .filter(|name| !["scheduler", "job"].contains(name))
                 .copied()
                 .collect::<Vec<_>>(),
         );

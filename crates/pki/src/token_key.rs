@@ -167,7 +167,8 @@ impl PublicTokenKey {
         let Some((message, signature)) = token.rsplit_once('.') else {
             return Err(malformed);
         };
-        if token.len() > TOKEN_LENGTH_MAX || token_part(token, 0).is_none_or(|h| h["alg"] != "RS256")
+        if token.len() > TOKEN_LENGTH_MAX
+            || token_part(token, 0).is_none_or(|h| h["alg"] != "RS256")
         {
             return Err(malformed);
         }
@@ -242,7 +243,11 @@ fn numbers(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (_, modulus, rest) = element(content)?;
     let (_, exponent, _) = element(rest)?;
     let strip = |number: &[u8]| -> Vec<u8> {
-        number.iter().copied().skip_while(|byte| *byte == 0).collect()
+        number
+            .iter()
+            .copied()
+            .skip_while(|byte| *byte == 0)
+            .collect()
     };
     Some((strip(modulus), strip(exponent)))
 }

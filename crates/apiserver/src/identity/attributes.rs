@@ -68,10 +68,7 @@ impl Attributes {
     /// Selectors narrow what a request about a collection wants; one object named in the field
     /// selector is as good as its name in the path.
     fn select(&mut self, parts: &ResourcePath, query: &Query) {
-        if !matches!(
-            self.verb.as_str(),
-            "list" | "watch" | "deletecollection"
-        ) {
+        if !matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") {
             return;
         }
         if query.get("fieldSelector").is_some()
@@ -126,7 +123,10 @@ impl Attributes {
         };
         let (name, verb) = (&user.name, &self.verb);
         if !self.is_resource() {
-            let why = format!("User \"{name}\" cannot {verb} path \"{}\"{because}", self.path);
+            let why = format!(
+                "User \"{name}\" cannot {verb} path \"{}\"{because}",
+                self.path
+            );
             let mut status = Status::forbidden("", "", "", &why);
             status.details = Some(Box::new(StatusDetails::default()));
             return status;

@@ -45,10 +45,16 @@ impl Tokens {
                 ));
             };
             if token.is_empty() || name.is_empty() {
-                return Err(format!("line {}: token and user name must not be empty", number + 1));
+                return Err(format!(
+                    "line {}: token and user name must not be empty",
+                    number + 1
+                ));
             }
             let groups = rest.first().map(String::as_str).unwrap_or_default();
-            let groups: Vec<&str> = groups.split(',').filter(|group| !group.is_empty()).collect();
+            let groups: Vec<&str> = groups
+                .split(',')
+                .filter(|group| !group.is_empty())
+                .collect();
             let mut user = User::new(name, &groups);
             uid.clone_into(&mut user.uid);
             self.insert(token, user);
@@ -148,7 +154,10 @@ impl Authentication {
             let user = user.clone();
             return Ok(Believed { user, audiences });
         }
-        match self.service_accounts.authenticate(store, now, token, wanted) {
+        match self
+            .service_accounts
+            .authenticate(store, now, token, wanted)
+        {
             Some(Ok(believed)) => Ok(believed),
             Some(Err(why)) => Err(format!("[{INVALID_TOKEN}, {why}]")),
             None => Err(INVALID_TOKEN.to_owned()),
@@ -178,7 +187,10 @@ pub fn user_of_certificate(der: &[u8]) -> Option<User> {
         .filter_map(|organization| organization.as_str().ok())
         .collect();
     let mut user = User::new(name, &groups);
-    let digest: String = Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(der)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     user.extra.insert(
         "authentication.kubernetes.io/credential-id".to_owned(),
         vec![format!("X509SHA256={digest}")],

@@ -52,7 +52,9 @@ impl FromStr for Mode {
             "RBAC" => Ok(Self::Rbac),
             "AlwaysAllow" => Ok(Self::AlwaysAllow),
             "AlwaysDeny" => Ok(Self::AlwaysDeny),
-            "Webhook" | "ABAC" => Err(format!("{text} is not served; use Node, RBAC, AlwaysAllow or AlwaysDeny")),
+            "Webhook" | "ABAC" => Err(format!(
+                "{text} is not served; use Node, RBAC, AlwaysAllow or AlwaysDeny"
+            )),
             _ => Err(format!("{text:?} is not a valid mode")),
         }
     }
@@ -85,7 +87,7 @@ impl Authorizer {
             match self.ask(*mode, user, wanted) {
                 Decision::NoOpinion(reason) if reason.is_empty() => {}
                 Decision::NoOpinion(reason) => reasons.push(reason),
-                allow => return allow,
+                allow @ Decision::Allow(_) => return allow,
             }
         }
         Decision::NoOpinion(reasons.join("\n"))

@@ -29,7 +29,10 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// The user a request wants to be taken for; `None` where it does not.
 pub fn wanted_user(headers: &HeaderMap) -> Result<Option<User>, Status> {
     // Most requests carry no such header; a look at the names is all they pay.
-    if !headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+    if !headers
+        .keys()
+        .any(|name| name.as_str().starts_with("impersonate-"))
+    {
         return Ok(None);
     }
     let text = |name: &str| {
@@ -39,7 +42,10 @@ pub fn wanted_user(headers: &HeaderMap) -> Result<Option<User>, Status> {
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in headers.keys() {
         if let Some(key) = name.as_str().strip_prefix(EXTRA) {
-            extra.entry(unescape(key)).or_default().extend(values(headers, name));
+            extra
+                .entry(unescape(key))
+                .or_default()
+                .extend(values(headers, name));
         }
     }
     let user = User {
@@ -276,7 +282,11 @@ impl Check<'_> {
             && let Some(node) = node_name(&wanted.name)
         {
             "nodes".clone_into(&mut request.resource);
-            let node = if self.mode == Mode::AssociatedNode { "*" } else { node };
+            let node = if self.mode == Mode::AssociatedNode {
+                "*"
+            } else {
+                node
+            };
             node.clone_into(&mut request.name);
             user.groups = vec![NODES.to_owned()];
         }

@@ -163,7 +163,10 @@ impl ServiceAccounts {
             } else {
                 claims::user_of(store, now, &claims)?
             };
-            debug_assert!(!audiences.is_empty(), "a token without audience is for the server");
+            debug_assert!(
+                !audiences.is_empty(),
+                "a token without audience is for the server"
+            );
             Ok(Believed {
                 user,
                 audiences: for_whom,
@@ -202,7 +205,9 @@ impl ServiceAccounts {
 
 /// The namespace and name in a service account's user name.
 pub fn service_account_name(user: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let (namespace, name) = user
+        .strip_prefix("system:serviceaccount:")?
+        .split_once(':')?;
     (names::dns1123_label(namespace).is_empty() && names::dns1123_subdomain(name).is_empty())
         .then_some((namespace, name))
 }

@@ -125,8 +125,9 @@ fn own_rules(context: &Context, review: &mut Value) -> Result<Value, Status> {
             Err(missing) => errors.push(missing.to_string()),
         }
     }
-    // As upstream: the answer does not say for which namespace it is.
+    // As upstream: the answer does not say for which namespace it is, nor who asked.
     review["spec"] = json!({});
+    object::metadata_mut(review).clear();
     let mut status = json!({
         "incomplete": false,
         "resourceRules": resources,

@@ -10,6 +10,7 @@ use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::custom;
+use crate::identity::check_grants;
 use crate::subresources::review;
 use crate::write::{
     Kept, canonical, default_object, encode_object, is_definition, random_suffix, store_error,
@@ -102,6 +103,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     }
     admission::mutate(context, Operation::Create, "", &mut object, None).await?;
     canonical(definition, &mut object);
+    check_grants(context, &object, None)?;
     let errors = validate_create(context, &object);
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));

@@ -66,7 +66,10 @@ pub fn may_create(context: &Context) -> Result<(), Status> {
         name: context.name().to_owned(),
         ..Attributes::default()
     };
-    let decision = context.state.authorizer.authorize(&context.user, &attributes);
+    let decision = context
+        .state
+        .authorizer
+        .authorize(&context.user, &attributes);
     if !decision.is_allowed() {
         let why = format!(
             "User \"{}\" cannot create resource \"{}\" in API group \"{}\"",

@@ -10,6 +10,7 @@ use super::{canonical, default_object, store_error, track, validate_update};
 use crate::admission::{self, Operation};
 use crate::context::Context;
 use crate::envelope;
+use crate::identity::check_grants;
 use crate::write::encode_object;
 
 /// How often a write is tried again when others are faster.
@@ -159,6 +160,7 @@ async fn finish(
     )
     .await?;
     canonical(definition, &mut new);
+    check_grants(context, &new, Some(live))?;
     let errors = if own_change {
         Vec::new()
     } else {

@@ -3,6 +3,8 @@
 //! Who makes or changes a role must hold all it allows, or may `escalate`; who binds one must hold
 //! all that role allows, or may `bind` it.
 
+use std::fmt::Write as _;
+
 use model::{Status, object};
 use serde_json::Value;
 
@@ -44,7 +46,10 @@ fn may(context: &Context, verb: &str, resource: &str, name: &str) -> bool {
         ..Attributes::default()
     };
     let state = &context.state;
-    state.authorizer.authorize(&context.user, &wanted).is_allowed()
+    state
+        .authorizer
+        .authorize(&context.user, &wanted)
+        .is_allowed()
 }
 
 /// Whether a write only changes what the garbage collector changes, so that a role can always go.
@@ -71,9 +76,8 @@ fn check_role(context: &Context, new: &Value, old: Option<&Value>) -> Result<(),
     let resource = &context.definition.gvr.resource;
     let refuse = |why: &str| Status::forbidden(GROUP, resource, object::name(new), why);
     confirm(context, &rules_of(new)).map_err(|why| refuse(&why))?;
-    let aggregates = |role: &Value| {
-        !object::list(role, &["aggregationRule", "clusterRoleSelectors"]).is_empty()
-    };
+    let aggregates =
+        |role: &Value| !object::list(role, &["aggregationRule", "clusterRoleSelectors"]).is_empty();
     if aggregates(new) || old.is_some_and(aggregates) {
         let everything = |resources: &str, paths: &str| -> Rule {
             let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
@@ -85,9 +89,8 @@ fn check_role(context: &Context, new: &Value, old: Option<&Value>) -> Result<(),
                 ..Rule::default()
             }
         };
-        confirm(context, &[everything("*", ""), everything("", "*")]).map_err(|_| {
-            refuse("must have cluster-admin privileges to use the aggregationRule")
-        })?;
+        confirm(context, &[everything("*", ""), everything("", "*")])
+            .map_err(|_| refuse("must have cluster-admin privileges to use the aggregationRule"))?;
     }
     Ok(())
 }
@@ -142,7 +145,7 @@ fn confirm_with(policy: &Policy, context: &Context, rules: &[Rule]) -> Result<()
         describe_all(&missing)
     );
     if !errors.is_empty() {
-        why.push_str(&format!("; resolution errors: [{}]", aggregate(&errors)));
+        let _ = write!(why, "; resolution errors: [{}]", aggregate(&errors));
     }
     Err(why)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use store::Entry;
 
-use super::rule::Rule;
 use super::GROUP;
+use super::rule::Rule;
 use crate::envelope;
 use crate::follow::Follower;
 use crate::identity::{Attributes, User};
@@ -61,9 +61,8 @@ impl Subject {
                 } else {
                     &self.namespace
                 };
-                (!namespace.is_empty()).then(|| {
-                    user_key(&format!("system:serviceaccount:{namespace}:{}", self.name))
-                })
+                (!namespace.is_empty())
+                    .then(|| user_key(&format!("system:serviceaccount:{namespace}:{}", self.name)))
             }
             _ => None,
         }
@@ -363,13 +362,29 @@ mod tests {
     fn users_may_do_what_they_are_bound_to() {
         let mut policy = Policy::default();
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
-        put(&mut policy, 0, "", &json!({"metadata": {"name": "reader"}, "rules": rules}));
-        put(&mut policy, 1, "a", &json!({"metadata": {"name": "r"}, "rules": rules}));
+        put(
+            &mut policy,
+            0,
+            "",
+            &json!({"metadata": {"name": "reader"}, "rules": rules}),
+        );
+        put(
+            &mut policy,
+            1,
+            "a",
+            &json!({"metadata": {"name": "r"}, "rules": rules}),
+        );
         put(
             &mut policy,
             2,
             "",
-            &binding("all", "", "ClusterRole", "reader", json!([{"kind": "Group", "name": "ops"}])),
+            &binding(
+                "all",
+                "",
+                "ClusterRole",
+                "reader",
+                json!([{"kind": "Group", "name": "ops"}]),
+            ),
         );
         put(
             &mut policy,
@@ -387,7 +402,13 @@ mod tests {
             &mut policy,
             3,
             "b",
-            &binding("lost", "b", "ClusterRole", "none", json!([{"kind": "User", "name": "jane"}])),
+            &binding(
+                "lost",
+                "b",
+                "ClusterRole",
+                "none",
+                json!([{"kind": "User", "name": "jane"}]),
+            ),
         );
         let ask = |policy: &Policy, user: &User, namespace: &str| {
             let wanted = Attributes {

@@ -181,18 +181,18 @@ pub fn uncovered(held: &[&Rule], wanted: &[Rule]) -> Vec<Rule> {
         .iter()
         .flat_map(Rule::atoms)
         .filter(|atom| !held.iter().any(|rule| rule.covers(atom)));
-    let mut together: BTreeMap<(Vec<String>, Vec<String>, Vec<String>), Rule> = BTreeMap::new();
+    let mut together: BTreeMap<[Vec<String>; 3], Rule> = BTreeMap::new();
     let mut compact = Vec::new();
     for atom in missing {
         if !atom.paths.is_empty() {
             compact.push(atom);
             continue;
         }
-        let key = (
+        let key = [
             atom.api_groups.clone(),
             atom.resources.clone(),
             atom.resource_names.clone(),
-        );
+        ];
         match together.get_mut(&key) {
             Some(rule) => rule.verbs.extend(atom.verbs),
             None => drop(together.insert(key, atom)),
@@ -234,7 +234,11 @@ mod tests {
             wanted.subresource = subresource.to_owned();
             wanted.name = name.to_owned();
         }
-        assert_eq!(rule(given.clone()).allows(&wanted), expect, "{given} {verb} {what}");
+        assert_eq!(
+            rule(given.clone()).allows(&wanted),
+            expect,
+            "{given} {verb} {what}"
+        );
     }
 
     #[test]
@@ -262,31 +266,51 @@ mod tests {
         check(&paths, "get", "/a", false);
         check(&paths, "get", "/a/b", true);
         check(&paths, "post", "/metrics", false);
-        check(&json!({"nonResourceURLs": ["*"], "verbs": ["*"]}), "put", "/x", true);
-        check(&json!({"verbs": null, "resources": null}), "get", "pods", false);
+        check(
+            &json!({"nonResourceURLs": ["*"], "verbs": ["*"]}),
+            "put",
+            "/x",
+            true,
+        );
+        check(
+            &json!({"verbs": null, "resources": null}),
+            "get",
+            "pods",
+            false,
+        );
     }
 
     #[test]
     fn what_is_not_covered_is_told_in_few_rules() {
         let held = [
-            rule(json!({"apiGroups": [""], "resources": ["pods", "*/scale"], "verbs": ["get", "list"]})),
+            rule(
+                json!({"apiGroups": [""], "resources": ["pods", "*/scale"], "verbs": ["get", "list"]}),
+            ),
             rule(json!({"apiGroups": ["apps"], "resources": ["*"], "verbs": ["*"]})),
-            rule(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["a"]})),
+            rule(
+                json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["a"]}),
+            ),
             rule(json!({"nonResourceURLs": ["/a/*"], "verbs": ["get"]})),
         ];
         let held: Vec<&Rule> = held.iter().collect();
         let tell = |wanted| describe_all(&uncovered(&held, &[rule(wanted)]));
         assert_eq!(
-            tell(json!({"apiGroups": ["", "apps"], "resources": ["pods", "pods/scale"], "verbs": ["get"]})),
+            tell(
+                json!({"apiGroups": ["", "apps"], "resources": ["pods", "pods/scale"], "verbs": ["get"]})
+            ),
             ""
         );
         assert_eq!(
-            tell(json!({"apiGroups": [""], "resources": ["pods", "nodes"], "verbs": ["get", "delete", "watch"]})),
+            tell(
+                json!({"apiGroups": [""], "resources": ["pods", "nodes"], "verbs": ["get", "delete", "watch"]})
+            ),
             "{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"delete\" \"watch\"]}\n\
              {APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\" \"watch\"]}"
         );
         assert_eq!(
-            tell(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["a", "b"]})),
+            tell(
+                json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["a", "b"]})
+            ),
             "{APIGroups:[\"\"], Resources:[\"secrets\"], ResourceNames:[\"b\"], Verbs:[\"get\"]}"
         );
         assert_eq!(

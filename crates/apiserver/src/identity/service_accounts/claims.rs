@@ -307,7 +307,10 @@ mod tests {
         let error = |outcome: Result<User, String>| outcome.expect_err("refused");
         assert!(ask(&store, 655).is_ok());
         assert_eq!(error(ask(&store, 661)), "service account token has expired");
-        assert_eq!(error(ask(&store, -61)), "service account token is not valid yet");
+        assert_eq!(
+            error(ask(&store, -61)),
+            "service account token is not valid yet"
+        );
         put(&store, "pods", &meta("p", "9")).await;
         assert_eq!(
             error(ask(&store, 0)),
@@ -332,7 +335,10 @@ mod tests {
         assert_eq!(check(json!(null), &["k"]), Ok("k".to_owned()));
         assert_eq!(
             check(json!(["a"]), &["x", "y"]),
-            Err("token audiences [\"a\"] is invalid for the target audiences [\"x\" \"y\"]".to_owned())
+            Err(
+                "token audiences [\"a\"] is invalid for the target audiences [\"x\" \"y\"]"
+                    .to_owned()
+            )
         );
     }
 }

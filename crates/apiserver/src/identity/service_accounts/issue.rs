@@ -6,8 +6,8 @@ use schema::Schema;
 use serde_json::{Value, json};
 
 use super::claims::{Bound, NewToken, stored};
-use crate::body::Body;
 use crate::admission::{self, Operation};
+use crate::body::Body;
 use crate::context::{Context, timestamp};
 use crate::respond;
 use crate::write::decode_body;
@@ -28,6 +28,8 @@ pub async fn request_token(context: &Context) -> Result<Response<Body>, Status> 
     let kind = GroupVersionKind::new(GROUP, "v1", KIND);
     let schema = Schema::built_in(GROUP, "v1", KIND).unwrap_or_else(Schema::any);
     let mut request = decode_body(context, &kind, &schema, false)?;
+    default_expiration(&mut request);
+    track(context, &schema, &mut request)?;
     let namespace = context.namespace().to_owned();
     check_metadata(context, &request, &namespace)?;
     let account = stored(
@@ -52,7 +54,8 @@ pub async fn request_token(context: &Context) -> Result<Response<Body>, Status> 
     let tokens = &context.state.options.authentication.service_accounts;
     complete(&mut request, &account, &tokens.settings().audiences);
     let now = (context.state.options.clock)();
-    object::metadata_mut(&mut request).insert("creationTimestamp".to_owned(), timestamp(now).into());
+    object::metadata_mut(&mut request)
+        .insert("creationTimestamp".to_owned(), timestamp(now).into());
     let expiration = check_expiration(&request)?;
     admission::validate(context, Operation::Create, "token", &request, None)?;
     let bound = bind(context, &request, &namespace)?;
@@ -91,6 +94,31 @@ pub async fn request_token(context: &Context) -> Result<Response<Body>, Status> 
     Ok(respond::value(201, &request, context.accept.encoding))
 }
 
+fn default_expiration(request: &mut Value) {
+    let spec = object::child_mut(request, "spec");
+    let seconds = spec.entry("expirationSeconds").or_insert(Value::Null);
+    if seconds.is_null() {
+        *seconds = json!(EXPIRATION_SECONDS_DEFAULT);
+    }
+}
+
+/// Fields are tracked, for whoever looks at the answer only.
+fn track(context: &Context, schema: &Schema, request: &mut Value) -> Result<(), Status> {
+    let (manager, now) = (context.field_manager()?, context.now());
+    let write = patch::Write {
+        manager: &manager,
+        subresource: "token",
+        now: &now,
+        versions: &patch::OneVersion {
+            api_version: format!("{GROUP}/v1"),
+            schema: schema.clone(),
+        },
+        reset_fields: &patch::FieldSet::default(),
+    };
+    patch::track_update(&write, None, request);
+    Ok(())
+}
+
 /// What the request says of its account must be what the path says.
 fn check_metadata(context: &Context, request: &Value, namespace: &str) -> Result<(), Status> {
     for (field, own, expect) in [
@@ -117,16 +145,9 @@ fn complete(request: &mut Value, account: &Value, audiences: &[String]) {
         metadata.insert(field.to_owned(), value.into());
     }
     let spec = object::child_mut(request, "spec");
-    let unset = |spec: &serde_json::Map<String, Value>, field: &str| {
-        spec.get(field)
-            .is_none_or(|value| value.is_null() || *value == json!([]))
-    };
-    if unset(spec, "audiences") {
+    let given = spec.get("audiences").and_then(Value::as_array);
+    if given.is_none_or(Vec::is_empty) {
         spec.insert("audiences".to_owned(), json!(audiences));
-    }
-    if unset(spec, "expirationSeconds") {
-        let seconds = json!(EXPIRATION_SECONDS_DEFAULT);
-        spec.insert("expirationSeconds".to_owned(), seconds);
     }
     spec.entry("boundObjectRef").or_insert(Value::Null);
 }
@@ -148,7 +169,8 @@ fn check_expiration(request: &Value) -> Result<i64, Status> {
 /// Looks up what the token is to be bound to.
 fn bind(context: &Context, request: &Value, namespace: &str) -> Result<Bound, Status> {
     let mut bound = Bound::default();
-    let Some(reference) = object::at(request, &["spec", "boundObjectRef"]).filter(|r| r.is_object())
+    let Some(reference) =
+        object::at(request, &["spec", "boundObjectRef"]).filter(|r| r.is_object())
     else {
         return Ok(bound);
     };

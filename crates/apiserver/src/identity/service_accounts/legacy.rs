@@ -27,7 +27,9 @@ const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 const CLAIM: &str = "kubernetes.io/serviceaccount/";
 
 fn claim<'a>(claims: &'a Value, name: &str, what: &str) -> Result<&'a str, String> {
-    let value = claims[format!("{CLAIM}{name}")].as_str().unwrap_or_default();
+    let value = claims[format!("{CLAIM}{name}")]
+        .as_str()
+        .unwrap_or_default();
     if value.is_empty() {
         return Err(format!("{what} claim is missing"));
     }
@@ -140,7 +142,9 @@ async fn account_changed(state: &Arc<State>, key: &str) {
 /// A cheap look before parsing: most Secrets are of other types.
 fn mentions(entry: &Entry, text: &str) -> bool {
     let (bytes, text) = (entry.bytes(), text.as_bytes());
-    bytes.windows(text.len().max(1)).any(|window| window == text)
+    bytes
+        .windows(text.len().max(1))
+        .any(|window| window == text)
 }
 
 async fn look_at(state: &Arc<State>, entry: &Entry) {

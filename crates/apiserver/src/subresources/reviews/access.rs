@@ -199,7 +199,10 @@ fn check_selectors(spec: &Value) -> Vec<FieldError> {
         if raw.is_empty() && requirements.is_empty() {
             errors.push(FieldError::required(
                 &path.child("requirements"),
-                format!("when {} is specified, requirements or rawSelector is required", path.as_str()),
+                format!(
+                    "when {} is specified, requirements or rawSelector is required",
+                    path.as_str()
+                ),
             ));
         }
         for (index, requirement) in requirements.iter().enumerate() {
@@ -213,7 +216,10 @@ fn check_selectors(spec: &Value) -> Vec<FieldError> {
 fn check_requirement(requirement: &Value, path: &FieldPath, label: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if object::text(requirement, &["key"]).is_empty() && !label {
-        errors.push(FieldError::required(&path.child("key"), "must be specified"));
+        errors.push(FieldError::required(
+            &path.child("key"),
+            "must be specified",
+        ));
     }
     let values = object::list(requirement, &["values"]);
     match object::text(requirement, &["operator"]) {
@@ -272,7 +278,11 @@ fn attributes(spec: &Value) -> (Attributes, Vec<String>) {
         if unread {
             errors.push(format!(
                 "spec.resourceAttributes.{field} {} due to parse error",
-                if requirements.is_empty() { "ignored" } else { "partially ignored" }
+                if requirements.is_empty() {
+                    "ignored"
+                } else {
+                    "partially ignored"
+                }
             ));
         }
         Some(requirements)
@@ -318,7 +328,10 @@ fn requirements(selector: &Value, label: bool) -> (Vec<LabelRequirement>, bool) 
     let raw = object::text(selector, &["rawSelector"]);
     if !raw.is_empty() {
         let requirements = raw_requirements(raw, label);
-        return (requirements.clone().unwrap_or_default(), requirements.is_none());
+        return (
+            requirements.clone().unwrap_or_default(),
+            requirements.is_none(),
+        );
     }
     for requirement in object::list(selector, &["requirements"]) {
         let values: Vec<String> = object::list(requirement, &["values"])
