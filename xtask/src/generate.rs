@@ -40,7 +40,8 @@ pub fn run(root: &Path, mode: Mode) -> Result<()> {
         table.as_bytes(),
         mode,
     )?;
-    let columns = columns::generate(&read("tables.json")?)?;
+    let texts = fs::read_to_string(root.join(columns::TEXTS)).context(columns::TEXTS)?;
+    let columns = columns::generate(&read("tables.json")?, &texts)?;
     put(
         root,
         "crates/kinds/src/columns/generated.rs",

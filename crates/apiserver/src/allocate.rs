@@ -100,7 +100,6 @@ impl Allocator {
         definition: &Definition,
         service: &mut Value,
         old: Option<&Value>,
-        dry_run: bool,
     ) -> Result<Reservation, Status> {
         let mut reservation = Reservation {
             taken: self.taken.clone(),
@@ -121,12 +120,9 @@ impl Allocator {
         if kind != "ExternalName" {
             let wanted = object::text(service, &["spec", "clusterIP"]).to_owned();
             if wanted.is_empty() {
-                // A dry run shows that there would be an address, not which.
-                if !dry_run {
-                    match self.free_address(&mut reservation) {
-                        Some(address) => set_address(service, &address),
-                        None => return refuse(internal("clusterIPs", "range is full")),
-                    }
+                match self.free_address(&mut reservation) {
+                    Some(address) => set_address(service, &address),
+                    None => return refuse(internal("clusterIPs", "range is full")),
                 }
             } else if wanted != "None"
                 && let Err(why) = self.take_address(&wanted, &own, &mut reservation)
@@ -135,9 +131,25 @@ impl Allocator {
                 return refuse(FieldError::invalid(&path, json!([wanted]), why));
             }
         }
+        // A load balancer can do without the ports it does not ask for.
+        let spec = |field: &str| object::at(service, &["spec", field]);
+        let wants_ports = kind == "NodePort"
+            || (kind == "LoadBalancer"
+                && spec("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)));
+        let wants_health_check =
+            kind == "LoadBalancer" && spec("externalTrafficPolicy") == Some(&json!("Local"));
         if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-            self.reserve_ports(service, &own, &mut reservation)
+            self.reserve_ports(service, wants_ports, &own, &mut reservation)
                 .map_err(|error| Status::invalid("", "Service", &name, &[error]))?;
+        }
+        if wants_health_check {
+            let wanted = object::number(service, &["spec", "healthCheckNodePort"]).unwrap_or(0);
+            let path = FieldPath::new("spec.healthCheckNodePort");
+            let number = self
+                .reserve_port(&path, wanted, &own, &mut reservation)
+                .map_err(|error| Status::invalid("", "Service", &name, &[error]))?;
+            object::child_mut(service, "spec")
+                .insert("healthCheckNodePort".to_owned(), json!(number));
         }
         Ok(reservation)
     }
@@ -188,9 +200,8 @@ impl Allocator {
             return Ok(());
         }
         if address < self.first || address >= self.first + self.count {
-            let range = format!("{}/{}", Ipv4Addr::from(self.first), 32 - self.count.ilog2());
             return Err(format!(
-                "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}"
+                "failed to allocate IP {text}: the provided network does not match the current range"
             ));
         }
         if self.taken.lock().addresses.insert(address) {
@@ -206,48 +217,58 @@ impl Allocator {
     fn reserve_ports(
         &self,
         service: &mut Value,
+        wants_all: bool,
         own: &Taken,
         reservation: &mut Reservation,
     ) -> Result<(), FieldError> {
-        let mut taken = self.taken.lock();
         let ports = service
             .pointer_mut("/spec/ports")
             .and_then(Value::as_array_mut);
         for (index, port) in ports.into_iter().flatten().enumerate() {
-            let path = FieldPath::new("spec.ports").index(index).child("nodePort");
             let wanted = object::number(port, &["nodePort"]).unwrap_or(0);
-            let number = if wanted == 0 {
-                let free = free_port(&taken, &self.node_ports);
-                free.ok_or_else(|| internal("ports", "range is full"))?
-            } else {
-                u16::try_from(wanted)
-                    .ok()
-                    .filter(|port| self.node_ports.contains(port))
-                    .ok_or_else(|| {
-                        let (low, high) = (self.node_ports.start(), self.node_ports.end());
-                        FieldError::invalid(
-                            &path,
-                            wanted,
-                            format!(
-                                "provided port is not in the valid range. The range of valid ports is {low}-{high}"
-                            ),
-                        )
-                    })?
-            };
-            if own.ports.contains(&number) {
+            if wanted == 0 && !wants_all {
                 continue;
             }
-            if !taken.ports.insert(number) {
-                return Err(FieldError::invalid(
-                    &path,
-                    wanted,
-                    "provided port is already allocated",
-                ));
-            }
-            reservation.ports.push(number);
+            let path = FieldPath::new("spec.ports").index(index).child("nodePort");
+            let number = self.reserve_port(&path, wanted, own, reservation)?;
             port["nodePort"] = json!(number);
         }
         Ok(())
+    }
+
+    /// Takes the wanted port, or (for 0) any free one.
+    fn reserve_port(
+        &self,
+        path: &FieldPath,
+        wanted: i64,
+        own: &Taken,
+        reservation: &mut Reservation,
+    ) -> Result<u16, FieldError> {
+        let mut taken = self.taken.lock();
+        let number = if wanted == 0 {
+            let free = free_port(&taken, &self.node_ports);
+            free.ok_or_else(|| internal("ports", "range is full"))?
+        } else {
+            let (low, high) = (self.node_ports.start(), self.node_ports.end());
+            u16::try_from(wanted)
+                .ok()
+                .filter(|port| self.node_ports.contains(port))
+                .ok_or_else(|| {
+                    let why = format!(
+                        "provided port is not in the valid range. The range of valid ports is {low}-{high}"
+                    );
+                    FieldError::invalid(path, wanted, why)
+                })?
+        };
+        if own.ports.contains(&number) {
+            return Ok(number);
+        }
+        if !taken.ports.insert(number) {
+            let why = "provided port is already allocated";
+            return Err(FieldError::invalid(path, wanted, why));
+        }
+        reservation.ports.push(number);
+        Ok(number)
     }
 }
 
@@ -275,6 +296,10 @@ fn set_address(service: &mut Value, address: &str) {
 fn note(taken: &mut Taken, service: &Value) {
     if let Ok(address) = object::text(service, &["spec", "clusterIP"]).parse::<Ipv4Addr>() {
         taken.addresses.insert(address.into());
+    }
+    let health_check = object::number(service, &["spec", "healthCheckNodePort"]);
+    if let Some(port) = health_check.and_then(|port| u16::try_from(port).ok()) {
+        taken.ports.insert(port);
     }
     for port in object::list(service, &["spec", "ports"]) {
         if let Some(port) = object::number(port, &["nodePort"]).and_then(|p| u16::try_from(p).ok())
@@ -313,7 +338,7 @@ mod tests {
         for _ in 0..6 {
             let mut service = json!({"spec": {"type": "ClusterIP"}});
             allocator
-                .reserve(definition, &mut service, None, false)
+                .reserve(definition, &mut service, None)
                 .expect("free")
                 .keep();
             given.insert(object::text(&service, &["spec", "clusterIP"]).to_owned());
@@ -322,19 +347,19 @@ mod tests {
         let mut service = json!({"spec": {"type": "ClusterIP"}});
         assert!(
             allocator
-                .reserve(definition, &mut service, None, false)
+                .reserve(definition, &mut service, None)
                 .is_err(),
             "the range is full"
         );
         allocator.release(&json!({"spec": {"clusterIP": "10.0.0.3"}}), None);
         drop(
             allocator
-                .reserve(definition, &mut service, None, false)
+                .reserve(definition, &mut service, None)
                 .expect("one is free"),
         );
         let mut again = json!({"spec": {"type": "ClusterIP"}});
         allocator
-            .reserve(definition, &mut again, None, false)
+            .reserve(definition, &mut again, None)
             .expect("it was given back")
             .keep();
         assert_eq!(again["spec"]["clusterIP"], "10.0.0.3");
@@ -350,13 +375,13 @@ mod tests {
             json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}});
         assert!(
             allocator
-                .reserve(definition, &mut service, None, false)
+                .reserve(definition, &mut service, None)
                 .is_err()
         );
         let mut service =
             json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
         allocator
-            .reserve(definition, &mut service, None, false)
+            .reserve(definition, &mut service, None)
             .expect("two are free")
             .keep();
     }

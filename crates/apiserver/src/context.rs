@@ -127,7 +127,12 @@ impl Context {
     /// 422 for an object.
     pub fn invalid(&self, name: &str, errors: &[FieldError]) -> Status {
         let kind = &self.definition.kind;
-        Status::invalid(&kind.group, &kind.kind, name, errors)
+        // As upstream, whose one internal type of Events belongs to the core.
+        let group = match kind.group.as_str() {
+            "events.k8s.io" => "",
+            group => group,
+        };
+        Status::invalid(group, &kind.kind, name, errors)
     }
 
     /// The name under which this write owns fields: `fieldManager`, else what the client calls

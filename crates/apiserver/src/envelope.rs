@@ -87,6 +87,11 @@ fn quoted(text: &str) -> String {
 
 /// Encodes an object for the store: its resource version is left out and its place remembered.
 pub fn encode(object: &Value) -> Result<Document, Status> {
+    encode_with_text(object, None)
+}
+
+/// As [`encode`]; the member `data` is written as this text.
+pub fn encode_with_text(object: &Value, data: Option<&str>) -> Result<Document, Status> {
     let members = object
         .as_object()
         .ok_or_else(|| Status::internal("object is no JSON object"))?;
@@ -108,7 +113,13 @@ pub fn encode(object: &Value) -> Result<Document, Status> {
     for (name, value) in members {
         if !matches!(name.as_str(), "kind" | "apiVersion" | "metadata") {
             out.push(b',');
-            member(name, value, &mut out)?;
+            match data.filter(|_| name == "data") {
+                Some(text) => {
+                    out.extend_from_slice(b"\"data\":");
+                    out.extend_from_slice(text.as_bytes());
+                }
+                None => member(name, value, &mut out)?,
+            }
         }
     }
     out.push(b'}');

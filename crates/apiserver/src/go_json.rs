@@ -91,10 +91,14 @@ pub fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     } else {
         "looking for beginning of value"
     };
-    let shown = char::from(byte)
-        .escape_default()
-        .to_string()
-        .replace("\\\"", "\"");
+    let shown = match byte {
+        b'\'' => "\\'".to_owned(),
+        b' '..=b'~' => char::from(byte).to_string().replace('\\', "\\\\"),
+        b'\n' => "\\n".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        b'\r' => "\\r".to_owned(),
+        other => format!("\\x{other:02x}"),
+    };
     format!("invalid character '{shown}' {place}")
 }
 

@@ -99,6 +99,15 @@ fn unknown_field(context: &Context, field: &str) -> String {
 
 /// The text of a field, empty where there is none.
 fn field_text(object: &Value, field: &str) -> String {
+    if field == "source" {
+        // An Event's component, by its old or its new name.
+        let old = object::text(object, &["source", "component"]);
+        return if old.is_empty() {
+            object::text(object, &["reportingComponent"]).to_owned()
+        } else {
+            old.to_owned()
+        };
+    }
     let path: Vec<&str> = field.split('.').collect();
     match object::at(object, &path) {
         None | Some(Value::Null) => match field {

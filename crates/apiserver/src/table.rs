@@ -59,7 +59,7 @@ fn columns(definition: &Definition) -> Value {
                         "name": column.name,
                         "type": column.kind,
                         "format": column.format,
-                        "description": describe(column),
+                        "description": column.description,
                         "priority": column.priority,
                     })
                 })
@@ -72,13 +72,13 @@ fn columns(definition: &Definition) -> Value {
     }
 }
 
-/// What a column is about. Only the generic columns are described.
-fn describe(column: &kinds::Column) -> &'static str {
-    match (column.format, column.name) {
-        ("name", _) => NAME,
-        (_, "Age" | "Created At") => CREATED,
-        _ => "",
-    }
+/// Whether a resource has only the columns any object has. Upstream's empty table of such a resource has
+/// no rows at all, where that of any other has an empty list of them.
+fn is_generic(definition: &Definition) -> bool {
+    let gvr = &definition.gvr;
+    definition.custom.is_none()
+        && kinds::columns(&gvr.group, &gvr.version, &gvr.resource)
+            .is_none_or(|columns| columns.len() == 2 && columns[1].name == "Created At")
 }
 
 fn cells(definition: &Definition, value: &Value, now: Timestamp) -> Vec<Value> {
@@ -138,11 +138,16 @@ pub fn many(
 ) -> Result<Value, Status> {
     let include = Include::of(&context.query)?;
     let now = (context.state.options.clock)();
-    let rows = items
+    let rows: Vec<Value> = items
         .into_iter()
         .map(|item| row(&context.definition, version, include, item, now))
         .collect();
-    Ok(table(version, metadata, columns(&context.definition), rows))
+    let nothing = rows.is_empty() && is_generic(&context.definition);
+    let mut table = table(version, metadata, columns(&context.definition), rows);
+    if nothing {
+        table["rows"] = Value::Null;
+    }
+    Ok(table)
 }
 
 /// A table of one object in a watch: only the first event names the columns.

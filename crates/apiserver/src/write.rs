@@ -7,12 +7,15 @@
 
 mod decode;
 mod metadata;
+pub mod opaque;
 mod store_object;
 mod update;
 
 pub use decode::{decode_body, decode_patched, decode_value, parse_yaml, yaml_to_value};
-pub use metadata::{check_metadata, check_metadata_update, check_name, random_suffix};
-pub use store_object::{encode_object, store_error};
+pub use metadata::{
+    check_metadata, check_metadata_update, check_name, drop_equal_owners, random_suffix,
+};
+pub use store_object::{encode_object, encode_with_text, store_error};
 pub use update::{Kept, Outcome, Update, modified, update_object, wrong_uid};
 
 use model::{FieldError, Status};
@@ -46,6 +49,13 @@ pub fn is_definition(definition: &Definition) -> bool {
 pub fn canonical(definition: &Definition, object: &mut Value) {
     if definition.custom.is_none() {
         schema::encode(&definition.schema, object);
+    }
+}
+
+/// As [`canonical`], for the object as the client sent it, whose fields are to be owned.
+pub fn canonical_unstored(definition: &Definition, object: &mut Value) {
+    if definition.custom.is_none() {
+        schema::encode_unstored(&definition.schema, object);
     }
 }
 

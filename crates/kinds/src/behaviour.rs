@@ -58,6 +58,8 @@ pub struct Behaviour {
     pub generation: bool,
     /// Whether it counts changes of labels too.
     pub generation_counts_labels: bool,
+    /// Whether it counts changes of annotations too.
+    pub generation_counts_annotations: bool,
     /// How `status` is kept.
     pub status: StatusRule,
     /// What a write of the status may do to the metadata.
@@ -111,6 +113,7 @@ impl Behaviour {
         name: NameRule::Subdomain,
         generation: false,
         generation_counts_labels: false,
+        generation_counts_annotations: false,
         status: StatusRule::None,
         metadata_on_status: MetadataOnStatus::Changes,
         create_on_update: false,
@@ -155,7 +158,7 @@ impl Behaviour {
     /// The old generation, one more where what it counts has changed.
     fn count_change(&self, object: &mut Value, old: &Value) {
         let changed =
-            self.generation && (spec_differs(object, old) || self.labels_differ(object, old));
+            self.generation && (spec_differs(object, old) || self.metadata_differs(object, old));
         let generation = object::generation(old) + i64::from(changed);
         let metadata = object::metadata_mut(object);
         metadata.remove("generation");
@@ -164,8 +167,13 @@ impl Behaviour {
         }
     }
 
-    fn labels_differ(&self, object: &Value, old: &Value) -> bool {
-        self.generation_counts_labels && object::labels(object) != object::labels(old)
+    fn metadata_differs(&self, object: &Value, old: &Value) -> bool {
+        let differs = |name: &str| {
+            let at = |object| object::at(object, &["metadata", name]);
+            at(object) != at(old)
+        };
+        (self.generation_counts_labels && differs("labels"))
+            || (self.generation_counts_annotations && differs("annotations"))
     }
 
     /// Everything that is fixed before a write to an object that is there, through a subresource or

@@ -17,6 +17,8 @@ pub struct Column {
     pub format: &'static str,
     /// 0: always shown, otherwise with `-o wide`.
     pub priority: i32,
+    /// What it is about, in upstream's words.
+    pub description: &'static str,
 }
 
 /// The columns of a resource; `None` where it has only the generic ones.

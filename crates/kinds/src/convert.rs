@@ -13,7 +13,17 @@ pub fn convert(object: &mut Value, api_version: &str) {
         .unwrap_or_default();
     match (kind, api_version) {
         ("Event", "v1") => rename(object, EVENT, false),
-        ("Event", "events.k8s.io/v1") => rename(object, EVENT, true),
+        ("Event", "events.k8s.io/v1") => {
+            rename(object, EVENT, true);
+            // These are always written in one version and left out when empty in the other.
+            for name in ["reportingController", "reportingInstance"] {
+                if object.get(name).and_then(Value::as_str) == Some("")
+                    && let Some(members) = object.as_object_mut()
+                {
+                    members.remove(name);
+                }
+            }
+        }
         ("HorizontalPodAutoscaler", "autoscaling/v1") => autoscaling::to_v1(object),
         ("HorizontalPodAutoscaler", "autoscaling/v2") => autoscaling::to_v2(object),
         _ => {}

@@ -8,16 +8,29 @@ use crate::at::{At, Errors};
 use crate::behaviour::Behaviour;
 use crate::cell;
 use crate::check;
+use crate::edit::{remove, with};
 
 /// Leases.
 pub const LEASE: Behaviour = Behaviour {
     create_on_update: true,
     unconditional_update: false,
+    prepare_create: |lease| drop_coordination(lease, None),
+    prepare_update: |lease, old| drop_coordination(lease, Some(old)),
     validate_create,
     validate_update: |lease, _| validate_create(lease),
     cells: Some(cells),
     ..Behaviour::DEFAULT
 };
+
+/// The fields of coordinated leader election, which is off by default, go unless they were there.
+fn drop_coordination(lease: &mut Value, old: Option<&Value>) {
+    for field in ["strategy", "preferredHolder"] {
+        let used = old.is_some_and(|old| object::at(old, &["spec", field]).is_some());
+        if !used {
+            with(lease, "spec", |spec| remove(spec, field));
+        }
+    }
+}
 
 fn validate_create(lease: &Value) -> Errors {
     let mut errors = Vec::new();

@@ -10,7 +10,7 @@ use crate::at::{At, Errors};
 use crate::behaviour::Behaviour;
 use crate::cell;
 use crate::check;
-use crate::edit::{each, fill};
+use crate::edit::{each, fill, remove};
 
 const ENDPOINTS_MAX: usize = 1_000;
 const ADDRESSES_MAX: usize = 100;
@@ -28,6 +28,16 @@ pub const SLICE: Behaviour = Behaviour {
             fill(port, "protocol", "TCP");
         });
     },
+    prepare_create: drop_topology,
+    prepare_update: |slice, old| {
+        let has = |slice: &Value| {
+            let endpoints = object::list(slice, &["endpoints"]);
+            endpoints.iter().any(|e| e.get("deprecatedTopology").is_some())
+        };
+        if !has(old) {
+            drop_topology(slice);
+        }
+    },
     validate_create,
     validate_update: |slice, old| {
         let mut errors = validate_create(slice);
@@ -38,6 +48,13 @@ pub const SLICE: Behaviour = Behaviour {
     cells: Some(cells),
     ..Behaviour::DEFAULT
 };
+
+/// What older versions said about the place of an endpoint cannot be said anew in this one.
+fn drop_topology(slice: &mut Value) {
+    each(slice, "endpoints", |endpoint| {
+        remove(endpoint, "deprecatedTopology");
+    });
+}
 
 fn validate_create(slice: &Value) -> Errors {
     let mut errors = Vec::new();

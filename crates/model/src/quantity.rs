@@ -11,6 +11,8 @@ use std::str::FromStr;
 use crate::Error;
 
 const NANOS_PER_UNIT: i128 = 1_000_000_000;
+/// Digits up to which a decimal amount is not capped at 63 bits.
+const SHORT_DIGITS: usize = 15;
 
 /// How a quantity is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +140,13 @@ impl FromStr for Quantity {
 
 /// `whole.fraction` times `base^power`, in billionths, rounded up; saturates where upstream caps.
 fn scale(whole: &str, fraction: &str, base: i128, power: i32) -> i128 {
-    let limit = i128::from(i64::MAX) * NANOS_PER_UNIT;
+    // As upstream: few digits with a decimal suffix are kept as they are, however large.
+    let short = base == 10 && whole.len() + fraction.len() <= SHORT_DIGITS;
+    let limit = if short {
+        i128::MAX
+    } else {
+        i128::from(i64::MAX) * NANOS_PER_UNIT
+    };
     let mut digits: i128 = 0;
     let mut exponent = -(fraction.len().min(30) as i32);
     for byte in whole.bytes().chain(fraction.bytes().take(30)) {

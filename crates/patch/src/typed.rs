@@ -7,7 +7,7 @@ mod merge;
 mod remove;
 mod validate;
 
-use schema::{Additional, Field, ListType, MapType, Node, Schema, ValueType};
+use schema::{Additional, Field, ListType, MapType, Node, Schema, Special, ValueType};
 use serde_json::Value;
 
 use crate::path::PathElement;
@@ -98,7 +98,9 @@ impl<'a> Type<'a> {
 
     pub(crate) fn is_atomic_map(&self) -> bool {
         let declared = self.node.map(|node| node.map_type);
-        self.map_relation.or(declared) == Some(MapType::Atomic)
+        // What a built-in type holds as any JSON belongs to whoever wrote it, as a whole.
+        let opaque = self.node.is_some_and(|node| node.special == Special::Json);
+        opaque || self.map_relation.or(declared) == Some(MapType::Atomic)
     }
 
     pub(crate) fn is_atomic_list(&self) -> bool {

@@ -9,10 +9,16 @@ use crate::node::{Additional, Field, GoField, Node, Schema, Special, ValueType};
 
 /// Brings a decoded built-in object into the form Go's encoder would give it.
 pub fn encode(schema: &Schema, object: &mut Value) {
-    value(schema, object, 0);
+    value(schema, object, true, 0);
 }
 
-fn value(node: &Node, found: &mut Value, depth: usize) {
+/// As [`encode`], for an object that was not stored yet: a list without items is still one, where
+/// the field is always written. Field ownership is counted in this form.
+pub fn encode_unstored(schema: &Schema, object: &mut Value) {
+    value(schema, object, false, 0);
+}
+
+fn value(node: &Node, found: &mut Value, stored: bool, depth: usize) {
     if depth > MAX_DEPTH || node.special != Special::None {
         return;
     }
@@ -20,15 +26,15 @@ fn value(node: &Node, found: &mut Value, depth: usize) {
         Value::Object(members) => match &node.additional {
             Additional::Schema(schema) => {
                 for member in members.values_mut() {
-                    value(schema, member, depth + 1);
+                    value(schema, member, stored, depth + 1);
                 }
             }
-            _ => structure(node, members, depth),
+            _ => structure(node, members, stored, depth),
         },
         Value::Array(items) => {
             if let Some(schema) = &node.items {
                 for item in items {
-                    value(schema, item, depth + 1);
+                    value(schema, item, stored, depth + 1);
                 }
             }
         }
@@ -36,14 +42,15 @@ fn value(node: &Node, found: &mut Value, depth: usize) {
     }
 }
 
-fn structure(node: &Node, members: &mut Map<String, Value>, depth: usize) {
+fn structure(node: &Node, members: &mut Map<String, Value>, stored: bool, depth: usize) {
     for (name, field) in &node.properties {
         let Some(go) = &field.go else { continue };
         if let Some(found) = members.get_mut(name) {
-            value(&field.schema, found, depth + 1);
+            value(&field.schema, found, stored, depth + 1);
             if omitted(field, go, found) {
                 members.remove(name);
-            } else if go.always
+            } else if stored
+                && go.always
                 && !go.pointer
                 && name != "items"
                 && found.as_array().is_some_and(Vec::is_empty)
@@ -52,7 +59,7 @@ fn structure(node: &Node, members: &mut Map<String, Value>, depth: usize) {
                 *found = Value::Null;
             }
         } else if let Some(mut absent) = written_when_absent(field, go) {
-            value(&field.schema, &mut absent, depth + 1);
+            value(&field.schema, &mut absent, stored, depth + 1);
             members.insert(name.clone(), absent);
         }
     }

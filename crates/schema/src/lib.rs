@@ -32,7 +32,7 @@ mod validate;
 pub use built_in::definition_json;
 pub use decode::{decode, unknown_fields};
 pub use default::default;
-pub use encode::encode;
+pub use encode::{encode, encode_unstored};
 pub use metadata::coerce_metadata;
 pub use node::{
     Additional, Field, GoField, Keywords, ListType, MapType, Node, Patch, Schema, Special,

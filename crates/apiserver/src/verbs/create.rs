@@ -13,7 +13,7 @@ use crate::custom;
 use crate::identity::check_grants;
 use crate::subresources::review;
 use crate::write::{
-    Kept, canonical, default_object, encode_object, is_definition, random_suffix, store_error,
+    Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text, is_definition, opaque, random_suffix, store_error,
     track, validate_create,
 };
 
@@ -89,7 +89,8 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".to_owned(), context.now().into());
     default_object(definition, &mut object);
-    canonical(definition, &mut object);
+    canonical_unstored(definition, &mut object);
+    drop_equal_owners(context, &mut object);
     // As upstream: what admission and the server itself add belongs to nobody.
     if !context.apply {
         track(context, "", None, &mut object)?;
@@ -113,7 +114,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     let reserved = context
         .state
         .allocator
-        .reserve(definition, &mut object, None, dry_run)?;
+        .reserve(definition, &mut object, None)?;
     let name = object::name(&object).to_owned();
     let key = definition.key(context.path.namespace.as_deref(), &name);
     if dry_run {
@@ -122,7 +123,8 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         }
         return Ok(Kept::Value(Box::new(object)));
     }
-    let change = Change::Put(encode_object(definition, &object)?);
+    let text = opaque::sent(context, &object);
+    let change = Change::Put(encode_with_text(definition, &object, text.as_deref())?);
     match context
         .state
         .store

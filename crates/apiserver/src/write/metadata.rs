@@ -41,6 +41,30 @@ pub fn check_name(context: &Context, object: &Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// Drops owner references that stand twice, and tells the client.
+pub fn drop_equal_owners(context: &Context, object: &mut Value) {
+    let owners = object::owner_references(object);
+    let (mut kept, mut twice): (Vec<&Value>, Vec<&str>) = (Vec::new(), Vec::new());
+    for owner in owners {
+        if kept.contains(&owner) {
+            twice.push(object::text(owner, &["uid"]));
+        } else {
+            kept.push(owner);
+        }
+    }
+    if twice.is_empty() {
+        return;
+    }
+    context.warn(format!(
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in \
+         1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate \
+         UID(s) observed: {}",
+        twice.join(", ")
+    ));
+    let kept: Vec<Value> = kept.into_iter().cloned().collect();
+    object::metadata_mut(object).insert("ownerReferences".to_owned(), kept.into());
+}
+
 /// What is wrong with the metadata of a new object.
 pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");

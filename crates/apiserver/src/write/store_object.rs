@@ -12,8 +12,17 @@ const OBJECT_BYTES_MAX: usize = 1536 << 10;
 
 /// Encodes an object in the version it is stored in.
 pub fn encode_object(definition: &Definition, object: &Value) -> Result<Document, Status> {
+    encode_with_text(definition, object, None)
+}
+
+/// As [`encode_object`], with the text of `data` as the client wrote it.
+pub fn encode_with_text(
+    definition: &Definition,
+    object: &Value,
+    data: Option<&str>,
+) -> Result<Document, Status> {
     let document = if definition.storage_version == definition.kind.api_version() {
-        envelope::encode(object)?
+        envelope::encode_with_text(object, data)?
     } else {
         let mut converted = object.clone();
         definition.to_storage(&mut converted);

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use model::{FieldError, FieldPath, Status, object};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::{Change, Entry, Error, Expect, Write};
 
-use super::{canonical, default_object, store_error, track, validate_update};
+use super::{
+    canonical, canonical_unstored, default_object, drop_equal_owners, store_error, track, validate_update,
+};
 use crate::admission::{self, Operation};
 use crate::context::Context;
 use crate::envelope;
 use crate::identity::check_grants;
-use crate::write::encode_object;
+use crate::write::{encode_object, encode_with_text, opaque};
 
 /// How often a write is tried again when others are faster.
 const ATTEMPTS_MAX: usize = 50;
@@ -65,7 +67,7 @@ pub async fn update_object(
             context
                 .state
                 .allocator
-                .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
+                .reserve(&context.definition, &mut new, Some(&live))?;
         if new == live {
             return Ok(Some(Outcome {
                 kept: Kept::Entry(entry),
@@ -81,7 +83,9 @@ pub async fn update_object(
         let change = if gone {
             Change::Delete(encode_object(&context.definition, &live)?)
         } else {
-            Change::Put(encode_object(&context.definition, &new)?)
+            opaque::check_unchanged(context, &entry, &new)?;
+            let text = opaque::sent(context, &new);
+            Change::Put(encode_with_text(&context.definition, &new, text.as_deref())?)
         };
         let write = Write {
             key: key.clone(),
@@ -138,11 +142,20 @@ async fn finish(
     let definition = &context.definition;
     let behaviour = definition.behaviour();
     default_object(definition, &mut new);
+    let untracked = object::at(&new, &["metadata", "managedFields"]) == Some(&json!([]));
     // What is written differently but means the same is no change.
-    canonical(definition, &mut new);
+    canonical_unstored(definition, &mut new);
+    if untracked {
+        // An empty list turns tracking off, which the canonical form cannot say.
+        object::metadata_mut(&mut new).insert("managedFields".to_owned(), json!([]));
+    }
+    if update.replaces {
+        drop_equal_owners(context, &mut new);
+    }
     if !update.applied {
         track(context, update.subresource, Some(live), &mut new)?;
     }
+    canonical(definition, &mut new);
     // A binding is the server's own change: it sets what no client may.
     let own_change = update.subresource == "binding";
     if !own_change {
@@ -159,6 +172,7 @@ async fn finish(
         Some(live),
     )
     .await?;
+    drop_equal_owners(context, &mut new);
     canonical(definition, &mut new);
     check_grants(context, &new, Some(live))?;
     let errors = if own_change {

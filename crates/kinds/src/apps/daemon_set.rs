@@ -23,10 +23,6 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     status: StatusRule::Separate,
     metadata_on_status: MetadataOnStatus::Changes,
     default,
-    prepare_create: |object| {
-        let generation = template_generation(object).max(1);
-        note(object, generation);
-    },
     prepare_update: |object, old| {
         let template = |object: &Value| object::at(object, &["spec", "template"]).cloned();
         let changed = template(object) != template(old);
@@ -54,6 +50,9 @@ fn note(object: &mut Value, generation: i64) {
 }
 
 fn default(object: &mut Value) {
+    // Upstream keeps it in a field of its own, which every version of the API writes as annotation.
+    let generation = template_generation(object).max(1);
+    note(object, generation);
     within(object, "spec", |spec| {
         within(spec, "template", pod::default_template);
         within(spec, "updateStrategy", |strategy| {

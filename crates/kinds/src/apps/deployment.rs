@@ -18,6 +18,7 @@ const DEADLINE_SECONDS: i64 = 600;
 /// Deployments.
 pub const BEHAVIOUR: Behaviour = Behaviour {
     generation: true,
+    generation_counts_annotations: true,
     status: StatusRule::Separate,
     metadata_on_status: MetadataOnStatus::KeepsLabels,
     default,

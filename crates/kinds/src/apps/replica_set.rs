@@ -31,7 +31,6 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
         errors
     },
     cells: Some(cells),
-    selectable_fields: &["status.replicas"],
     ..Behaviour::DEFAULT
 };
 

@@ -10,7 +10,7 @@ use crate::behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
 use crate::cell;
 use crate::check;
 use crate::core::{persistent_volume_claim, pod};
-use crate::edit::{each, fill, fill_zero, restore, set, within};
+use crate::edit::{remove, each, fill, fill_zero, restore, set, within};
 
 const REVISIONS: i64 = 10;
 const FIXED: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
@@ -31,12 +31,25 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     status: StatusRule::Separate,
     metadata_on_status: MetadataOnStatus::Changes,
     default,
+    prepare_create: |object| drop_max_unavailable(object, None),
+    prepare_update: |object, old| drop_max_unavailable(object, Some(old)),
     validate_create,
     validate_update,
     validate_status,
     cells: Some(cells),
     ..Behaviour::DEFAULT
 };
+
+/// `maxUnavailable` belongs to a feature that is off by default: it stays where it was in use.
+fn drop_max_unavailable(object: &mut Value, old: Option<&Value>) {
+    let path = ["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
+    if old.is_some_and(|old| object::at(old, &path).is_some()) {
+        return;
+    }
+    if let Some(update) = object.pointer_mut("/spec/updateStrategy/rollingUpdate") {
+        remove(update, "maxUnavailable");
+    }
+}
 
 fn default(object: &mut Value) {
     within(object, "spec", |spec| {

@@ -23,11 +23,129 @@ fn cpu_utilization(metric: &Value, side: &str) -> Option<Value> {
 fn annotate(scaler: &mut Value, key: &str, value: &Value) {
     let empty = value.as_array().is_some_and(Vec::is_empty) || value.is_null();
     if !empty {
+        let text = if key == BEHAVIOR {
+            behavior_text(value)
+        } else {
+            in_order(value)
+        };
         within(scaler, "metadata", |metadata| {
-            within(metadata, "annotations", |own| {
-                set(own, key, value.to_string());
-            });
+            within(metadata, "annotations", |own| set(own, key, text));
         });
+    }
+}
+
+/// Members in the order in which upstream's types declare them, which is how Go prints them.
+const ORDER: &[&str] = &[
+    "type",
+    "status",
+    "lastTransitionTime",
+    "reason",
+    "message",
+    "object",
+    "pods",
+    "resource",
+    "containerResource",
+    "external",
+    "target",
+    "kind",
+    "name",
+    "apiVersion",
+    "metricName",
+    "metricSelector",
+    "currentValue",
+    "currentAverageUtilization",
+    "currentAverageValue",
+    "targetValue",
+    "targetAverageUtilization",
+    "targetAverageValue",
+    "selector",
+    "averageValue",
+    "container",
+    "matchLabels",
+    "matchExpressions",
+    "key",
+    "operator",
+    "values",
+];
+
+/// JSON with its members in [`ORDER`].
+fn in_order(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(in_order).collect();
+            format!("[{}]", items.join(","))
+        }
+        Value::Object(members) => {
+            let place = |name: &str| ORDER.iter().position(|own| *own == name);
+            let mut members: Vec<(&String, &Value)> = members.iter().collect();
+            members.sort_by_key(|(name, _)| place(name).unwrap_or(ORDER.len()));
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("\"{name}\":{}", in_order(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The scaling behaviour as upstream notes it: its internal type, whose fields have no JSON names.
+fn behavior_text(behavior: &Value) -> String {
+    let part = |value: &Value, names: &[(&str, &str)]| {
+        let members: Vec<String> = names
+            .iter()
+            .map(|(go, name)| format!("\"{go}\":{}", value.get(*name).unwrap_or(&Value::Null)))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let rules = |name: &str| {
+        let Some(rules) = behavior.get(name).filter(|rules| !rules.is_null()) else {
+            return "null".to_owned();
+        };
+        let policies = rules.get("policies").and_then(Value::as_array);
+        let policies = policies.map_or_else(
+            || "null".to_owned(),
+            |policies| {
+                let names = [
+                    ("Type", "type"),
+                    ("Value", "value"),
+                    ("PeriodSeconds", "periodSeconds"),
+                ];
+                let list: Vec<String> = policies.iter().map(|p| part(p, &names)).collect();
+                format!("[{}]", list.join(","))
+            },
+        );
+        let or_null = |name: &str| rules.get(name).cloned().unwrap_or_default();
+        format!(
+            "{{\"StabilizationWindowSeconds\":{},\"SelectPolicy\":{},\"Policies\":{policies},\"Tolerance\":{}}}",
+            or_null("stabilizationWindowSeconds"),
+            or_null("selectPolicy"),
+            or_null("tolerance")
+        )
+    };
+    format!(
+        "{{\"ScaleUp\":{},\"ScaleDown\":{}}}",
+        rules("scaleUp"),
+        rules("scaleDown")
+    )
+}
+
+/// Names as JSON has them, and nothing that is null: what [`behavior_text`] has written.
+fn with_json_names(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| {
+                let mut letters = name.chars();
+                let name = letters.next().map_or_else(String::new, |first| {
+                    first.to_lowercase().chain(letters).collect()
+                });
+                (name, with_json_names(value))
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(with_json_names).collect(),
+        other => other,
     }
 }
 
@@ -107,7 +225,7 @@ pub fn to_v2(scaler: &mut Value) {
     if !metrics.is_empty() {
         within(scaler, "spec", |spec| set(spec, "metrics", metrics));
     }
-    if let Some(behavior) = take_annotation(scaler, BEHAVIOR) {
+    if let Some(behavior) = take_annotation(scaler, BEHAVIOR).map(with_json_names) {
         within(scaler, "spec", |spec| set(spec, "behavior", behavior));
     }
     let utilization = take(scaler, "status", "currentCPUUtilizationPercentage");

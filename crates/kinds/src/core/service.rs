@@ -287,13 +287,14 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
             });
         }
     }
-    let rules: [(&str, Needed); 4] = [
+    let rules: [(&str, Needed); 5] = [
         ("healthCheckNodePort", needs_health_check),
         ("allocateLoadBalancerNodePorts", |s| {
             text(s, "type") == "LoadBalancer"
         }),
         ("loadBalancerClass", |s| text(s, "type") == "LoadBalancer"),
         ("externalTrafficPolicy", is_external),
+        ("internalTrafficPolicy", needs_address),
     ];
     for (field, needed) in rules {
         if needed(old) && !needed(service) && same(service, field) {
