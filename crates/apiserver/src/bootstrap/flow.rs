@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn mandatory_objects_come_back() {
         let all = objects();
-        assert_eq!(all.len(), 8 + 12);
+        assert_eq!(all.len(), 8 + 11);
         let exempt = all
             .iter()
             .find(|o| o["kind"] == "FlowSchema" && o["metadata"]["name"] == "exempt")
