@@ -1,85 +1,154 @@
 //! Admission: what looks at other objects, or at who writes, before a write is stored.
 //!
-//! Each plugin is a file of the same outline: `mutate` changes the new object, `validate` refuses it.
-//! The order is upstream's.
+//! A plugin is a file that declares one [`Plugin`]: `mutate` changes the new object, `validate` refuses
+//! it. [`PLUGINS`] has them all in upstream's order; which of them are asked is the server's setting
+//! ([`Plugins`]).
+//!
+//! ```text
+//! decoded object -> mutate, plugin by plugin -> (again, where a webhook or policy asks for it)
+//!                -> the kind's own validation -> validate, plugin by plugin -> store
+//! ```
+//!
+//! A plugin that has nothing to do for a request costs one comparison.
 
+mod always;
+mod always_pull_images;
+mod claim_resize;
+mod default_class;
 mod default_toleration_seconds;
+mod extended_resource_toleration;
+mod external_ips;
+mod hard_anti_affinity;
+mod in_use_protection;
+mod limit_ranger;
+mod namespace_auto_provision;
 mod namespace_lifecycle;
+mod node_taint;
+mod pod_node_selector;
+mod pod_toleration_restriction;
+mod pod_topology_labels;
 mod priority;
+mod request;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod tolerations;
 
-use std::collections::BTreeSet;
+pub use self::request::Operation;
+pub(crate) use self::request::Request;
 
-use model::{Status, object};
+/// What admission remembers between requests.
+#[derive(Default)]
+pub(crate) struct Memory {
+    quotas: resource_quota::Locks,
+}
+
+use futures::future::BoxFuture;
+use model::Status;
 use serde_json::Value;
 use store::Entry;
 
 use crate::context::Context;
 use crate::envelope;
 
-/// What is done to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// It is made.
-    Create,
-    /// It is changed.
-    Update,
-    /// It is deleted.
-    Delete,
+/// What a plugin does to a new object.
+#[derive(Clone, Copy)]
+pub(crate) enum Mutate {
+    /// Nothing.
+    Never,
+    /// Changes it at once.
+    Now(fn(&Request<'_>, &mut Value) -> Result<(), Status>),
+    /// Has to wait for something.
+    Later(for<'a> fn(&'a Request<'a>, &'a mut Value) -> BoxFuture<'a, Result<(), Status>>),
 }
 
-/// The plugins this server has, in upstream's order; all are on by default.
-const KNOWN: &[&str] = &[
-    "NamespaceLifecycle",
-    "ServiceAccount",
-    "DefaultTolerationSeconds",
-    "Priority",
+/// How a plugin refuses an object. Where an object is deleted, the new one is `null`.
+#[derive(Clone, Copy)]
+pub(crate) enum Validate {
+    /// Never.
+    Never,
+    /// At once.
+    Now(fn(&Request<'_>, &Value) -> Result<(), Status>),
+    /// Has to wait for something.
+    Later(for<'a> fn(&'a Request<'a>, &'a Value) -> BoxFuture<'a, Result<(), Status>>),
+}
+
+/// One admission plugin.
+pub(crate) struct Plugin {
+    /// Upstream's name of it, which flags use.
+    pub name: &'static str,
+    /// Whether it is asked unless a flag says otherwise.
+    pub default: bool,
+    /// How it changes objects.
+    pub mutate: Mutate,
+    /// How it refuses objects.
+    pub validate: Validate,
+}
+
+/// The plugins this server has, in upstream's order.
+static PLUGINS: &[&Plugin] = &[
+    &always::ADMIT,
+    &namespace_auto_provision::PROVISION,
+    &namespace_lifecycle::PLUGIN,
+    &namespace_auto_provision::EXISTS,
+    &hard_anti_affinity::PLUGIN,
+    &limit_ranger::PLUGIN,
+    &service_account::PLUGIN,
+    &node_taint::PLUGIN,
+    &always_pull_images::PLUGIN,
+    &pod_node_selector::PLUGIN,
+    &priority::PLUGIN,
+    &default_toleration_seconds::PLUGIN,
+    &pod_toleration_restriction::PLUGIN,
+    &extended_resource_toleration::PLUGIN,
+    &default_class::STORAGE,
+    &in_use_protection::PLUGIN,
+    &claim_resize::PLUGIN,
+    &runtime_class::PLUGIN,
+    &default_class::INGRESS,
+    &external_ips::PLUGIN,
+    &pod_topology_labels::PLUGIN,
+    &resource_quota::PLUGIN,
+    &always::DENY,
 ];
 
 /// Upstream's plugins that this server does not have; naming one to switch it off is fine.
 const UPSTREAM: &[&str] = &[
-    "AlwaysAdmit",
-    "AlwaysDeny",
-    "AlwaysPullImages",
     "CertificateApproval",
     "CertificateSigning",
     "CertificateSubjectRestriction",
     "ClusterTrustBundleAttest",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "DenyServiceExternalIPs",
     "EventRateLimit",
-    "ExtendedResourceToleration",
     "ImagePolicyWebhook",
-    "LimitPodHardAntiAffinityTopology",
-    "LimitRanger",
+    "JobValidation",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
-    "NamespaceAutoProvision",
-    "NamespaceExists",
     "NodeDeclaredFeatureValidator",
     "NodeRestriction",
     "OwnerReferencesPermissionEnforcement",
-    "PersistentVolumeClaimResize",
-    "PodNodeSelector",
+    "PodGroupProtection",
+    "PodGroupWorkloadExists",
+    "PodResizeValidator",
     "PodSecurity",
-    "PodTolerationRestriction",
-    "PodTopologyLabels",
-    "ResourceQuota",
-    "RuntimeClass",
-    "StorageObjectInUseProtection",
-    "TaintNodesByCondition",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];
 
 /// The plugins that are switched on.
-#[derive(Debug, Clone)]
-pub struct Plugins(BTreeSet<&'static str>);
+#[derive(Clone)]
+pub struct Plugins(Vec<&'static Plugin>);
+
+impl std::fmt::Debug for Plugins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|plugin| plugin.name))
+            .finish()
+    }
+}
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self(KNOWN.iter().copied().collect())
+        Self(PLUGINS.iter().copied().filter(|p| p.default).collect())
     }
 }
 
@@ -87,77 +156,69 @@ impl Plugins {
     /// The default plugins, more of them, and fewer of them, as upstream's flags have it. Fails with
     /// the reason where a name is unknown, or a plugin is wanted that this server does not have.
     pub fn with(enabled: &[String], disabled: &[String]) -> Result<Self, String> {
-        let mut plugins = Self::default();
+        let known = |name: &String| PLUGINS.iter().any(|plugin| plugin.name == name);
         for name in enabled {
-            match KNOWN.iter().find(|known| *known == name) {
-                Some(known) => drop(plugins.0.insert(known)),
-                None if UPSTREAM.contains(&name.as_str()) => {
-                    return Err(format!(
-                        "admission plugin {name} is not part of this server; it has {}",
-                        KNOWN.join(", ")
-                    ));
-                }
-                None => return Err(unknown(name)),
+            if known(name) {
+                continue;
             }
+            if UPSTREAM.contains(&name.as_str()) {
+                return Err(format!(
+                    "admission plugin {name} is not part of this server; it has {}",
+                    names()
+                ));
+            }
+            return Err(unknown(name));
         }
         for name in disabled {
-            if !KNOWN.contains(&name.as_str()) && !UPSTREAM.contains(&name.as_str()) {
+            if !known(name) && !UPSTREAM.contains(&name.as_str()) {
                 return Err(unknown(name));
             }
-            plugins.0.remove(name.as_str());
         }
-        Ok(plugins)
+        let wanted = |plugin: &&'static Plugin| {
+            let named = |list: &[String]| list.iter().any(|name| name == plugin.name);
+            (plugin.default || named(enabled)) && !named(disabled)
+        };
+        Ok(Self(PLUGINS.iter().copied().filter(wanted).collect()))
     }
 
+    #[cfg(test)]
     fn has(&self, name: &str) -> bool {
-        self.0.contains(name)
+        self.0.iter().any(|plugin| plugin.name == name)
     }
+}
+
+fn names() -> String {
+    let names: Vec<&str> = PLUGINS.iter().map(|plugin| plugin.name).collect();
+    names.join(", ")
 }
 
 fn unknown(name: &str) -> String {
     format!(
         "admission plugin {name:?} is unknown; this server has {}",
-        KNOWN.join(", ")
+        names()
     )
 }
 
 /// Lets every plugin change an object before it is checked.
-pub(crate) async fn mutate(
-    context: &Context,
-    operation: Operation,
-    subresource: &str,
-    new: &mut Value,
-    _old: Option<&Value>,
-) -> Result<(), Status> {
-    let plugins = &context.state.options.admission;
-    if operation == Operation::Create && plugins.has("NamespaceLifecycle") {
-        namespace_lifecycle::mutate(context).await?;
-    }
-    if operation == Operation::Create && subresource.is_empty() && is_pod(context) {
-        if plugins.has("ServiceAccount") {
-            service_account::mutate(context, new).await?;
-        }
-        if plugins.has("DefaultTolerationSeconds") {
-            default_toleration_seconds::mutate(new);
-        }
-        if plugins.has("Priority") {
-            priority::mutate(context, new)?;
+pub(crate) async fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
+    for plugin in &request.context.state.options.admission.0 {
+        match plugin.mutate {
+            Mutate::Never => {}
+            Mutate::Now(mutate) => mutate(request, new)?,
+            Mutate::Later(mutate) => mutate(request, new).await?,
         }
     }
     Ok(())
 }
 
-/// Lets every plugin refuse an object.
-pub(crate) fn validate(
-    context: &Context,
-    operation: Operation,
-    _subresource: &str,
-    _new: &Value,
-    old: Option<&Value>,
-) -> Result<(), Status> {
-    let plugins = &context.state.options.admission;
-    if operation == Operation::Delete && plugins.has("NamespaceLifecycle") {
-        namespace_lifecycle::validate_delete(context, old)?;
+/// Lets every plugin refuse an object; `new` is `null` where it is deleted.
+pub(crate) async fn validate(request: &Request<'_>, new: &Value) -> Result<(), Status> {
+    for plugin in &request.context.state.options.admission.0 {
+        match plugin.validate {
+            Validate::Never => {}
+            Validate::Now(validate) => validate(request, new)?,
+            Validate::Later(validate) => validate(request, new).await?,
+        }
     }
     Ok(())
 }
@@ -175,45 +236,19 @@ pub(crate) fn written(context: &Context, old: &Value, stored: &Entry, gone: bool
     }
 }
 
-fn is_pod(context: &Context) -> bool {
-    let gvr = &context.definition.gvr;
-    gvr.group.is_empty() && gvr.resource == "pods"
-}
-
-/// An object another one refers to.
-fn find(
-    context: &Context,
-    group: &str,
-    resource: &str,
-    namespace: Option<&str>,
-    name: &str,
-) -> Option<Value> {
-    let key = envelope::key(group, resource, namespace, name);
-    envelope::decode(context.state.store.get(&key)?.as_ref()).ok()
-}
-
-/// 403 by a plugin, worded as upstream words it.
-fn refuse(context: &Context, new: &Value, why: &str) -> Status {
-    let gvr = &context.definition.gvr;
-    let name = object::name(new);
-    let name = if name.is_empty() {
-        object::text(new, &["metadata", "generateName"])
-    } else {
-        name
-    };
-    Status::forbidden(&gvr.group, &gvr.resource, name, why)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn plugins_are_switched_by_name() {
-        let off = ["ServiceAccount".to_owned(), "PodSecurity".to_owned()];
+        let off = ["ServiceAccount".to_owned(), "NodeRestriction".to_owned()];
         let plugins = Plugins::with(&[], &off).expect("known names");
         assert!(plugins.has("NamespaceLifecycle") && !plugins.has("ServiceAccount"));
-        assert!(Plugins::with(&["PodSecurity".to_owned()], &[]).is_err());
+        assert!(!plugins.has("AlwaysPullImages"));
+        let plugins = Plugins::with(&["AlwaysPullImages".to_owned()], &[]).expect("a known name");
+        assert!(plugins.has("AlwaysPullImages"));
+        assert!(Plugins::with(&["ImagePolicyWebhook".to_owned()], &[]).is_err());
         assert!(Plugins::with(&[], &["Nonsense".to_owned()]).is_err());
     }
 }

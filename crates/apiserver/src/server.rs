@@ -15,7 +15,7 @@ use model::Status;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Plugins;
+use crate::admission::{self, Plugins};
 use crate::allocate::Allocator;
 use crate::body::Body;
 use crate::catalog::Catalog;
@@ -85,6 +85,7 @@ pub(crate) struct State {
     pub options: Options,
     pub authorizer: Authorizer,
     pub allocator: Allocator,
+    pub admission: admission::Memory,
     pub metrics: Metrics,
     pub documents: Documents,
     pub shutdown: CancellationToken,
@@ -118,6 +119,7 @@ impl ApiServer {
             allocator,
             metrics: Metrics::default(),
             documents: Documents::default(),
+            admission: admission::Memory::default(),
             shutdown,
             options,
         });

@@ -24,8 +24,10 @@
 //! * [`kubernetes_env`] and [`kro_env`] hold the libraries.
 //! * [`estimate`] bounds what a rule costs, with the sizes of a schema; the limits are constants beside it.
 //! * [`authorizer_library`], [`json_patch_library`] and [`ApplyConfigurationTypes`] are for admission policies.
+//! * [`admission`] compiles and evaluates the expressions of admission policies and webhooks.
 //! * [`to_json`] turns results into what a template needs.
 
+pub mod admission;
 mod convert;
 mod cost;
 mod declare;
@@ -44,4 +46,5 @@ pub use crate::kro::{Omit, condition_type};
 pub use crate::kubernetes::{
     ApplyConfigurationTypes, AuthorizationAttributes, AuthorizationDecision, Authorizer,
     authorizer_library, authorizer_type, authorizer_value, json_patch_library, json_patch_type,
+    resource_check_type, resource_check_value,
 };

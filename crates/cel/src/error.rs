@@ -69,6 +69,17 @@ impl CompileError {
     }
 }
 
+impl CompileError {
+    /// The same without hints: exactly cel-go's words, for clients that compare them.
+    #[must_use]
+    pub fn without_hints(mut self) -> Self {
+        for issue in &mut self.issues {
+            issue.hint = None;
+        }
+        self
+    }
+}
+
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, issue) in self.issues.iter().enumerate() {

@@ -17,6 +17,7 @@ mod job;
 mod namespace;
 mod pod;
 mod replica_set;
+mod resource_quota;
 mod resources;
 mod scheduler;
 mod selection;
@@ -46,6 +47,7 @@ pub async fn run(client: kube::Client, selection: &Selection, shutdown: Cancella
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
+            "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "scheduler" => running.spawn(scheduler::run(cluster)),
             other => {
                 tracing::error!(other, "a controller has a name and no code");

@@ -21,6 +21,8 @@ resources! {
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
     /// Cluster roles.
     cluster_roles => cluster("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole");
+    /// Resource quotas.
+    resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.

@@ -9,6 +9,7 @@ pub const NAMES: &[&str] = &[
     "deployment",
     "job",
     "endpointslice",
+    "resourcequota",
     "scheduler",
     "clusterroleaggregation",
 ];

@@ -4,12 +4,14 @@
 //! * [`merge_patch`]: a partial object laid over the object;
 //! * [`strategic_merge`]: the same, with lists merged as the built-in types say;
 //! * [`apply`]: server-side apply, a partial object that states what its manager wants;
+//! * [`merge_configuration`]: a partial object laid over the object as an apply does, without any bookkeeping;
 //! * [`track_update`]: the bookkeeping of owned fields for every other write.
 //!
 //! All are pure functions over JSON; time comes from the caller. A [`FieldSet`] is a set of paths,
 //! the currency of ownership.
 
 mod apply;
+mod configuration;
 mod conflict;
 mod field_set;
 mod json_patch;
@@ -20,6 +22,7 @@ mod strategic;
 mod typed;
 
 pub use apply::{OneVersion, Versions, Write, apply, keep_timestamps, track_update};
+pub use configuration::merge_configuration;
 pub use conflict::Conflict;
 pub use field_set::FieldSet;
 pub use json_patch::JsonPatch;

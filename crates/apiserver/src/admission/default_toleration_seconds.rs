@@ -1,7 +1,16 @@
 //! `DefaultTolerationSeconds`: a Pod stays five minutes on a node that is not ready or not reachable.
 
-use model::object;
+use model::{Status, object};
 use serde_json::{Value, json};
+
+use super::{Mutate, Operation, Plugin, Request, Validate};
+
+pub const PLUGIN: Plugin = Plugin {
+    name: "DefaultTolerationSeconds",
+    default: true,
+    mutate: Mutate::Now(mutate),
+    validate: Validate::Never,
+};
 
 const SECONDS: i64 = 300;
 const KEYS: [&str; 2] = [
@@ -9,8 +18,16 @@ const KEYS: [&str; 2] = [
     "node.kubernetes.io/unreachable",
 ];
 
+fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
+    let writes = matches!(request.operation, Operation::Create | Operation::Update);
+    if writes && request.is_object("", "pods") {
+        add(pod);
+    }
+    Ok(())
+}
+
 /// Adds the tolerations a Pod does not have by itself.
-pub fn mutate(pod: &mut Value) {
+fn add(pod: &mut Value) {
     let present = object::list(pod, &["spec", "tolerations"]);
     let tolerated = |key: &str| {
         present.iter().any(|toleration| {
@@ -51,7 +68,7 @@ mod tests {
     #[test]
     fn own_tolerations_are_kept() {
         let mut pod = json!({"spec": {"tolerations": [{"key": KEYS[0], "operator": "Exists"}]}});
-        mutate(&mut pod);
+        add(&mut pod);
         let keys: Vec<&str> = object::list(&pod, &["spec", "tolerations"])
             .iter()
             .map(|toleration| object::text(toleration, &["key"]))

@@ -4,29 +4,51 @@
 use model::{Status, StatusCause, object};
 use serde_json::Value;
 
-use super::find;
-use crate::context::Context;
+use super::{Mutate, Operation, Plugin, Request, Validate};
+
+pub const PLUGIN: Plugin = Plugin {
+    name: "NamespaceLifecycle",
+    default: true,
+    mutate: Mutate::Now(mutate),
+    validate: Validate::Never,
+};
 
 /// Namespaces that may not be deleted.
 const PERMANENT: &[&str] = &["default", "kube-system", "kube-public"];
 
-/// Refuses to make an object where its namespace is missing or terminating.
-#[expect(clippy::unused_async, reason = "plugins look alike; others wait")]
-pub async fn mutate(context: &Context) -> Result<(), Status> {
-    if !context.definition.namespaced() {
+fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
+    if request.is("", "namespaces") {
+        return permanent(request);
+    }
+    let name = request.namespace();
+    let writes = matches!(request.operation, Operation::Create | Operation::Update);
+    if name.is_empty() || !writes {
         return Ok(());
     }
-    let name = context.namespace();
-    let Some(namespace) = find(context, "", "namespaces", None, name) else {
+    let Some(namespace) = request.find("", "namespaces", None, name) else {
         return Err(Status::not_found("", "namespaces", name));
     };
-    if !object::is_deleting(&namespace) {
-        return Ok(());
+    if request.operation == Operation::Create
+        && object::text(&namespace, &["status", "phase"]) == "Terminating"
+    {
+        return Err(terminating(request, new, name));
     }
-    let gvr = &context.definition.gvr;
+    Ok(())
+}
+
+fn permanent(request: &Request<'_>) -> Result<(), Status> {
+    let name = request.old.map(object::name).unwrap_or_default();
+    if request.operation == Operation::Delete && PERMANENT.contains(&name) {
+        let why = "this namespace may not be deleted";
+        return Err(Status::forbidden("", "namespaces", name, why));
+    }
+    Ok(())
+}
+
+fn terminating(request: &Request<'_>, new: &Value, name: &str) -> Status {
     let why =
         format!("unable to create new content in namespace {name} because it is being terminated");
-    let mut status = Status::forbidden(&gvr.group, &gvr.resource, context.name(), &why);
+    let mut status = request.refuse(new, &why);
     status
         .details
         .get_or_insert_default()
@@ -36,16 +58,5 @@ pub async fn mutate(context: &Context) -> Result<(), Status> {
             message: format!("namespace {name} is being terminated"),
             field: "metadata.namespace".to_owned(),
         });
-    Err(status)
-}
-
-/// Refuses to delete what every cluster has.
-pub fn validate_delete(context: &Context, old: Option<&Value>) -> Result<(), Status> {
-    let gvr = &context.definition.gvr;
-    let name = old.map(object::name).unwrap_or_default();
-    if gvr.resource == "namespaces" && gvr.group.is_empty() && PERMANENT.contains(&name) {
-        let why = "this namespace may not be deleted";
-        return Err(Status::forbidden("", "namespaces", name, why));
-    }
-    Ok(())
+    status
 }

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use model::{Status, object};
 use serde_json::{Value, json};
 
-use super::{find, refuse};
-use crate::context::Context;
+use super::{Mutate, Plugin, Request, Validate};
 use crate::write::random_suffix;
+
+pub const PLUGIN: Plugin = Plugin {
+    name: "ServiceAccount",
+    default: true,
+    mutate: Mutate::Later(mutate),
+    validate: Validate::Never,
+};
 
 /// How long a Pod waits for its service account: the controller that makes `default` in a new
 /// namespace runs behind. As upstream.
@@ -16,8 +24,16 @@ const WAIT_STEP: Duration = Duration::from_millis(25);
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+fn mutate<'a>(request: &'a Request<'a>, pod: &'a mut Value) -> BoxFuture<'a, Result<(), Status>> {
+    if request.creates("", "pods") {
+        set(request, pod).boxed()
+    } else {
+        futures::future::ok(()).boxed()
+    }
+}
+
 /// Sets the service account and mounts its token.
-pub async fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
+async fn set(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
     if object::annotation(pod, "kubernetes.io/config.mirror").is_some() {
         return Ok(());
     }
@@ -28,12 +44,12 @@ pub async fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
     };
     spec.insert("serviceAccountName".to_owned(), json!(name));
     spec.insert("serviceAccount".to_owned(), json!(name));
-    let account = wait_for(context, &name).await.ok_or_else(|| {
+    let account = wait_for(request, &name).await.ok_or_else(|| {
         let why = format!(
             "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
-            context.namespace()
+            request.namespace()
         );
-        refuse(context, pod, &why)
+        request.refuse(pod, &why)
     })?;
     if object::list(pod, &["spec", "imagePullSecrets"]).is_empty()
         && let Some(secrets) = account.get("imagePullSecrets")
@@ -49,15 +65,9 @@ pub async fn mutate(context: &Context, pod: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-async fn wait_for(context: &Context, name: &str) -> Option<Value> {
+async fn wait_for(request: &Request<'_>, name: &str) -> Option<Value> {
     for _ in 0..WAIT_ATTEMPTS {
-        let account = find(
-            context,
-            "",
-            "serviceaccounts",
-            Some(context.namespace()),
-            name,
-        );
+        let account = request.find("", "serviceaccounts", Some(request.namespace()), name);
         if account.is_some() {
             return account;
         }

@@ -5,6 +5,7 @@ use model::{FieldError, FieldPath, GroupVersionKind, Status, object};
 use schema::Schema;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::respond;
@@ -14,7 +15,11 @@ use crate::write::{Update, decode_body, update_object};
 pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
     let kind = GroupVersionKind::new("", "v1", "Binding");
     let schema = Schema::built_in("", "v1", "Binding").unwrap_or_else(Schema::any);
-    let binding = decode_body(context, &kind, &schema, false)?;
+    let mut binding = decode_body(context, &kind, &schema, false)?;
+    let mut request = admission::Request::new(context, Operation::Create, "binding", None);
+    request.kind = kind;
+    admission::mutate(&request, &mut binding).await?;
+    admission::validate(&request, &binding).await?;
     let node = object::text(&binding, &["target", "name"]).to_owned();
     if node.is_empty() {
         let error = FieldError::required(&FieldPath::new("target.name"), "");
@@ -41,14 +46,16 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
         }
         let mut new = live.clone();
         object::child_mut(&mut new, "spec").insert("nodeName".to_owned(), json!(node));
-        if let Some(annotations) =
-            object::at(&binding, &["metadata", "annotations"]).and_then(Value::as_object)
-        {
+        for field in ["annotations", "labels"] {
+            let said = object::at(&binding, &["metadata", field]).and_then(Value::as_object);
+            let Some(said) = said.filter(|said| !said.is_empty()) else {
+                continue;
+            };
             let own = object::metadata_mut(&mut new)
-                .entry("annotations")
+                .entry(field)
                 .or_insert(json!({}));
             if let Some(own) = own.as_object_mut() {
-                own.extend(annotations.clone());
+                own.extend(said.clone());
             }
         }
         scheduled(&mut new, &now);

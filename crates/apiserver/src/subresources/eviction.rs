@@ -6,6 +6,7 @@ use schema::Schema;
 use serde_json::{Value, json};
 use store::ListOptions;
 
+use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::verbs::{DeleteOptions, delete_object};
@@ -16,7 +17,7 @@ use crate::{envelope, respond};
 pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
     let kind = GroupVersionKind::new("policy", "v1", "Eviction");
     let schema = Schema::built_in("policy", "v1", "Eviction").unwrap_or_else(Schema::any);
-    let eviction = decode_body(context, &kind, &schema, false)?;
+    let mut eviction = decode_body(context, &kind, &schema, false)?;
     let name = object::name(&eviction);
     if !name.is_empty() && name != context.name() {
         return Err(Status::bad_request(
@@ -32,6 +33,10 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
         .get(&key)
         .ok_or_else(|| context.not_found())?;
     let pod = envelope::decode(&entry)?;
+    let mut request = admission::Request::new(context, Operation::Create, "eviction", None);
+    request.kind = kind;
+    admission::mutate(&request, &mut eviction).await?;
+    admission::validate(&request, &eviction).await?;
     if counts(&pod) {
         let budgets = budgets_of(context, &pod)?;
         match budgets.as_slice() {

@@ -6,7 +6,7 @@ use http::Response;
 use model::{Status, object};
 use serde_json::{Value, json};
 
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::context::Context;
 use crate::identity::{User, subjects_of};
@@ -14,9 +14,9 @@ use crate::respond;
 use crate::write::track;
 
 /// `POST` of a review; `None` where the resource is no review.
-pub fn review(context: &Context) -> Option<Result<Response<Body>, Status>> {
+pub async fn review(context: &Context) -> Option<Result<Response<Body>, Status>> {
     let gvr = &context.definition.gvr;
-    let answer = match (gvr.group.as_str(), gvr.resource.as_str()) {
+    let answer: Answer = match (gvr.group.as_str(), gvr.resource.as_str()) {
         ("authentication.k8s.io", "selfsubjectreviews") => who_am_i,
         ("authentication.k8s.io", "tokenreviews") => token,
         ("authorization.k8s.io", "selfsubjectaccessreviews") => access::own,
@@ -25,20 +25,21 @@ pub fn review(context: &Context) -> Option<Result<Response<Body>, Status>> {
         ("authorization.k8s.io", "selfsubjectrulesreviews") => own_rules,
         _ => return None,
     };
-    Some(answer_with(context, answer))
+    Some(answer_with(context, answer).await)
 }
 
-fn answer_with(
-    context: &Context,
-    answer: impl Fn(&Context, &mut Value) -> Result<Value, Status>,
-) -> Result<Response<Body>, Status> {
+/// Gives the status of a review; may change the rest.
+type Answer = fn(&Context, &mut Value) -> Result<Value, Status>;
+
+async fn answer_with(context: &Context, answer: Answer) -> Result<Response<Body>, Status> {
     let mut review = context.definition.decode(context)?;
     if context.definition.namespaced() {
         crate::verbs::place(context, &mut review)?;
     }
     // Fields are tracked, for whoever looks at the answer only.
     track(context, "", None, &mut review)?;
-    admission::validate(context, Operation::Create, "", &review, None)?;
+    let asked = Request::new(context, Operation::Create, "", None);
+    admission::validate(&asked, &review).await?;
     let status = answer(context, &mut review)?;
     // As upstream: only the answer to "who am I" says when it was given.
     let metadata = object::metadata_mut(&mut review);

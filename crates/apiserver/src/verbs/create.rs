@@ -22,7 +22,7 @@ const GENERATED_NAME_ATTEMPTS: usize = 8;
 
 /// `POST` to a collection.
 pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
-    if let Some(answer) = review(context) {
+    if let Some(answer) = review(context).await {
         return answer;
     }
     let object = context.definition.decode(context)?;
@@ -95,6 +95,8 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if !context.apply {
         track(context, "", None, &mut object)?;
     }
+    let request = admission::Request::new(context, Operation::Create, "", None);
+    admission::mutate(&request, &mut object).await?;
     definition.behaviour().before_create(&mut object);
     if let Some(stamp) = definition.behaviour().stamp {
         stamp(&mut object, None, &context.now());
@@ -102,14 +104,13 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if is_definition(definition) {
         object["status"] = custom::initial_status(&object);
     }
-    admission::mutate(context, Operation::Create, "", &mut object, None).await?;
     canonical(definition, &mut object);
     check_grants(context, &object, None)?;
     let errors = validate_create(context, &object);
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));
     }
-    admission::validate(context, Operation::Create, "", &object, None)?;
+    admission::validate(&request, &object).await?;
     let dry_run = context.dry_run()?;
     let reserved = context
         .state

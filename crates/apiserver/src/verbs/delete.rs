@@ -254,7 +254,13 @@ pub async fn delete_object(
         let mut live = envelope::decode(&entry)?;
         context.definition.present(&mut live);
         check_preconditions(context, options, &live)?;
-        admission::validate(context, Operation::Delete, "", &live, Some(&live))?;
+        let dry_run = options.is_dry_run() || context.dry_run()?;
+        if context.subresource().is_empty() {
+            let mut request = admission::Request::new(context, Operation::Delete, "", Some(&live));
+            request.dry_run = dry_run;
+            admission::mutate(&request, &mut Value::Null).await?;
+            admission::validate(&request, &Value::Null).await?;
+        }
         let live = if is_definition(&context.definition) {
             held_for_its_objects(live)
         } else {
@@ -266,7 +272,7 @@ pub async fn delete_object(
             &live,
             (context.state.options.clock)(),
         );
-        if options.is_dry_run() || context.dry_run()? {
+        if dry_run {
             let gone = plan.is_final();
             let kept = Kept::Value(Box::new(plan.object().unwrap_or(live)));
             return Ok(Deleted { kept, gone });

@@ -158,20 +158,17 @@ async fn finish(
     canonical(definition, &mut new);
     // A binding is the server's own change: it sets what no client may.
     let own_change = update.subresource == "binding";
+    let request =
+        admission::Request::new(context, Operation::Update, update.subresource, Some(live));
+    if !own_change {
+        admission::mutate(&request, &mut new).await?;
+    }
     if !own_change {
         behaviour.before_write(update.subresource, &mut new, live);
     }
     if let Some(stamp) = behaviour.stamp {
         stamp(&mut new, Some(live), &context.now());
     }
-    admission::mutate(
-        context,
-        Operation::Update,
-        update.subresource,
-        &mut new,
-        Some(live),
-    )
-    .await?;
     drop_equal_owners(context, &mut new);
     canonical(definition, &mut new);
     check_grants(context, &new, Some(live))?;
@@ -183,13 +180,9 @@ async fn finish(
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&new), &errors));
     }
-    admission::validate(
-        context,
-        Operation::Update,
-        update.subresource,
-        &new,
-        Some(live),
-    )?;
+    if !own_change {
+        admission::validate(&request, &new).await?;
+    }
     patch::keep_timestamps(live, &mut new);
     Ok(new)
 }

@@ -127,6 +127,23 @@ pub fn authorizer_value(authorizer: Arc<dyn Authorizer>) -> Value<'static> {
     })
 }
 
+/// The type of a question about one resource: of the variable `authorizer.requestResource`.
+pub fn resource_check_type() -> Type {
+    Kind::Resource.ty()
+}
+
+/// A question about one resource, of which only the verb is missing.
+pub fn resource_check_value(
+    authorizer: Arc<dyn Authorizer>,
+    attributes: AuthorizationAttributes,
+) -> Value<'static> {
+    Value::opaque(Check {
+        kind: Kind::Resource,
+        authorizer,
+        attributes,
+    })
+}
+
 /// A step of a question: its name, what it is asked of, what that becomes, and what it notes.
 struct Step {
     name: &'static str,

@@ -11,7 +11,7 @@ mod urls;
 
 pub use self::authorizer::{
     AuthorizationAttributes, AuthorizationDecision, Authorizer, authorizer_library,
-    authorizer_type, authorizer_value,
+    authorizer_type, authorizer_value, resource_check_type, resource_check_value,
 };
 pub use self::mutation::{ApplyConfigurationTypes, json_patch_library, json_patch_type};
 use cel::cost::{self, CallEstimate, Operand, Range};

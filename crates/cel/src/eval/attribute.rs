@@ -425,7 +425,7 @@ fn read_value_field<'a>(value: &Value<'a>, field: &str) -> Result<Option<Place<'
         }
         Value::Opaque(opaque) => {
             return match opaque.0.field(field) {
-                Some(value) => Ok(Some(Place::Value(value))),
+                Some(value) => value.map(|value| Some(Place::Value(value))),
                 None => Err(EvalError::no_such_field(field)),
             };
         }

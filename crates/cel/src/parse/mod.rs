@@ -20,6 +20,9 @@ use crate::ast::{
 use crate::error::{CompileError, Issue};
 use crate::source::Span;
 
+/// What an expression starts with, in the words of cel-go's grammar.
+const EXPRESSION_START: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+
 /// How large an expression may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseLimits {
@@ -195,7 +198,7 @@ impl<'s> Parser<'s> {
     #[cold]
     fn unexpected(&self, expected: &str) -> Issue {
         let found = match self.token.kind {
-            TokenKind::End => "the end of the expression".to_owned(),
+            TokenKind::End => "'<EOF>'".to_owned(),
             _ => format!(
                 "'{}'",
                 self.text(self.token.span)
@@ -204,7 +207,7 @@ impl<'s> Parser<'s> {
                     .collect::<String>()
             ),
         };
-        let message = format!("Syntax error: mismatched input: found {found}, expected {expected}");
+        let message = format!("Syntax error: mismatched input {found} expecting {expected}");
         Issue::new(self.token.span, message)
     }
 
@@ -470,7 +473,11 @@ impl<'s> Parser<'s> {
                 let token = self.advance()?;
                 Ok(Arc::from(self.text(token.span).trim_matches('`')))
             }
-            _ => Err(Box::new(self.unexpected("a field name"))),
+            // What stands in front of the missing name is what cel-go finds wrong.
+            _ => Err(Box::new(Issue::new(
+                self.token.span,
+                "Syntax error: no viable alternative at input '.'",
+            ))),
         }
     }
 
@@ -521,7 +528,7 @@ impl<'s> Parser<'s> {
             TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
-            _ => Err(Box::new(self.unexpected("an expression"))),
+            _ => Err(Box::new(self.unexpected(EXPRESSION_START))),
         }
     }
 

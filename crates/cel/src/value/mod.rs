@@ -79,8 +79,8 @@ pub trait Opaque: Any + fmt::Debug + Send + Sync {
     /// For downcasting to the concrete type.
     fn as_any(&self) -> &dyn Any;
 
-    /// The field `name`, for values that show fields.
-    fn field(&self, name: &str) -> Option<Value<'static>> {
+    /// The field `name`, for values that show fields. It may be worked out now.
+    fn field(&self, name: &str) -> Option<Result<Value<'static>, EvalError>> {
         let _ = name;
         None
     }
@@ -207,6 +207,49 @@ impl<'a> Value<'a> {
             Self::Bytes(bytes) => Self::Bytes(Blob::Borrowed(bytes)),
             other => other.clone(),
         }
+    }
+
+    /// The same value, borrowing from nothing.
+    ///
+    /// Fails where data does not follow its declared type.
+    pub fn into_owned(self) -> Result<Value<'static>, EvalError> {
+        Ok(match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Int(value) => Value::Int(value),
+            Self::Uint(value) => Value::Uint(value),
+            Self::Double(value) => Value::Double(value),
+            Self::String(text) => Value::string(&*text),
+            Self::Bytes(bytes) => Value::bytes(&*bytes),
+            Self::Duration(value) => Value::Duration(value),
+            Self::Timestamp(value) => Value::Timestamp(value),
+            Self::List(list) => {
+                let elements: Result<Vec<_>, EvalError> =
+                    list.iter().map(|element| element?.into_owned()).collect();
+                Value::list(elements?)
+            }
+            Self::Map(map) => {
+                let mut copy = MapBuilder::with_capacity(map.len());
+                for entry in map.entries() {
+                    let (key, value) = entry;
+                    copy.put(key.into_owned()?, value?.into_owned()?)?;
+                }
+                Value::Map(copy.build())
+            }
+            Self::Object(object) => {
+                let ty = Arc::clone(object.object_type());
+                let mut fields = Vec::with_capacity(object.len());
+                for (key, value) in object.fields() {
+                    let name = ty.find_key(key).map_or(key, |(name, _)| name);
+                    fields.push((Arc::from(name), value?.into_owned()?));
+                }
+                Value::Object(Object::record(Record { ty, fields }))
+            }
+            Self::Optional(None) => Value::Optional(None),
+            Self::Optional(Some(value)) => Value::some((*value).clone().into_owned()?),
+            Self::Type(ty) => Value::Type(ty),
+            Self::Opaque(opaque) => Value::Opaque(opaque),
+        })
     }
 
     /// CEL's order of two values of types that have one together; `None` if they have none, NaN included.

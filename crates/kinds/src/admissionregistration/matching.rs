@@ -1,5 +1,6 @@
 //! Which requests admission is about: rules and selectors.
 
+use cel_kube::admission::{Compiler, Declarations, Expect};
 use model::FieldError;
 use serde_json::{Value, json};
 
@@ -7,6 +8,8 @@ use crate::at::{At, Errors};
 use crate::check;
 use crate::edit::{each, fill};
 
+/// Most conditions of one policy or webhook, as upstream.
+const CONDITIONS_MAX: usize = 64;
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 /// The defaults of rules: any scope.
@@ -101,23 +104,31 @@ fn resources(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-/// Conditions by name; their expressions are checked elsewhere.
-pub fn check_conditions(at: &At<'_>, errors: &mut Errors) {
+/// Conditions in CEL that a request has to fulfil. They see `params` where the policy has a kind for them.
+pub fn check_conditions(at: &At<'_>, params: bool, errors: &mut Errors) {
+    if at.len() > CONDITIONS_MAX {
+        errors.push(FieldError::too_many(at.path(), at.len(), CONDITIONS_MAX));
+    }
+    let declarations = Declarations {
+        params,
+        authorizer: true,
+        patch_types: false,
+    };
     let mut seen = Vec::new();
     for condition in at.items() {
         let (name, expression) = (condition.get("name"), condition.get("expression"));
-        if expression.text().trim().is_empty() {
+        let source = expression.text().trim();
+        if source.is_empty() {
             errors.push(expression.required(""));
+        } else if let Err(why) = Compiler::new().compile(source, declarations, Expect::Bool) {
+            errors.push(FieldError::invalid(expression.path(), source, why));
         }
         if check::required(&name, errors) {
             check::qualified_name(&name, errors);
+            if seen.contains(&name.text()) {
+                errors.push(FieldError::duplicate(name.path(), name.text()));
+            }
+            seen.push(name.text());
         }
-        if seen.contains(&name.text()) {
-            errors.push(FieldError::duplicate(name.path(), name.text()));
-        }
-        seen.push(name.text());
-    }
-    if at.len() > 64 {
-        errors.push(FieldError::too_many(at.path(), at.len(), 64));
     }
 }

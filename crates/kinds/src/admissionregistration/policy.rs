@@ -1,7 +1,8 @@
-//! Admission policies in CEL, and their bindings. Expressions are checked elsewhere.
+//! Admission policies in CEL, and their bindings.
 
 use std::collections::HashSet;
 
+use cel_kube::admission::{Compiler, Declarations, Expect};
 use jiff::Timestamp;
 use model::{FieldError, names, object};
 use serde_json::{Value, json};
@@ -14,6 +15,9 @@ use crate::check;
 use crate::edit::{fill, with};
 
 const NO_CHECKS: &str = "validations or auditAnnotations must contain at least one item";
+/// Most audit annotations of a policy, and the longest expression of one, as upstream.
+const ANNOTATIONS_MAX: usize = 20;
+const ANNOTATION_BYTES_MAX: usize = 5 << 10;
 const EXCLUSIVE: &str = "name and selector are mutually exclusive";
 
 /// Policies that check.
@@ -71,8 +75,9 @@ fn default_binding(binding: &mut Value) {
     });
 }
 
-/// What both sorts of policies have.
-fn common(spec: &At<'_>, errors: &mut Errors) {
+/// What both sorts of policies have; gives the compiler that knows the policy's variables. `operations`
+/// names those a policy can be about, where it is not all.
+fn common(spec: &At<'_>, operations: Option<&[&str]>, errors: &mut Errors) -> Compiler {
     check::required_one_of(&spec.get("failurePolicy"), &["Fail", "Ignore"], errors);
     let kind = spec.get("paramKind");
     if kind.is_set() {
@@ -84,20 +89,60 @@ fn common(spec: &At<'_>, errors: &mut Errors) {
         if constraints.get("resourceRules").is_empty() {
             errors.push(constraints.get("resourceRules").required(""));
         }
+        if let Some(operations) = operations {
+            supported(&constraints.get("resourceRules"), operations, errors);
+        }
     } else {
         errors.push(constraints.required(""));
     }
-    matching::check_conditions(&spec.get("matchConditions"), errors);
-    for variable in spec.get("variables").items() {
+    let params = kind.is_set();
+    matching::check_conditions(&spec.get("matchConditions"), params, errors);
+    let variables = spec.get("variables");
+    let mut compiler = if variables.is_empty() {
+        Compiler::new()
+    } else {
+        Compiler::with_variables()
+    };
+    for variable in variables.items() {
         let name = variable.get("name");
-        if name.is_empty() {
+        if name.text().trim().is_empty() {
             errors.push(name.required("name is not specified"));
         } else if !is_identifier(name.text()) {
             errors.push(name.invalid("must be a valid CEL identifier"));
         }
-        if variable.get("expression").text().trim().is_empty() {
-            let why = "expression is not specified";
-            errors.push(variable.get("expression").required(why));
+        let expression = variable.get("expression");
+        if expression.text().trim().is_empty() {
+            errors.push(expression.required("expression is not specified"));
+        } else if let Err(why) =
+            compiler.add_variable(name.text(), expression.text(), declarations(params))
+        {
+            errors.push(expression.invalid(why));
+        }
+    }
+    compiler
+}
+
+/// What expressions see besides the request.
+fn declarations(params: bool) -> Declarations {
+    Declarations {
+        params,
+        authorizer: true,
+        patch_types: false,
+    }
+}
+
+fn supported(rules: &At<'_>, operations: &[&str], errors: &mut Errors) {
+    for operation in rules
+        .items()
+        .flat_map(|rule| rule.get("operations").items())
+    {
+        if !operations.contains(&operation.text()) {
+            let path = rules.path().child("operations");
+            errors.push(FieldError::not_supported(
+                &path,
+                operation.text(),
+                operations,
+            ));
         }
     }
 }
@@ -146,40 +191,78 @@ fn label(at: &At<'_>, text: &str, errors: &mut Errors) {
 fn check_validating(policy: &Value) -> Errors {
     let mut errors = Vec::new();
     let spec = At::root(policy).get("spec");
-    common(&spec, &mut errors);
+    let compiler = common(&spec, None, &mut errors);
+    let params = spec.get("paramKind").is_set();
     let (validations, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         errors.push(validations.required(NO_CHECKS));
         errors.push(annotations.required(NO_CHECKS));
     }
     for validation in validations.items() {
-        check_validation(&validation, &mut errors);
+        check_validation(&validation, &compiler, params, &mut errors);
     }
+    if annotations.len() > ANNOTATIONS_MAX {
+        let why = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
+        errors.push(annotations.invalid(why));
+    }
+    let mut keys = HashSet::new();
     for annotation in annotations.items() {
-        let (key, value) = (annotation.get("key"), annotation.get("valueExpression"));
+        let key = annotation.get("key");
         let full = format!("{}/{}", object::name(policy), key.text());
         for message in names::qualified_name(&full) {
             errors.push(FieldError::invalid(key.path(), full.as_str(), message));
         }
-        if value.text().trim().is_empty() {
-            errors.push(value.required("valueExpression is not specified"));
+        audit_value(
+            &annotation.get("valueExpression"),
+            &compiler,
+            params,
+            &mut errors,
+        );
+        if !keys.insert(key.text()) {
+            errors.push(key.duplicate());
         }
     }
     errors
 }
 
-fn check_validation(at: &At<'_>, errors: &mut Errors) {
-    if at.get("expression").text().trim().is_empty() {
-        errors.push(at.get("expression").required("expression is not specified"));
+fn audit_value(at: &At<'_>, compiler: &Compiler, params: bool, errors: &mut Errors) {
+    let source = at.text().trim();
+    if source.is_empty() {
+        errors.push(at.required("valueExpression is not specified"));
+    } else if source.len() > ANNOTATION_BYTES_MAX {
+        let why = format!("must not exceed {ANNOTATION_BYTES_MAX} bytes in length");
+        errors.push(at.required(&why));
+    } else if let Err(why) = compiler.compile(source, declarations(params), Expect::TextOrNull) {
+        errors.push(at.invalid(why));
+    }
+}
+
+fn check_validation(at: &At<'_>, compiler: &Compiler, params: bool, errors: &mut Errors) {
+    let expression = at.get("expression");
+    if expression.text().trim().is_empty() {
+        errors.push(expression.required("expression is not specified"));
+    } else if let Err(why) = compiler.compile(expression.text(), declarations(params), Expect::Bool)
+    {
+        errors.push(expression.invalid(why));
+    }
+    let text = at.get("messageExpression");
+    if !text.is_empty() && text.text().trim().is_empty() {
+        errors.push(text.invalid("must be non-empty if specified"));
+    } else if !text.is_empty() {
+        // A message says nothing of who may do what.
+        let declarations = Declarations {
+            params,
+            ..Declarations::default()
+        };
+        if let Err(why) = compiler.compile(text.text(), declarations, Expect::Text) {
+            errors.push(text.invalid(why));
+        }
     }
     let message = at.get("message");
     if !message.is_empty() && message.text().trim().is_empty() {
-        errors.push(message.invalid("message must be non-empty if specified"));
+        errors.push(message.invalid("must be non-empty if specified"));
     } else if message.text().trim().contains(['\n', '\r']) {
         errors.push(message.invalid("must not contain line breaks"));
-    } else if at.get("expression").text().trim().contains(['\n', '\r']) && message.is_empty() {
-        let why = "message must be specified if expression contains line breaks";
-        errors.push(message.required(why));
     }
     let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
     check::optional_one_of(&at.get("reason"), &reasons, errors);
@@ -188,7 +271,9 @@ fn check_validation(at: &At<'_>, errors: &mut Errors) {
 fn check_mutating(policy: &Value) -> Errors {
     let mut errors = Vec::new();
     let spec = At::root(policy).get("spec");
-    common(&spec, &mut errors);
+    let operations = ["*", "CONNECT", "CREATE", "UPDATE"];
+    let compiler = common(&spec, Some(&operations), &mut errors);
+    let params = spec.get("paramKind").is_set();
     let mutations = spec.get("mutations");
     if mutations.is_empty() {
         errors.push(mutations.required("mutations must contain at least one item"));
@@ -196,29 +281,53 @@ fn check_mutating(policy: &Value) -> Errors {
     for mutation in mutations.items() {
         let kind = mutation.get("patchType");
         check::required_one_of(&kind, &["ApplyConfiguration", "JSONPatch"], &mut errors);
-        for (name, field) in [
-            ("ApplyConfiguration", "applyConfiguration"),
-            ("JSONPatch", "jsonPatch"),
-        ] {
-            let own = mutation.get(field);
-            if kind.text() == name && !own.is_set() {
-                let why = format!("must be specified when patchType is {name}");
-                errors.push(own.required(&why));
-            } else if kind.text() == name && own.get("expression").text().trim().is_empty() {
-                let why = "expression is not specified";
-                errors.push(own.get("expression").required(why));
-            } else if own.is_set()
-                && kind.text() != name
-                && matches!(kind.text(), "ApplyConfiguration" | "JSONPatch")
-            {
-                let why = format!("must not be specified when patchType is {}", kind.text());
-                errors.push(FieldError::invalid(own.path(), format!("{{{field}}}"), why));
-            }
-        }
+        let own = match kind.text() {
+            "ApplyConfiguration" => (
+                "applyConfiguration",
+                "jsonPatch",
+                Expect::ApplyConfiguration,
+            ),
+            "JSONPatch" => ("jsonPatch", "applyConfiguration", Expect::JsonPatch),
+            _ => continue,
+        };
+        check_mutation(&mutation, own, &compiler, params, &mut errors);
     }
     let policy = spec.get("reinvocationPolicy");
     check::required_one_of(&policy, &["IfNeeded", "Never"], &mut errors);
     errors
+}
+
+/// A mutation has the field of its type, and not the other one's.
+fn check_mutation(
+    at: &At<'_>,
+    (wanted, unwanted, expect): (&str, &str, Expect),
+    compiler: &Compiler,
+    params: bool,
+    errors: &mut Errors,
+) {
+    let kind = at.get("patchType");
+    let (own, other) = (at.get(wanted), at.get(unwanted));
+    let expression = own.get("expression");
+    let source = expression.text().trim();
+    if !own.is_set() {
+        let why = format!("must be specified when patchType is {}", kind.text());
+        errors.push(own.required(&why));
+    } else if source.is_empty() {
+        errors.push(expression.required(""));
+    } else {
+        let declarations = Declarations {
+            patch_types: true,
+            ..declarations(params)
+        };
+        if let Err(why) = compiler.compile(source, declarations, expect) {
+            errors.push(FieldError::invalid(expression.path(), source, why));
+        }
+    }
+    if other.is_set() {
+        let why = format!("must not be specified when patchType is {}", kind.text());
+        let shown = format!("{{{unwanted}}}");
+        errors.push(FieldError::invalid(other.path(), shown, why));
+    }
 }
 
 fn check_binding(binding: &Value, validating: bool) -> Errors {

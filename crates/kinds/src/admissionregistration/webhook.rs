@@ -93,7 +93,7 @@ fn check_webhook(at: &At<'_>, mutating: bool, errors: &mut Errors) {
         check::optional_one_of(&policy, &["IfNeeded", "Never"], errors);
     }
     client(&at.get("clientConfig"), errors);
-    matching::check_conditions(&at.get("matchConditions"), errors);
+    matching::check_conditions(&at.get("matchConditions"), false, errors);
 }
 
 /// A name of at least three parts.

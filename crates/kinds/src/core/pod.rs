@@ -14,6 +14,8 @@ mod status;
 mod update;
 pub mod volumes;
 
+pub use self::quality::class as quality_class;
+
 use model::object;
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use schema::Schema;
 use serde_json::{Value, json};
 
 use super::claims::{Bound, NewToken, stored};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::context::{Context, timestamp};
 use crate::respond;
@@ -57,7 +57,11 @@ pub async fn request_token(context: &Context) -> Result<Response<Body>, Status> 
     object::metadata_mut(&mut request)
         .insert("creationTimestamp".to_owned(), timestamp(now).into());
     let expiration = check_expiration(&request)?;
-    admission::validate(context, Operation::Create, "token", &request, None)?;
+    let asked = Request {
+        kind: kind.clone(),
+        ..Request::new(context, Operation::Create, "token", None)
+    };
+    admission::validate(&asked, &request).await?;
     let bound = bind(context, &request, &namespace)?;
     let limit = tokens.settings().max_expiration_seconds;
     let expiration = match limit.filter(|limit| *limit > 0 && expiration > *limit) {

@@ -1,0 +1,225 @@
+//! Resource quotas: `status.hard` follows the spec, `status.used` is what is there.
+//!
+//! The admission plugin charges every write at once; this controller sets the limits in force, counts
+//! when a quota is new or changed, and gives back what deleted objects and ended Pods were charged for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::{
+    Api, Backoff, Event, HandlerGuard, Informer, InformerOptions, Object, ObjectKey, Outcome,
+    Reconciler, Resource, WorkQueue, enqueue,
+};
+use kinds::demand::{self, Amounts};
+use kinds::quota;
+use model::object;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::{garbage_collector, resources};
+
+/// How often everything is counted again, whatever happens; as upstream.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// How long changes are gathered before they are counted.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Runs the controller.
+pub async fn run(cluster: Cluster) {
+    let queue: WorkQueue = WorkQueue::new("resourcequota", Backoff::default());
+    let quotas = cluster.informer(&resources::resource_quotas());
+    let _handler = quotas.add_handler(enqueue::object(&queue));
+    let reconciler = Quotas {
+        cluster: cluster.clone(),
+        queue: queue.clone(),
+        followed: Mutex::default(),
+    };
+    cluster
+        .drive("resourcequota", queue, reconciler, vec![quotas])
+        .await;
+}
+
+struct Quotas {
+    cluster: Cluster,
+    queue: WorkQueue,
+    /// What is counted for some quota; each wakes the quotas of its namespace when something goes.
+    followed: Mutex<BTreeMap<(String, String), (Informer, HandlerGuard)>>,
+}
+
+impl Reconciler for Quotas {
+    type Key = ObjectKey;
+    type Error = Error;
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let api = self.cluster.api();
+        let Some(quota) = api.get_opt(&resources::resource_quotas(), key).await? else {
+            return Ok(Outcome::Done);
+        };
+        let namespace = key.namespace().unwrap_or_default();
+        let hard = demand::amounts(quota.get(&["spec", "hard"]));
+        let counted = self.count(quota.value(), namespace, &hard).await?;
+        let wanted = json!({"hard": print(&hard), "used": print(&counted)});
+        if *quota.status() != wanted {
+            let mut updated = quota.into_value();
+            updated["status"] = wanted;
+            match api.update_status(&resources::resource_quotas(), &updated).await {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Outcome::RequeueAfter(RESYNC))
+    }
+}
+
+fn print(amounts: &Amounts) -> Map<String, Value> {
+    amounts
+        .iter()
+        .map(|(name, amount)| (name.clone(), json!(amount.to_string())))
+        .collect()
+}
+
+impl Quotas {
+    /// What is used of every limit that is on something the cluster serves.
+    async fn count(
+        &self,
+        quota: &Value,
+        namespace: &str,
+        hard: &Amounts,
+    ) -> Result<Amounts, Error> {
+        let wanted: BTreeSet<(String, String)> =
+            hard.keys().map(|name| quota::measured(name)).collect();
+        let mut used = Amounts::new();
+        for (group, resource) in wanted {
+            let Some(informer) = self.follow(&group, &resource).await? else {
+                continue;
+            };
+            if !informer.wait_for_sync().await {
+                continue;
+            }
+            let objects = informer.list_namespace(namespace);
+            let (group, resource) = (group.as_str(), resource.as_str());
+            let now = self.cluster.now();
+            used.extend(sum(quota, group, resource, hard, &objects, now));
+        }
+        Ok(used)
+    }
+
+    /// The informer of what is counted; `None` where the cluster does not serve it.
+    async fn follow(&self, group: &str, resource: &str) -> Result<Option<Informer>, Error> {
+        let name = (group.to_owned(), resource.to_owned());
+        if let Some((informer, _)) = self.followed.lock().get(&name) {
+            return Ok(Some(informer.clone()));
+        }
+        let Some(found) = find(self.cluster.api(), group, resource).await? else {
+            return Ok(None);
+        };
+        // Only what is measured more closely has to be known in full.
+        let full = group.is_empty()
+            && matches!(resource, "pods" | "services" | "persistentvolumeclaims");
+        let options = if full {
+            InformerOptions::default()
+        } else {
+            InformerOptions::metadata_only()
+        };
+        let informer = self.cluster.informers().informer(&found, options);
+        let (queue, quotas) = (
+            self.queue.clone(),
+            self.cluster.informer(&resources::resource_quotas()),
+        );
+        let is_pod = full && resource == "pods";
+        let guard = informer.add_handler(move |event| {
+            if let Some(namespace) = recounts(event, is_pod) {
+                for quota in quotas.list_namespace(&namespace) {
+                    queue.add_after(quota.key(), SETTLE);
+                }
+            }
+        });
+        self.followed.lock().insert(name, (informer.clone(), guard));
+        Ok(Some(informer))
+    }
+}
+
+/// The namespace in which to count again after a change. What is new has been charged already, unless
+/// it was counted between its charge and its write.
+fn recounts(event: &Event, is_pod: bool) -> Option<String> {
+    let ended = |pod: &Object| {
+        matches!(object::text(pod.status(), &["phase"]), "Failed" | "Succeeded")
+    };
+    let object = match event {
+        Event::Deleted(object) | Event::Added(object) => object,
+        Event::Updated { old, new } if is_pod && ended(new) && !ended(old) => new,
+        // Services and claims can come to need less.
+        Event::Updated { old, new } if !is_pod && old.spec() != new.spec() => new,
+        _ => return None,
+    };
+    object.namespace().map(str::to_owned)
+}
+
+async fn find(api: &Api, group: &str, resource: &str) -> Result<Option<Resource>, Error> {
+    let served = garbage_collector::deletable(api).await?;
+    Ok(served
+        .into_iter()
+        .find(|one| &*one.group == group && &*one.plural == resource && one.namespaced))
+}
+
+/// What the objects of one resource use of a quota's limits on it.
+fn sum(
+    quota: &Value,
+    group: &str,
+    resource: &str,
+    hard: &Amounts,
+    objects: &[Arc<Object>],
+    now: jiff::Timestamp,
+) -> Amounts {
+    let zero = model::Quantity::from_units(0);
+    let mut used: Amounts = hard
+        .keys()
+        .filter(|name| quota::measures(group, resource, name))
+        .map(|name| (name.clone(), zero))
+        .collect();
+    for object in objects {
+        if !quota::in_scope(group, resource, quota, object.value()) {
+            continue;
+        }
+        for (name, amount) in quota::usage(group, resource, object.value(), now) {
+            if let Some(total) = used.get_mut(&name) {
+                *total = if total.sign() == 0 {
+                    amount
+                } else {
+                    *total + amount
+                };
+            }
+        }
+    }
+    used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_in_scope_are_counted() {
+        let pod = |class: &str, cpu: &str| {
+            Arc::new(Object::new(json!({
+                "metadata": {"name": cpu, "namespace": "a"},
+                "spec": {
+                    "priorityClassName": class,
+                    "containers": [{"resources": {"requests": {"cpu": cpu}}}],
+                },
+            })))
+        };
+        let quota = json!({"spec": {"scopeSelector": {"matchExpressions": [
+            {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]},
+        ]}}});
+        let limits = json!({"pods": "5", "requests.cpu": "2", "services": "1"});
+        let hard = demand::amounts(Some(&limits));
+        let pods = [pod("high", "250m"), pod("high", "1"), pod("low", "1")];
+        let used = sum(&quota, "", "pods", &hard, &pods, jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(Value::Object(print(&used)), json!({"pods": "2", "requests.cpu": "1250m"}));
+    }
+}
