@@ -13,6 +13,7 @@
 
 mod always;
 mod always_pull_images;
+mod certificates;
 mod claim_resize;
 mod default_class;
 mod default_toleration_seconds;
@@ -23,7 +24,9 @@ mod in_use_protection;
 mod limit_ranger;
 mod namespace_auto_provision;
 mod namespace_lifecycle;
+mod node_restriction;
 mod node_taint;
+mod owner_references;
 mod pod_node_selector;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
@@ -94,6 +97,7 @@ static PLUGINS: &[&Plugin] = &[
     &hard_anti_affinity::PLUGIN,
     &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
+    &node_restriction::PLUGIN,
     &node_taint::PLUGIN,
     &always_pull_images::PLUGIN,
     &pod_node_selector::PLUGIN,
@@ -103,8 +107,12 @@ static PLUGINS: &[&Plugin] = &[
     &extended_resource_toleration::PLUGIN,
     &default_class::STORAGE,
     &in_use_protection::PLUGIN,
+    &owner_references::PLUGIN,
     &claim_resize::PLUGIN,
     &runtime_class::PLUGIN,
+    &certificates::APPROVAL,
+    &certificates::SIGNING,
+    &certificates::SUBJECT,
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
@@ -114,9 +122,6 @@ static PLUGINS: &[&Plugin] = &[
 
 /// Upstream's plugins that this server does not have; naming one to switch it off is fine.
 const UPSTREAM: &[&str] = &[
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
     "ClusterTrustBundleAttest",
     "EventRateLimit",
     "ImagePolicyWebhook",
@@ -124,8 +129,6 @@ const UPSTREAM: &[&str] = &[
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "NodeDeclaredFeatureValidator",
-    "NodeRestriction",
-    "OwnerReferencesPermissionEnforcement",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
     "PodResizeValidator",
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn plugins_are_switched_by_name() {
-        let off = ["ServiceAccount".to_owned(), "NodeRestriction".to_owned()];
+        let off = ["ServiceAccount".to_owned(), "ImagePolicyWebhook".to_owned()];
         let plugins = Plugins::with(&[], &off).expect("known names");
         assert!(plugins.has("NamespaceLifecycle") && !plugins.has("ServiceAccount"));
         assert!(!plugins.has("AlwaysPullImages"));

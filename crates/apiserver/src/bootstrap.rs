@@ -9,6 +9,7 @@ mod flow;
 mod rbac;
 
 pub(crate) use api_services::follow_definitions;
+pub(crate) use rbac::rules_of;
 
 use std::sync::Arc;
 

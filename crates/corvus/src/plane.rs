@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use apiserver::admission::Plugins;
-use apiserver::identity::{Authentication, MASTERS, Tokens, User};
+use apiserver::identity::{Authentication, MASTERS, Mode, Tokens, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
@@ -100,7 +100,7 @@ impl Plane {
                 anonymous: arguments.anonymous_auth,
                 ..Authentication::default()
             },
-            authorization: vec![apiserver::identity::Mode::Rbac],
+            authorization: vec![Mode::Node, Mode::Rbac],
             authority: Some(credentials.authority.certificate.clone()),
             admission,
             clock: Arc::new(jiff::Timestamp::now),

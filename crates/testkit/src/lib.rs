@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::identity::{Authentication, Tokens, User};
+use apiserver::identity::{Authentication, Mode, Tokens, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -39,7 +39,7 @@ pub fn options() -> Options {
             tokens,
             ..Authentication::default()
         },
-        authorization: vec![apiserver::identity::Mode::Rbac],
+        authorization: vec![Mode::Node, Mode::Rbac],
         authority: None,
         admission: apiserver::admission::Plugins::default(),
         clock: Arc::new(jiff::Timestamp::now),

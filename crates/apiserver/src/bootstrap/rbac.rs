@@ -19,6 +19,21 @@ pub fn objects() -> Vec<Value> {
     OBJECTS.clone()
 }
 
+/// The rules of one of the ClusterRoles.
+pub fn rules_of(name: &str) -> Vec<Rule> {
+    let found = OBJECTS
+        .iter()
+        .find(|role| role["kind"] == "ClusterRole" && object::name(role) == name);
+    found.map(rules).unwrap_or_default()
+}
+
+fn rules(role: &Value) -> Vec<Rule> {
+    object::list(role, &["rules"])
+        .iter()
+        .filter_map(|rule| serde_json::from_value(rule.clone()).ok())
+        .collect()
+}
+
 /// Words between commas; `""` stands for the empty one.
 fn words(text: &str) -> Vec<String> {
     text.split(',')
@@ -168,12 +183,6 @@ pub fn reconciled(live: &Value, wanted: &Value) -> Value {
             new["aggregationRule"] = wanted["aggregationRule"].clone();
         }
     } else {
-        let rules = |object: &Value| -> Vec<Rule> {
-            object::list(object, &["rules"])
-                .iter()
-                .filter_map(|rule| serde_json::from_value(rule.clone()).ok())
-                .collect()
-        };
         let held = rules(live);
         let missing = uncovered(&held.iter().collect::<Vec<_>>(), &rules(wanted));
         let missing = missing

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use parking_lot::RwLockReadGuard;
 use store::Store;
 
-use super::rbac::Policy;
+use super::node::{self, Graph};
+use super::rbac::{Policy, Rule};
 use super::{Attributes, MASTERS, User};
+use crate::bootstrap;
 use crate::follow::Followed;
 
 /// Whether a request may be done.
@@ -36,6 +38,8 @@ impl Decision {
 /// A way of deciding, as `--authorization-mode` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// What concerns nodes, for nodes.
+    Node,
     /// Role based access control.
     Rbac,
     /// Everything is allowed.
@@ -49,6 +53,7 @@ impl FromStr for Mode {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "Node" => Ok(Self::Node),
             "RBAC" => Ok(Self::Rbac),
             "AlwaysAllow" => Ok(Self::AlwaysAllow),
             "AlwaysDeny" => Ok(Self::AlwaysDeny),
@@ -65,6 +70,9 @@ pub struct Authorizer {
     store: Arc<dyn Store>,
     modes: Vec<Mode>,
     policy: Followed<Policy>,
+    graph: Followed<Graph>,
+    /// What every node may do.
+    node_rules: Vec<Rule>,
 }
 
 impl Authorizer {
@@ -74,6 +82,8 @@ impl Authorizer {
             store,
             modes: modes.to_vec(),
             policy: Followed::default(),
+            graph: Followed::default(),
+            node_rules: bootstrap::rules_of("system:node"),
         }
     }
 
@@ -95,6 +105,12 @@ impl Authorizer {
 
     fn ask(&self, mode: Mode, user: &User, wanted: &Attributes) -> Decision {
         match mode {
+            // Those that are no nodes must not pay for the graph.
+            Mode::Node if node::node_of(user).is_none() => Decision::NoOpinion(String::new()),
+            Mode::Node => {
+                let graph = self.graph.read(self.store.as_ref());
+                node::decide(&graph, &self.node_rules, user, wanted)
+            }
             Mode::AlwaysAllow => Decision::Allow(String::new()),
             Mode::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".to_owned()),
             Mode::Rbac => match self.policy().decide(user, wanted) {

@@ -10,7 +10,7 @@ use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::custom;
-use crate::identity::check_grants;
+use crate::identity::{check_grants, note_requester};
 use crate::subresources::review;
 use crate::write::{
     Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text, is_definition, opaque, random_suffix, store_error,
@@ -98,6 +98,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     let request = admission::Request::new(context, Operation::Create, "", None);
     admission::mutate(&request, &mut object).await?;
     definition.behaviour().before_create(&mut object);
+    note_requester(context, &mut object);
     if let Some(stamp) = definition.behaviour().stamp {
         stamp(&mut object, None, &context.now());
     }
