@@ -9,6 +9,8 @@ mod flow;
 mod rbac;
 
 pub(crate) use api_services::follow_definitions;
+#[cfg(test)]
+pub(crate) use flow::objects as flow_objects;
 pub(crate) use rbac::rules_of;
 
 use std::sync::Arc;

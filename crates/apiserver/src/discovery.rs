@@ -78,6 +78,9 @@ pub fn resources(
     encoding: Encoding,
 ) -> Response<Body> {
     if !catalog.serves(group, version) {
+        if catalog.knows_group(group) {
+            return respond::status(&model::Status::unknown_path());
+        }
         return respond::text(404, "404 page not found\n");
     }
     let mut list = Vec::new();

@@ -18,6 +18,11 @@ pub trait Follower: Default + Send + Sync {
 
     /// An object of the topic of this number is now this one, or is gone.
     fn apply(&mut self, topic: usize, key: &str, entry: Option<&Entry>);
+
+    /// All is to be told anew.
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// A follower with its place in the history.
@@ -29,6 +34,14 @@ pub struct Followed<T> {
 }
 
 impl<T: Follower> Followed<T> {
+    /// An index with settings of its own.
+    pub fn new(content: T) -> Self {
+        Self {
+            content: RwLock::new(content),
+            ..Self::default()
+        }
+    }
+
     /// The index, as of now.
     pub fn read(&self, store: &dyn Store) -> RwLockReadGuard<'_, T> {
         let now = store.revision();
@@ -75,7 +88,7 @@ impl<T: Follower> Followed<T> {
 
     fn start_over(&self, store: &dyn Store) -> Result<Vec<Watch>, Error> {
         let mut content = self.content.write();
-        *content = T::default();
+        content.clear();
         let mut cursors = Vec::new();
         for (topic, (group, resource)) in T::TOPICS.iter().enumerate() {
             let prefix = envelope::key_prefix(group, resource, None);

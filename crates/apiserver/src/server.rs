@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use std::task::{Context as TaskContext, Poll};
 
 use arc_swap::ArcSwap;
@@ -17,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Plugins};
 use crate::allocate::Allocator;
+use crate::audit::AuditLog;
 use crate::body::Body;
 use crate::catalog::Catalog;
+use crate::flow::{Flow, FlowLimits};
 use crate::identity::{Authentication, Authorizer, Mode, User, populate_secrets};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
@@ -34,6 +37,12 @@ pub struct Options {
     pub authentication: Authentication,
     /// Who may do what; asked in order.
     pub authorization: Vec<Mode>,
+    /// How much is done at once.
+    pub flow: FlowLimits,
+    /// How long a request may take that is no watch.
+    pub request_timeout: Duration,
+    /// Where requests are recorded.
+    pub audit: Option<Arc<AuditLog>>,
     /// The certificate of the cluster's authority, as PEM.
     pub authority: Option<String>,
     /// Admission plugins that are switched on.
@@ -84,6 +93,7 @@ pub(crate) struct State {
     pub catalog: ArcSwap<Catalog>,
     pub options: Options,
     pub authorizer: Authorizer,
+    pub flow: Flow,
     pub allocator: Allocator,
     pub admission: admission::Memory,
     pub metrics: Metrics,
@@ -115,6 +125,7 @@ impl ApiServer {
         let state = Arc::new(State {
             store,
             authorizer,
+            flow: Flow::new(options.flow),
             catalog: ArcSwap::from_pointee(Catalog::built_in()),
             allocator,
             metrics: Metrics::default(),

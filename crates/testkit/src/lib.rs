@@ -40,6 +40,9 @@ pub fn options() -> Options {
             ..Authentication::default()
         },
         authorization: vec![Mode::Node, Mode::Rbac],
+        flow: apiserver::FlowLimits::default(),
+        request_timeout: Duration::from_secs(60),
+        audit: None,
         authority: None,
         admission: apiserver::admission::Plugins::default(),
         clock: Arc::new(jiff::Timestamp::now),
