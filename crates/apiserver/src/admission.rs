@@ -13,6 +13,7 @@
 
 mod always;
 mod always_pull_images;
+mod authorizer;
 mod certificates;
 mod claim_resize;
 mod default_class;
@@ -22,35 +23,66 @@ mod external_ips;
 mod hard_anti_affinity;
 mod in_use_protection;
 mod limit_ranger;
+mod matching;
+mod mutating_policy;
+mod mutating_webhook;
 mod namespace_auto_provision;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taint;
 mod owner_references;
 mod pod_node_selector;
+mod pod_security;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
+mod policy;
 mod priority;
+mod reinvocation;
 mod request;
 mod resource_quota;
+mod review;
 mod runtime_class;
 mod service_account;
+mod snapshot;
 mod tolerations;
+mod validating_policy;
+mod validating_webhook;
+mod webhook;
 
 pub use self::request::Operation;
 pub(crate) use self::request::Request;
+pub use self::webhook::InProcess;
 
 /// What admission remembers between requests.
-#[derive(Default)]
 pub(crate) struct Memory {
     quotas: resource_quota::Locks,
+    mutating_policies: mutating_policy::Policies,
+    validating_policies: validating_policy::Policies,
+    mutating_webhooks: mutating_webhook::Webhooks,
+    validating_webhooks: validating_webhook::Webhooks,
 }
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            quotas: resource_quota::Locks::default(),
+            mutating_policies: Snapshot::new(mutating_policy::RESOURCES),
+            validating_policies: Snapshot::new(validating_policy::RESOURCES),
+            mutating_webhooks: Snapshot::new(mutating_webhook::RESOURCES),
+            validating_webhooks: Snapshot::new(validating_webhook::RESOURCES),
+        }
+    }
+}
+
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use model::Status;
 use serde_json::Value;
 use store::Entry;
 
+use self::snapshot::Snapshot;
+use self::webhook::Webhook;
 use crate::context::Context;
 use crate::envelope;
 
@@ -100,6 +132,7 @@ static PLUGINS: &[&Plugin] = &[
     &node_restriction::PLUGIN,
     &node_taint::PLUGIN,
     &always_pull_images::PLUGIN,
+    &pod_security::PLUGIN,
     &pod_node_selector::PLUGIN,
     &priority::PLUGIN,
     &default_toleration_seconds::PLUGIN,
@@ -116,6 +149,10 @@ static PLUGINS: &[&Plugin] = &[
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
+    &mutating_policy::PLUGIN,
+    &mutating_webhook::PLUGIN,
+    &validating_policy::PLUGIN,
+    &validating_webhook::PLUGIN,
     &resource_quota::PLUGIN,
     &always::DENY,
 ];
@@ -126,32 +163,31 @@ const UPSTREAM: &[&str] = &[
     "EventRateLimit",
     "ImagePolicyWebhook",
     "JobValidation",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
     "PodResizeValidator",
-    "PodSecurity",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
 ];
 
-/// The plugins that are switched on.
+/// The plugins that are switched on, and the handlers in this process that are asked like webhooks.
 #[derive(Clone)]
-pub struct Plugins(Vec<&'static Plugin>);
+pub struct Plugins {
+    on: Vec<&'static Plugin>,
+    mutating: Arc<[Webhook]>,
+    validating: Arc<[Webhook]>,
+}
 
 impl std::fmt::Debug for Plugins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
-            .entries(self.0.iter().map(|plugin| plugin.name))
+            .entries(self.on.iter().map(|plugin| plugin.name))
             .finish()
     }
 }
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self(PLUGINS.iter().copied().filter(|p| p.default).collect())
+        Self::of(PLUGINS.iter().copied().filter(|p| p.default).collect())
     }
 }
 
@@ -181,12 +217,40 @@ impl Plugins {
             let named = |list: &[String]| list.iter().any(|name| name == plugin.name);
             (plugin.default || named(enabled)) && !named(disabled)
         };
-        Ok(Self(PLUGINS.iter().copied().filter(wanted).collect()))
+        Ok(Self::of(PLUGINS.iter().copied().filter(wanted).collect()))
+    }
+
+    fn of(on: Vec<&'static Plugin>) -> Self {
+        Self {
+            on,
+            mutating: Arc::default(),
+            validating: Arc::default(),
+        }
+    }
+
+    /// The same plugins, and these handlers, which are asked before the configured webhooks.
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: &[InProcess]) -> Self {
+        let of = |mutating: bool| {
+            let own = handlers.iter().filter(|own| own.mutating == mutating);
+            own.map(Webhook::in_process).collect()
+        };
+        (self.mutating, self.validating) = (of(true), of(false));
+        self
+    }
+
+    /// The handlers in this process.
+    fn handlers(&self, mutating: bool) -> &[Webhook] {
+        if mutating {
+            &self.mutating
+        } else {
+            &self.validating
+        }
     }
 
     #[cfg(test)]
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|plugin| plugin.name == name)
+        self.on.iter().any(|plugin| plugin.name == name)
     }
 }
 
@@ -204,7 +268,15 @@ fn unknown(name: &str) -> String {
 
 /// Lets every plugin change an object before it is checked.
 pub(crate) async fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
-    for plugin in &request.context.state.options.admission.0 {
+    mutate_once(request, new).await?;
+    if request.reinvocation.begin_again() {
+        mutate_once(request, new).await?;
+    }
+    Ok(())
+}
+
+async fn mutate_once(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
+    for plugin in &request.context.state.options.admission.on {
         match plugin.mutate {
             Mutate::Never => {}
             Mutate::Now(mutate) => mutate(request, new)?,
@@ -216,7 +288,7 @@ pub(crate) async fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(),
 
 /// Lets every plugin refuse an object; `new` is `null` where it is deleted.
 pub(crate) async fn validate(request: &Request<'_>, new: &Value) -> Result<(), Status> {
-    for plugin in &request.context.state.options.admission.0 {
+    for plugin in &request.context.state.options.admission.on {
         match plugin.validate {
             Validate::Never => {}
             Validate::Now(validate) => validate(request, new)?,

@@ -79,6 +79,41 @@ impl Definition {
         }
     }
 
+    /// How upstream's messages name the type of an object, or of a list of them.
+    pub fn go_type(&self, list: bool) -> String {
+        if self.custom.is_some() {
+            let list = if list { "List" } else { "" };
+            return format!("*unstructured.Unstructured{list}");
+        }
+        let package = match self.gvr.group.split('.').next() {
+            None | Some("" | "events") => "core",
+            Some(package) => package,
+        };
+        let kind = if list {
+            &self.list_kind
+        } else {
+            &self.kind.kind
+        };
+        format!("*{package}.{kind}")
+    }
+
+    /// What every client of the resource is warned of.
+    pub fn deprecation(&self) -> Option<&str> {
+        match &self.custom {
+            Some(custom) => custom.deprecation.as_deref(),
+            None => kinds::deprecation(&self.gvr.group, &self.gvr.version, &self.gvr.resource),
+        }
+    }
+
+    /// Whether the bytes of a stored object are what this definition serves.
+    pub fn serves_as_stored(&self, entry: &store::Entry) -> bool {
+        self.storage_version == self.kind.api_version()
+            && self
+                .custom
+                .as_ref()
+                .is_none_or(|custom| entry.revision() > custom.since)
+    }
+
     /// The key of an object of this resource.
     pub fn key(&self, namespace: Option<&str>, name: &str) -> Arc<str> {
         let namespace = if self.namespaced() { namespace } else { None };
@@ -214,6 +249,13 @@ impl Catalog {
         self.groups
             .get(group)
             .is_some_and(|versions| versions.iter().any(|v| v == version))
+    }
+
+    /// Whether a group has built-in resources.
+    pub fn has_built_in(&self, group: &str) -> bool {
+        self.definitions
+            .values()
+            .any(|definition| definition.gvr.group == group && definition.custom.is_none())
     }
 
     /// The resources of a group and version, by name.

@@ -1,5 +1,6 @@
 //! What a verb knows of the request it answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     /// Whether the verb is `apply`.
     pub apply: bool,
     warnings: Mutex<Vec<String>>,
+    annotations: Mutex<BTreeMap<String, String>>,
 }
 
 /// How strictly unknown and duplicate fields are taken.
@@ -72,6 +74,7 @@ impl Context {
             body: parts.body,
             apply: false,
             warnings: Mutex::default(),
+            annotations: Mutex::default(),
         }
     }
 
@@ -102,6 +105,20 @@ impl Context {
         if !warnings.contains(&text) {
             warnings.push(text);
         }
+    }
+
+    /// Notes something for the audit log; what was noted first under a key stays.
+    pub fn annotate(&self, key: &str, value: &str) {
+        let mut annotations = self.annotations.lock();
+        annotations
+            .entry(key.to_owned())
+            .or_insert_with(|| value.to_owned());
+    }
+
+    /// What is noted for the audit log.
+    #[allow(dead_code, reason = "the audit log reads it")]
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.annotations.lock().clone()
     }
 
     /// What the client is to be warned of.

@@ -9,21 +9,28 @@ mod definition;
 mod establish;
 mod rules;
 
-pub use definition::{check as check_definition, default as default_definition, initial_status};
-pub use establish::FINALIZER;
-pub use rules::Rules;
+pub use definition::{
+    check as check_definition, check_status as check_definition_status,
+    default as default_definition, initial_status, note_storage, warnings as definition_warnings,
+};
+pub use establish::{FINALIZER, mark_terminating};
+pub use rules::{Rules, Verdict};
 
 use std::sync::Arc;
 
 use kinds::{Behaviour, MetadataOnStatus, StatusRule};
 use model::resources::Scope;
-use model::{FieldError, GroupVersionKind, GroupVersionResource, object};
+use model::{
+    FieldError, FieldErrorKind, FieldPath, GroupVersionKind, GroupVersionResource, object,
+};
 use schema::Schema;
 use serde_json::Value;
+use store::Revision;
 
 use self::columns::Column;
-use crate::catalog::{Definition, Subresource};
+use crate::catalog::{Definition, Subresource, compare_versions};
 use crate::server::{Error, State};
+use crate::write::check_embedded_metadata;
 
 /// Where the replicas of a custom resource are, for its scale.
 #[derive(Debug, Clone)]
@@ -36,6 +43,83 @@ pub struct ScalePaths {
     pub selector: Option<String>,
 }
 
+impl ScalePaths {
+    /// Everything that is wrong with the numbers an object's scale shows.
+    fn check(&self, object: &Value, only_status: bool, errors: &mut Vec<FieldError>) {
+        if !only_status {
+            check_replicas(object, &self.spec_replicas, errors);
+        }
+        check_replicas(object, &self.status_replicas, errors);
+        if let Some(path) = &self.selector
+            && let Err(why) = nested(object, path, "string", Value::is_string)
+        {
+            errors.push(FieldError::invalid(&FieldPath::new(path), "", why));
+        }
+    }
+}
+
+fn check_replicas(object: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let place = FieldPath::new(path);
+    match nested(object, path, "int64", Value::is_i64) {
+        Err(why) => errors.push(FieldError::invalid(&place, 0, why)),
+        Ok(found) => {
+            let replicas = found.and_then(Value::as_i64).unwrap_or(0);
+            if replicas < 0 {
+                let why = "should be a non-negative integer";
+                errors.push(FieldError::invalid(&place, replicas, why));
+            } else if replicas > i64::from(i32::MAX) {
+                let why = format!("should be less than or equal to {}", i32::MAX);
+                errors.push(FieldError::invalid(&place, replicas, why));
+            }
+        }
+    }
+}
+
+/// The value at a path such as `.spec.replicas`, which must be of a type; the error is worded as
+/// upstream's access to untyped objects words it.
+pub fn nested<'a>(
+    object: &'a Value,
+    path: &str,
+    wanted: &str,
+    fits: impl Fn(&Value) -> bool,
+) -> Result<Option<&'a Value>, String> {
+    let refuse = |found: &Value, wanted: &str| {
+        let (shown, kind) = go_type(found);
+        format!("{path} accessor error: {shown} is of the type {kind}, expected {wanted}")
+    };
+    let mut found = object;
+    for name in path.split('.').filter(|name| !name.is_empty()) {
+        if found.is_null() {
+            return Ok(None);
+        }
+        let Value::Object(members) = found else {
+            return Err(refuse(found, "map[string]interface {}"));
+        };
+        match members.get(name) {
+            Some(member) => found = member,
+            None => return Ok(None),
+        }
+    }
+    if fits(found) {
+        Ok(Some(found))
+    } else {
+        Err(refuse(found, wanted))
+    }
+}
+
+/// A value and its type as Go prints them.
+fn go_type(value: &Value) -> (String, &'static str) {
+    match value {
+        Value::Null => ("<nil>".to_owned(), "<nil>"),
+        Value::Bool(flag) => (flag.to_string(), "bool"),
+        Value::Number(number) if number.is_i64() => (number.to_string(), "int64"),
+        Value::Number(number) => (number.to_string(), "float64"),
+        Value::String(text) => (text.clone(), "string"),
+        Value::Array(_) => (value.to_string(), "[]interface {}"),
+        Value::Object(_) => (value.to_string(), "map[string]interface {}"),
+    }
+}
+
 /// What one version of a custom resource has beyond a built-in one.
 pub struct CustomVersion {
     /// The schema as the author wrote it.
@@ -44,6 +128,14 @@ pub struct CustomVersion {
     pub scale: Option<ScalePaths>,
     /// Fields a field selector may name, without the leading dot.
     pub selectable: Vec<String>,
+    /// What clients are warned of, where the version is deprecated.
+    pub deprecation: Option<String>,
+    /// Whether the definition is going: nothing new is made of it.
+    pub is_terminating: bool,
+    /// Objects that were stored up to here may not be as this version would have stored them.
+    pub since: Revision,
+    /// The definition's `spec`.
+    pub spec: Arc<Value>,
     schema: Schema,
     has_status: bool,
     rules: Rules,
@@ -66,17 +158,57 @@ impl CustomVersion {
         }
     }
 
-    /// Everything that is wrong with an object by its schema and the schema's rules.
-    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    /// Brings a stored object to what this version would store: fields it does not know are dropped, and
+    /// its defaults are filled in.
+    pub fn refresh(&self, object: &mut Value) {
+        schema::prune(&self.schema, object);
+        schema::default(&self.schema, object);
+    }
+
+    /// Everything that is wrong with an object by its schema and the schema's rules. Of a write to the
+    /// status only the status is looked at, and named from there.
+    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> Verdict {
         let mut errors = match old {
+            Some(old) if subresource == "status" => self.validate_status(object, old),
             Some(old) => schema::validate_update(&self.schema, object, old),
             None => schema::validate(&self.schema, object),
         };
-        // As upstream: rules only see objects that are sound.
-        if errors.is_empty() {
-            errors = self.rules.check(object, old);
+        if let Some(scale) = &self.scale {
+            scale.check(object, subresource == "status", &mut errors);
         }
-        errors
+        for (path, resource) in schema::embedded(&self.schema, object) {
+            errors.extend(check_embedded_metadata(resource, &path.child("metadata")));
+        }
+        if self.rules.is_empty() {
+            return Verdict {
+                errors,
+                warnings: Vec::new(),
+            };
+        }
+        // As upstream: what breaks the shape of an object keeps rules from being asked.
+        if errors.iter().any(|error| is_blocking(error.kind)) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&FieldPath::root(), Value::Null, why));
+            return Verdict {
+                errors,
+                warnings: Vec::new(),
+            };
+        }
+        let mut verdict = self.rules.check(object, old);
+        errors.append(&mut verdict.errors);
+        verdict.errors = errors;
+        verdict
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let schema = self.schema.properties.get("status");
+        match (schema, object.get("status")) {
+            (Some(field), Some(status)) => {
+                let path = FieldPath::new("status");
+                schema::validate_at(&field.schema, status, old.get("status"), &path)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// The columns of its table.
@@ -90,6 +222,17 @@ impl CustomVersion {
     }
 }
 
+fn is_blocking(kind: FieldErrorKind) -> bool {
+    matches!(
+        kind,
+        FieldErrorKind::NotSupported
+            | FieldErrorKind::Required
+            | FieldErrorKind::TooLong
+            | FieldErrorKind::TooMany
+            | FieldErrorKind::TypeInvalid
+    )
+}
+
 /// Serves the definitions that are established already: called once, before the server listens.
 pub(crate) fn load(state: &Arc<State>) -> Result<(), Error> {
     establish::load(state)
@@ -101,7 +244,7 @@ pub(crate) async fn run(state: Arc<State>) {
 }
 
 /// The served versions of a definition. Fails with the reason where a schema does not compile.
-pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
+pub fn definitions(crd: &Value, since: Revision) -> Result<Vec<Definition>, String> {
     let text = |path: &[&str]| object::text(crd, path).to_owned();
     let group = text(&["spec", "group"]);
     let plural = text(&["spec", "names", "plural"]);
@@ -116,6 +259,7 @@ pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
             .collect()
     };
     let versions = object::list(crd, &["spec", "versions"]);
+    let spec = Arc::new(crd.get("spec").cloned().unwrap_or_default());
     let storage = versions
         .iter()
         .find(|version| version.get("storage") == Some(&Value::Bool(true)))
@@ -128,7 +272,10 @@ pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
     {
         let name = object::text(version, &["name"]);
         let kind = GroupVersionKind::new(&group, name, text(&["spec", "names", "kind"]));
-        let custom = compile(crd, version)?;
+        let mut custom = compile(crd, version)?;
+        custom.since = since;
+        custom.spec = spec.clone();
+        custom.deprecation = deprecation(version, &kind, versions);
         let subresources = subresources(&custom, &kind);
         definitions.push(Definition {
             gvr: GroupVersionResource::new(&group, name, &plural),
@@ -159,6 +306,30 @@ pub fn definitions(crd: &Value) -> Result<Vec<Definition>, String> {
         });
     }
     Ok(definitions)
+}
+
+/// What clients of a deprecated version are told: the author's words, or which version to use.
+fn deprecation(version: &Value, kind: &GroupVersionKind, versions: &[Value]) -> Option<String> {
+    if version.get("deprecated") != Some(&Value::Bool(true)) {
+        return None;
+    }
+    if let Some(own) = version.get("deprecationWarning").and_then(Value::as_str) {
+        return Some(own.to_owned());
+    }
+    let text = format!("{} {} is deprecated", kind.api_version(), kind.kind);
+    let better = versions
+        .iter()
+        .filter(|other| {
+            other.get("served") == Some(&Value::Bool(true))
+                && other.get("deprecated") != Some(&Value::Bool(true))
+        })
+        .map(|other| object::text(other, &["name"]))
+        .filter(|name| compare_versions(name, &kind.version).is_gt())
+        .max_by(|a, b| compare_versions(a, b));
+    Some(match better {
+        Some(better) => format!("{text}; use {}/{better} {}", kind.group, kind.kind),
+        None => text,
+    })
 }
 
 fn subresources(custom: &CustomVersion, kind: &GroupVersionKind) -> Vec<Subresource> {
@@ -207,9 +378,13 @@ fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
         })
         .collect();
     Ok(CustomVersion {
-        rules: Rules::compile(&document)?,
-        columns: columns::of_version(version)?,
+        rules: Rules::compile(&document),
+        columns: columns::of_version(version),
         has_status: object::at(version, &["subresources", "status"]).is_some(),
+        deprecation: None,
+        is_terminating: object::is_deleting(crd),
+        since: Revision(0),
+        spec: Arc::default(),
         document,
         scale,
         selectable,

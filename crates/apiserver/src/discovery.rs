@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{ETAG, HeaderName, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Response};
+use model::Status;
 use model::resources::Scope;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -76,12 +77,14 @@ pub fn resources(
     group: &str,
     version: &str,
     encoding: Encoding,
-) -> Response<Body> {
+) -> Result<Response<Body>, Status> {
     if !catalog.serves(group, version) {
-        if catalog.knows_group(group) {
-            return respond::status(&model::Status::unknown_path());
-        }
-        return respond::text(404, "404 page not found\n");
+        // As upstream: the server itself answers within its own groups.
+        return if catalog.has_built_in(group) {
+            Err(Status::unknown_path())
+        } else {
+            Ok(respond::text(404, "404 page not found\n"))
+        };
     }
     let mut list = Vec::new();
     for definition in catalog.resources(group, version) {
@@ -110,7 +113,7 @@ pub fn resources(
     if !group.is_empty() {
         value["apiVersion"] = json!("v1");
     }
-    respond::value(200, &value, encoding)
+    Ok(respond::value(200, &value, encoding))
 }
 
 fn resource_value(definition: &Definition) -> Value {

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
 
-use crate::audit;
+use crate::audit::{self, Annotations};
 use crate::body::Body;
 use crate::context::{Context, Parts};
 use crate::flow::{self, Admitted, TooMany};
 use crate::identity::{Attributes, User, impersonate, verb, wanted_user};
-use crate::media::{self, Shape};
+use crate::media::{self, Endpoint, Shape};
 use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
+use crate::write::store_error;
 use crate::{bootstrap, deadline, discovery, health, openapi, respond, subresources, verbs};
 
 /// Largest request body, as upstream's default.
@@ -52,7 +54,10 @@ where
         certificate,
     };
     let outcome = asked.answer(route, query, body, &mut trail).await;
-    let mut response = outcome.unwrap_or_else(|failure| respond::status(&failure));
+    let mut response = outcome.unwrap_or_else(|failure| {
+        let accept = head.headers().get(ACCEPT);
+        respond::status_as(&failure, media::encoding_of_failure(accept))
+    });
     state
         .metrics
         .request(&seen, response.status().as_u16(), started.elapsed());
@@ -206,7 +211,7 @@ pub async fn internal(state: &Arc<State>, method: &str, path: &str, body: &Value
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, content_type)
-        .header(http::header::USER_AGENT, "corvus-apiserver")
+        .header(http::header::USER_AGENT, "kube-apiserver")
         .body(Full::new(Bytes::from(text)));
     let Ok(request) = request else {
         return (400, Value::Null);
@@ -268,26 +273,28 @@ fn other_path(
         return Err(method_not_allowed());
     }
     let catalog = state.catalog.load_full();
+    let encoding =
+        || media::accept(headers, query, Endpoint::BuiltIn).map(|accept| accept.encoding);
     Ok(match route {
         Route::Health(check) => health::check(state, &check, query),
         Route::Version => health::version(),
         Route::Metrics => state.metrics.expose(state.store.stats()),
         Route::Root => discovery::paths(&catalog),
         Route::LegacyVersions | Route::Groups => {
-            let accept = media::accept(headers)?;
+            let accept = media::accept(headers, query, Endpoint::Discovery)?;
             let legacy = route == Route::LegacyVersions;
             match accept.shape {
                 Shape::AggregatedDiscovery(_) => discovery::aggregated(&catalog, legacy, headers),
                 _ => discovery::groups(state, &catalog, legacy, accept.encoding),
             }
         }
-        Route::Group(group) => discovery::group(&catalog, &group, media::accept(headers)?.encoding),
+        Route::Group(group) => discovery::group(&catalog, &group, encoding()?),
         Route::Resources { group, version } => {
-            discovery::resources(&catalog, &group, &version, media::accept(headers)?.encoding)
+            discovery::resources(&catalog, &group, &version, encoding()?)?
         }
         Route::OpenApiV2 => openapi::v2(state, &catalog, headers),
         Route::OpenApiV3Index => openapi::v3_index(state, &catalog),
-        Route::OpenApiV3(path) => openapi::v3(state, &catalog, &path, headers),
+        Route::OpenApiV3(path) => openapi::v3(state, &catalog, &path, headers, query),
         Route::IssuerConfiguration => health::issuer_configuration(state, headers),
         Route::IssuerKeys => health::issuer_keys(state, headers)?,
         Route::Resource(_) | Route::Unknown => respond::text(404, "404 page not found\n"),
@@ -317,7 +324,15 @@ async fn resource(
     {
         return Err(Status::unknown_path());
     }
-    let accept = media::accept(&headers)?;
+    let is_watch = verb(method, &path, &query) == "watch";
+    let endpoint = match (definition.custom.is_some(), is_watch) {
+        (false, false) => Endpoint::BuiltIn,
+        (false, true) => Endpoint::Watch,
+        (true, false) => Endpoint::Custom,
+        (true, true) => Endpoint::CustomWatch,
+    };
+    let accept = media::accept(&headers, &query, endpoint)?;
+    let failures = media::encoding_of_failure(headers.get(ACCEPT));
     let context = Context::new(Parts {
         state: state.clone(),
         catalog,
@@ -329,22 +344,40 @@ async fn resource(
         accept,
         body,
     });
-    let (outcome, warnings) = serve(context, method).await;
-    let mut response = outcome.unwrap_or_else(|failure| respond::status(&failure));
-    respond::add_warnings(&mut response, &warnings);
+    let (outcome, context) = serve(context, method).await;
+    let mut response = outcome.unwrap_or_else(|failure| respond::status_as(&failure, failures));
+    respond::add_warnings(&mut response, &context.warnings());
+    let noted = context.annotations();
+    if !noted.is_empty() {
+        response.extensions_mut().insert(Annotations(noted));
+    }
     Ok(response)
 }
 
 async fn serve(
     mut context: Context,
     method: &Method,
-) -> (Result<Response<Body>, Status>, Vec<String>) {
+) -> (Result<Response<Body>, Status>, Context) {
+    if let Some(warning) = context.definition.deprecation() {
+        context.warn(warning);
+    }
     let outcome = if context.path.subresource.is_some() {
         subresources::serve(&mut context, method).await
     } else {
         serve_object(&mut context, method).await
     };
-    (outcome, context.warnings())
+    (outcome, context)
+}
+
+/// Waits until a read shows all that was acknowledged before it, unless any version will do.
+async fn settle(context: &Context) -> Result<(), Status> {
+    if context.query.get("resourceVersion") == Some("0") {
+        return Ok(());
+    }
+    match context.state.store.barrier() {
+        Some(settled) => settled.await.map_err(|error| store_error(&error)),
+        None => Ok(()),
+    }
 }
 
 async fn serve_object(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
@@ -368,6 +401,9 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
     }
     if !known || !fits || !placed || !context.definition.serves(verb) {
         return Err(method_not_allowed());
+    }
+    if matches!(verb, "get" | "list" | "watch") {
+        settle(context).await?;
     }
     match verb {
         "get" => verbs::get(context),

@@ -49,7 +49,9 @@ mod server;
 mod subresources;
 mod table;
 mod verbs;
+mod webhook_client;
 mod write;
+mod yaml_text;
 
 pub use body::Body;
 pub use flow::FlowLimits;

@@ -1,17 +1,24 @@
 //! Media types: what a client accepts, and what it sent.
 
-use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
+
+use crate::query::Query;
+use crate::yaml_text;
 
 /// How a response is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// `application/json`.
     Json,
+    /// The same with line breaks and indentation, for those who read it.
+    PrettyJson,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// In which shape an object is answered.
@@ -42,8 +49,9 @@ impl Encoding {
     /// The media type in `Content-Type`.
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::Json => "application/json",
+            Self::Json | Self::PrettyJson => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -52,94 +60,241 @@ const JSON: Accept = Accept {
     encoding: Encoding::Json,
     shape: Shape::Object,
 };
-const REPRESENTATIONS: &str = "application/json, application/yaml";
+const REPRESENTATIONS: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const STREAMS: &str =
+    "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+/// In upstream's order of preference.
+const ENCODINGS: [(&str, &str, Encoding); 3] = [
+    ("application", "json", Encoding::Json),
+    ("application", "yaml", Encoding::Yaml),
+    ("application", "vnd.kubernetes.protobuf", Encoding::Protobuf),
+];
 
-fn parameter<'a>(parts: &'a [&str], name: &str) -> Option<&'a str> {
-    parts
-        .iter()
-        .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+/// What is asked for, as far as the encodings it can have depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Built-in objects.
+    BuiltIn,
+    /// Custom resources: no protobuf, except of their metadata.
+    Custom,
+    /// Events about objects.
+    Watch,
+    /// Events about custom resources.
+    CustomWatch,
+    /// `/api` and `/apis`, which can be had in the aggregated form.
+    Discovery,
+    /// A failure, or another document that has but one shape.
+    Plain,
 }
 
-/// A media range of `Accept`, where the server can serve it.
-fn offer(range: &str) -> Option<Accept> {
-    let parts: Vec<&str> = range.split(';').collect();
-    let encoding = match parts[0].trim() {
-        "" | "*/*" | "application/json" => Encoding::Json,
-        "application/yaml" => Encoding::Yaml,
-        _ => return None,
-    };
-    let Some(form) = parameter(&parts, "as") else {
-        return Some(Accept {
-            encoding,
-            shape: Shape::Object,
-        });
-    };
-    let group = parameter(&parts, "g");
-    let version = match parameter(&parts, "v") {
-        Some("v1") => "v1",
-        Some("v1beta1") => "v1beta1",
-        Some("v2") => "v2",
-        Some("v2beta1") => "v2beta1",
-        _ => return None,
-    };
-    let meta = group == Some("meta.k8s.io") && version.starts_with("v1");
-    let shape = match form {
-        "Table" if meta => Shape::Table(version),
-        "PartialObjectMetadata" if meta => Shape::Metadata(version),
-        "PartialObjectMetadataList" if meta => Shape::MetadataList(version),
-        "APIGroupDiscoveryList"
-            if group == Some("apidiscovery.k8s.io") && version.starts_with("v2") =>
-        {
-            Shape::AggregatedDiscovery(version)
+/// One range of `Accept`.
+struct Range<'a> {
+    kind: &'a str,
+    subkind: &'a str,
+    quality: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Range<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let (kind, subkind) = media.split_once('/').unwrap_or((media, "*"));
+        let mut range = Self {
+            kind: kind.trim(),
+            subkind: subkind.trim(),
+            quality: 1.0,
+            parameters: Vec::new(),
+        };
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            let (name, value) = (name.trim(), value.trim());
+            if name == "q" {
+                range.quality = value.parse().unwrap_or(1.0);
+            } else {
+                range.parameters.push((name, value));
+            }
         }
-        _ => return None,
-    };
-    Some(Accept { encoding, shape })
+        range
+    }
+
+    /// Whether the range is for any type, or any of a kind.
+    fn is_open(&self) -> (bool, bool) {
+        (self.kind == "*", self.subkind == "*")
+    }
+
+    fn includes(&self, kind: &str, subkind: &str) -> bool {
+        match self.is_open() {
+            (true, true) => true,
+            (_, true) => self.kind == kind,
+            _ => self.kind == kind && self.subkind == subkind,
+        }
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let found = self.parameters.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| *value)
+    }
+
+    /// What the range makes of an encoding at an endpoint; nothing where it cannot be had.
+    fn offer(&self, encoding: Encoding, endpoint: Endpoint) -> Option<Accept> {
+        let is_watch = matches!(endpoint, Endpoint::Watch | Endpoint::CustomWatch);
+        if self
+            .parameter("stream")
+            .is_some_and(|stream| stream != "watch" || encoding == Encoding::Yaml)
+        {
+            return None;
+        }
+        if self
+            .parameter("sv")
+            .is_some_and(|version| !version.is_empty())
+        {
+            return None;
+        }
+        let encoding = match self.parameter("pretty") {
+            Some("1") if encoding == Encoding::Json && !is_watch => Encoding::PrettyJson,
+            _ => encoding,
+        };
+        let accept = |shape| Some(Accept { encoding, shape });
+        let (form, group, version) = (
+            self.parameter("as"),
+            self.parameter("g"),
+            self.parameter("v"),
+        );
+        if (form, group, version) == (None, None, None) {
+            let is_custom = matches!(endpoint, Endpoint::Custom | Endpoint::CustomWatch);
+            return if is_custom && encoding == Encoding::Protobuf {
+                None
+            } else {
+                accept(Shape::Object)
+            };
+        }
+        let form = form.unwrap_or_default();
+        if endpoint == Endpoint::Discovery {
+            let is_aggregated = form == "APIGroupDiscoveryList"
+                && group == Some("apidiscovery.k8s.io")
+                && version == Some("v2");
+            let is_json = matches!(encoding, Encoding::Json | Encoding::PrettyJson);
+            return if is_aggregated && is_json {
+                accept(Shape::AggregatedDiscovery("v2"))
+            } else {
+                None
+            };
+        }
+        let version = match version {
+            Some("v1") => "v1",
+            Some("v1beta1") => "v1beta1",
+            _ => return None,
+        };
+        if endpoint == Endpoint::Plain || group != Some("meta.k8s.io") {
+            return None;
+        }
+        match form {
+            "Table" if encoding != Encoding::Protobuf => accept(Shape::Table(version)),
+            "PartialObjectMetadata" => accept(Shape::Metadata(version)),
+            "PartialObjectMetadataList" => accept(Shape::MetadataList(version)),
+            _ => None,
+        }
+    }
 }
 
-/// What a client accepts: the first of its ranges that can be served, the best quality first.
-pub fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
-    let mut ranges: Vec<(f32, &str)> = headers
-        .get_all(ACCEPT)
-        .iter()
+/// What a client accepts: the best of its ranges that can be served.
+pub fn accept(headers: &HeaderMap, query: &Query, endpoint: Endpoint) -> Result<Accept, Status> {
+    let mut accept = negotiate(headers.get_all(ACCEPT).iter(), endpoint)?;
+    let is_watch = matches!(endpoint, Endpoint::Watch | Endpoint::CustomWatch);
+    if is_watch && accept.encoding == Encoding::Yaml {
+        return Err(not_acceptable(STREAMS));
+    }
+    if accept.encoding == Encoding::Json && !is_watch && is_for_reading(headers, query) {
+        accept.encoding = Encoding::PrettyJson;
+    }
+    Ok(accept)
+}
+
+/// How a failure is encoded: as the client would have had the answer, else as JSON.
+pub fn encoding_of_failure(accept: Option<&HeaderValue>) -> Encoding {
+    negotiate(accept.into_iter(), Endpoint::Plain).map_or(Encoding::Json, |accept| accept.encoding)
+}
+
+/// Whether a person is going to read the answer.
+fn is_for_reading(headers: &HeaderMap, query: &Query) -> bool {
+    if let Some(pretty) = query.raw("pretty").filter(|pretty| !pretty.is_empty()) {
+        return matches!(pretty, "1" | "t" | "T" | "true" | "TRUE" | "True");
+    }
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| {
+        ["curl", "Wget", "Mozilla/5.0"]
+            .iter()
+            .any(|known| agent.starts_with(known))
+    })
+}
+
+fn negotiate<'a>(
+    accept: impl Iterator<Item = &'a HeaderValue>,
+    endpoint: Endpoint,
+) -> Result<Accept, Status> {
+    let texts: Vec<&str> = accept
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|range| {
-            let parts: Vec<&str> = range.split(';').collect();
-            (
-                parameter(&parts, "q")
-                    .and_then(|q| q.parse().ok())
-                    .unwrap_or(1.0),
-                range.trim(),
-            )
-        })
+        .map(str::trim)
+        .filter(|range| !range.is_empty())
         .collect();
-    if ranges.is_empty() {
+    if texts.is_empty() {
         return Ok(JSON);
     }
-    ranges.sort_by(|a, b| b.0.total_cmp(&a.0));
-    if let Some(accept) = ranges.iter().find_map(|(_, range)| offer(range)) {
-        return Ok(accept);
+    let mut ranges: Vec<Range<'_>> = texts.into_iter().map(Range::parse).collect();
+    let is_watch = matches!(endpoint, Endpoint::Watch | Endpoint::CustomWatch);
+    if matches!(endpoint, Endpoint::BuiltIn | Endpoint::Watch) {
+        check_known(&ranges, is_watch)?;
     }
-    // Upstream words the refusal differently where the type is known but not its form.
-    let known = |range: &str| {
-        let media = range
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        range.contains("as=") && (media == "application/json" || media == "application/yaml")
+    ranges.sort_by(|a, b| {
+        let quality = b.quality.total_cmp(&a.quality);
+        quality.then(a.is_open().cmp(&b.is_open()))
+    });
+    for range in &ranges {
+        for (kind, subkind, encoding) in ENCODINGS {
+            if range.includes(kind, subkind)
+                && let Some(accept) = range.offer(encoding, endpoint)
+            {
+                return Ok(accept);
+            }
+        }
+    }
+    Err(not_acceptable(if is_watch {
+        STREAMS
+    } else {
+        REPRESENTATIONS
+    }))
+}
+
+fn not_acceptable(accepted: &str) -> Status {
+    Status::new(
+        Reason::NotAcceptable,
+        format!("only the following media types are accepted: {accepted}"),
+    )
+}
+
+/// Upstream's router turns requests for types it has never heard of away, in words of its own.
+fn check_known(ranges: &[Range<'_>], is_watch: bool) -> Result<(), Status> {
+    let is_known = |range: &Range<'_>| {
+        range.is_open() == (true, true)
+            || ENCODINGS
+                .iter()
+                .any(|(kind, subkind, _)| (range.kind, range.subkind) == (kind, subkind))
     };
-    if ranges.iter().any(|(_, range)| known(range)) {
-        return Err(Status::new(
-            Reason::NotAcceptable,
-            format!("only the following media types are accepted: {REPRESENTATIONS}"),
-        ));
+    if ranges.iter().any(is_known) {
+        return Ok(());
     }
+    let streams = if is_watch {
+        format!(", {STREAMS}")
+    } else {
+        String::new()
+    };
     let mut status = Status::new(
         Reason::NotAcceptable,
-        format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}"),
+        format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}"),
     );
     status.details = Some(Box::new(StatusDetails::default()));
     Err(status)
@@ -180,39 +335,75 @@ pub fn unknown_body(custom: bool) -> Status {
     )
 }
 
+/// 415 for a body that is no patch of a custom resource.
+pub fn unknown_patch(custom: bool) -> Status {
+    if !custom {
+        return unsupported();
+    }
+    Status::new(
+        Reason::UnsupportedMediaType,
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+    )
+}
+
 /// Encodes a value.
 pub fn encode(value: &Value, encoding: Encoding) -> Result<Vec<u8>, Status> {
     match encoding {
         Encoding::Json => serde_json::to_vec(value).map_err(Status::internal),
-        Encoding::Yaml => serde_saphyr::to_string(value)
+        Encoding::PrettyJson => serde_json::to_vec_pretty(value).map_err(Status::internal),
+        Encoding::Yaml => yaml_text::to_yaml(value)
             .map(String::into_bytes)
-            .map_err(Status::internal),
+            .ok_or_else(|| Status::internal("the object nests too deep for YAML")),
+        // What has no message is something only other encodings have.
+        Encoding::Protobuf => protobuf::encode(value)
+            .map_err(|_| not_acceptable("application/json, application/yaml")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
-    fn accepted(text: &'static str) -> Result<Accept, Status> {
+    fn accepted(text: &'static str, endpoint: Endpoint) -> Result<Accept, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(text));
-        accept(&headers)
+        accept(&headers, &Query::default(), endpoint).map_err(|status| status.code)
     }
 
     #[test]
-    fn the_first_range_that_can_be_served_wins() {
+    fn the_best_range_that_can_be_served_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-        assert_eq!(accepted(kubectl).map(|a| a.shape), Ok(Shape::Table("v1")));
+        let shape = |text, endpoint| accepted(text, endpoint).map(|accept| accept.shape);
+        let encoding = |text, endpoint| accepted(text, endpoint).map(|accept| accept.encoding);
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        assert_eq!(shape(kubectl, Endpoint::BuiltIn), Ok(Shape::Table("v1")));
         assert_eq!(
-            accepted("application/vnd.kubernetes.protobuf,*/*"),
-            Ok(JSON)
+            encoding(protobuf, Endpoint::BuiltIn),
+            Ok(Encoding::Protobuf)
+        );
+        assert_eq!(encoding(protobuf, Endpoint::Custom), Err(406));
+        assert_eq!(
+            encoding(
+                "application/vnd.kubernetes.protobuf,application/json",
+                Endpoint::Custom
+            ),
+            Ok(Encoding::Json)
         );
         assert_eq!(
-            accepted("application/json;q=0.5,application/yaml").map(|a| a.encoding),
+            encoding("application/json;q=0.5,application/yaml", Endpoint::BuiltIn),
             Ok(Encoding::Yaml)
         );
-        assert_eq!(accepted("text/html").map_err(|s| s.code), Err(406));
+        assert_eq!(
+            encoding("*/*, application/yaml", Endpoint::BuiltIn),
+            Ok(Encoding::Yaml)
+        );
+        assert_eq!(encoding("application/yaml", Endpoint::Watch), Err(406));
+        assert_eq!(encoding("text/html", Endpoint::BuiltIn), Err(406));
+        assert_eq!(encoding("application/*", Endpoint::BuiltIn), Err(406));
+        assert_eq!(
+            encoding("application/*", Endpoint::Custom),
+            Ok(Encoding::Json)
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ETAG, IF_NONE_MATCH};
+use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, Response};
 use parking_lot::Mutex;
 use schema::openapi::{self, Resource, Subresource};
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::body::Body;
 use crate::catalog::{Catalog, Definition};
+use crate::query::Query;
 use crate::respond;
 use crate::server::State;
 
@@ -30,10 +31,7 @@ impl Documents {
             return found;
         }
         let bytes = Bytes::from(make());
-        let digest: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect();
+        let digest = hash(&bytes);
         let mut cache = self.cache.lock();
         if cache.0 == generation {
             cache
@@ -104,57 +102,108 @@ fn document(state: &State, catalog: &Catalog, group: &str, version: &str) -> (By
         })
 }
 
+/// The documents that only tell what is served.
+fn is_discovery(path: &str, catalog: &Catalog) -> bool {
+    match path {
+        "api" | "apis" | "version" => true,
+        _ => path.strip_prefix("apis/").is_some_and(|group| {
+            let mut groups = catalog.groups().into_iter();
+            !group.is_empty() && groups.any(|(known, _)| known == group)
+        }),
+    }
+}
+
 /// `/openapi/v3`: the paths of the documents, each with its hash so that clients may cache it.
 pub fn v3_index(state: &State, catalog: &Arc<Catalog>) -> Response<Body> {
-    let mut documents = Vec::new();
+    let fixed = |name: &str| hash(format!("{name}/{}", env!("CARGO_PKG_VERSION")).as_bytes());
+    let mut documents: Vec<(String, String)> = ["api", "apis", "version"]
+        .map(|name| (name.to_owned(), fixed(name)))
+        .to_vec();
     for (group, versions) in catalog.groups() {
+        if catalog.has_built_in(group) && !group.is_empty() {
+            let name = format!("apis/{group}");
+            documents.push((name.clone(), fixed(&name)));
+        }
         for version in versions {
-            // The hash only has to change with the document; for built-in groups it never does.
-            let custom = catalog
-                .resources(group, version)
-                .iter()
-                .any(|d| d.custom.is_some());
-            let hash = if custom {
-                document(state, catalog, group, version).1
-            } else {
-                let text = format!("{group}/{version}/{}", env!("CARGO_PKG_VERSION"));
-                Sha256::digest(text.as_bytes())
-                    .iter()
-                    .map(|byte| format!("{byte:02X}"))
-                    .collect()
-            };
-            documents.push((path_of(group, version), hash));
+            let path = path_of(group, version);
+            let digest = digest(state, catalog, group, version);
+            documents.push((path, digest));
         }
     }
+    // As upstream: JSON that is said to be text.
     respond::bytes(
         200,
-        "application/json",
+        "text/plain; charset=utf-8",
         openapi::v3_index(&documents).to_string(),
     )
 }
 
-/// `/openapi/v3/PATH`.
+/// The hash of a document. It only has to change with the document; for built-in groups it never does.
+fn digest(state: &State, catalog: &Catalog, group: &str, version: &str) -> String {
+    let has_custom = catalog
+        .resources(group, version)
+        .iter()
+        .any(|definition| definition.custom.is_some());
+    if has_custom {
+        document(state, catalog, group, version).1
+    } else {
+        hash(format!("{group}/{version}/{}", env!("CARGO_PKG_VERSION")).as_bytes())
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// `/openapi/v3/PATH`. A hash that is not the document's leads to where the document is.
 pub fn v3(
     state: &State,
     catalog: &Arc<Catalog>,
     path: &str,
     headers: &HeaderMap,
+    query: &Query,
 ) -> Response<Body> {
     let parts: Vec<&str> = path.split('/').collect();
-    let (group, version) = match parts.as_slice() {
-        ["api", version] => ("", *version),
-        ["apis", group, version] => (*group, *version),
-        _ => return respond::text(404, "404 page not found\n"),
+    let (bytes, digest) = match parts.as_slice() {
+        _ if is_discovery(path, catalog) => {
+            let made = || {
+                openapi::v3_discovery_document(path)
+                    .to_string()
+                    .into_bytes()
+            };
+            let (bytes, _) = state.documents.get(catalog.generation, path, made);
+            (
+                bytes,
+                hash(format!("{path}/{}", env!("CARGO_PKG_VERSION")).as_bytes()),
+            )
+        }
+        ["api", version] if catalog.serves("", version) => {
+            let digest = digest(state, catalog, "", version);
+            (document(state, catalog, "", version).0, digest)
+        }
+        ["apis", group, version] if catalog.serves(group, version) => {
+            let digest = digest(state, catalog, group, version);
+            (document(state, catalog, group, version).0, digest)
+        }
+        _ => return respond::empty(404),
     };
-    if !catalog.serves(group, version) {
-        return respond::text(404, "404 page not found\n");
+    if query.get("hash").is_some_and(|wanted| wanted != digest) {
+        let mut response = respond::bytes(301, "application/json", "");
+        let place = format!("/openapi/v3/{path}?hash={digest}");
+        if let Ok(place) = HeaderValue::from_str(&place) {
+            response.headers_mut().insert(LOCATION, place);
+        }
+        return response;
     }
-    let (bytes, digest) = document(state, catalog, group, version);
     cacheable(bytes, &digest, headers)
 }
 
 /// `/openapi/v2`.
 pub fn v2(state: &State, catalog: &Arc<Catalog>, headers: &HeaderMap) -> Response<Body> {
+    if !takes_json(headers) {
+        return respond::empty(406);
+    }
     let (bytes, digest) = state.documents.get(catalog.generation, "v2", || {
         let mut resources: Vec<Resource> = catalog.all().map(|d| resource(d)).collect();
         resources.sort_by(|a, b| {
@@ -163,6 +212,19 @@ pub fn v2(state: &State, catalog: &Arc<Catalog>, headers: &HeaderMap) -> Respons
         openapi::v2_document(&resources).to_string().into_bytes()
     });
     cacheable(bytes, &digest, headers)
+}
+
+/// Whether a client takes JSON, which is all the older format can be had as.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let mut ranges = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .peekable();
+    ranges.peek().is_none()
+        || ranges.any(|range| matches!(range, "application/json" | "application/*" | "*/*" | "*"))
 }
 
 fn cacheable(bytes: Bytes, digest: &str, headers: &HeaderMap) -> Response<Body> {

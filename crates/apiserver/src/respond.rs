@@ -33,6 +33,13 @@ pub fn with_body(code: u16, media_type: &str, body: Body) -> Response<Body> {
     response
 }
 
+/// A response without a body.
+pub fn empty(code: u16) -> Response<Body> {
+    let mut response = bytes(code, "text/plain; charset=utf-8", "");
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
 /// A response of plain text.
 pub fn text(code: u16, body: impl Into<String>) -> Response<Body> {
     bytes(code, "text/plain; charset=utf-8", body.into())
@@ -46,13 +53,18 @@ pub fn value(code: u16, value: &Value, encoding: Encoding) -> Response<Body> {
     }
 }
 
-/// A failure.
+/// A failure, as JSON.
 pub fn status(status: &Status) -> Response<Body> {
-    let mut response = bytes(
-        status.code,
-        "application/json",
-        status.to_value().to_string(),
-    );
+    status_as(status, Encoding::Json)
+}
+
+/// A failure in the encoding the client accepts.
+pub fn status_as(status: &Status, encoding: Encoding) -> Response<Body> {
+    let value = status.to_value();
+    let mut response = match media::encode(&value, encoding) {
+        Ok(encoded) => bytes(status.code, encoding.media_type(), encoded),
+        Err(_) => bytes(status.code, "application/json", value.to_string()),
+    };
     if let Some(details) = &status.details
         && details.retry_after_seconds > 0
     {

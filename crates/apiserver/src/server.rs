@@ -25,6 +25,7 @@ use crate::flow::{Flow, FlowLimits};
 use crate::identity::{Authentication, Authorizer, Mode, User, populate_secrets};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::webhook_client::WebhookClient;
 use crate::{bootstrap, custom, dispatch, respond};
 
 /// Where the time comes from.
@@ -96,6 +97,7 @@ pub(crate) struct State {
     pub flow: Flow,
     pub allocator: Allocator,
     pub admission: admission::Memory,
+    pub webhooks: WebhookClient,
     pub metrics: Metrics,
     pub documents: Documents,
     pub shutdown: CancellationToken,
@@ -131,6 +133,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             documents: Documents::default(),
             admission: admission::Memory::default(),
+            webhooks: WebhookClient::default(),
             shutdown,
             options,
         });

@@ -23,7 +23,11 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
     let name = context.subresource().to_owned();
     let definition = context.definition.clone();
     let Some(subresource) = definition.subresource(&name) else {
-        return Err(Status::unknown_path());
+        // As upstream: custom resources say that there is no such object.
+        return Err(match &definition.custom {
+            Some(_) => context.not_found(),
+            None => Status::unknown_path(),
+        });
     };
     let verb = match method.as_str() {
         "GET" => "get",

@@ -102,12 +102,16 @@ fn row(
     now: Timestamp,
 ) -> Value {
     let cells = cells(definition, &value, now);
-    let object = match include {
-        Include::None => json!(null),
+    json!({"cells": cells, "object": included(include, version, value)})
+}
+
+/// What of an object its row carries.
+fn included(include: Include, version: &str, value: Value) -> Value {
+    match include {
+        Include::None => Value::Null,
         Include::Metadata => metadata_only(&value, version),
         Include::Object => value,
-    };
-    json!({"cells": cells, "object": object})
+    }
 }
 
 fn table(version: &str, metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
@@ -127,6 +131,37 @@ pub fn one(context: &Context, version: &str, value: Value) -> Result<Value, Stat
     let metadata = json!({"resourceVersion": object::resource_version(&value)});
     let rows = vec![row(&context.definition, version, include, value, now)];
     Ok(table(version, metadata, columns(&context.definition), rows))
+}
+
+/// A table of a Scale.
+pub fn of_scale(context: &Context, version: &str, scale: Value) -> Result<Value, Status> {
+    let include = Include::of(&context.query)?;
+    let now = (context.state.options.clock)();
+    let column = |name: &str, kind: &str, description: &str| json!({"name": name, "type": kind, "format": "", "description": description, "priority": 0});
+    let columns = json!([
+        column("Name", "string", NAME),
+        column(
+            "Desired",
+            "integer",
+            "replicas is the desired number of instances for the scaled object."
+        ),
+        column(
+            "Available",
+            "integer",
+            "replicas is the actual number of observed instances of the scaled object."
+        ),
+        column("Age", "string", CREATED),
+    ]);
+    let created = object::text(&scale, &["metadata", "creationTimestamp"]);
+    let age = created
+        .parse::<Timestamp>()
+        .map_or_else(|_| "<unknown>".to_owned(), |time| kinds::age(time, now));
+    let number = |part: &str| object::number(&scale, &[part, "replicas"]).unwrap_or(0);
+    let cells = json!([object::name(&scale), number("spec"), number("status"), age]);
+    let metadata = json!({"resourceVersion": object::resource_version(&scale)});
+    let object = included(include, version, scale);
+    let rows = vec![json!({"cells": cells, "object": object})];
+    Ok(table(version, metadata, columns, rows))
 }
 
 /// A table of a list.
@@ -170,30 +205,5 @@ pub fn event(
         metadata,
         columns,
         vec![row(definition, version, include, value, now)],
-    )
-}
-
-/// A bookmark in a watch of tables: a row of blank cells.
-pub fn bookmark(
-    definition: &Definition,
-    version: &str,
-    include: Include,
-    value: Value,
-    with_columns: bool,
-) -> Value {
-    let metadata = json!({"resourceVersion": object::resource_version(&value)});
-    let all = columns(definition);
-    let blank = vec![json!(""); all.as_array().map_or(0, Vec::len)];
-    let object = match include {
-        Include::None => json!(null),
-        Include::Metadata => metadata_only(&value, version),
-        Include::Object => value,
-    };
-    let columns = if with_columns { all } else { json!(null) };
-    table(
-        version,
-        metadata,
-        columns,
-        vec![json!({"cells": blank, "object": object})],
     )
 }

@@ -12,6 +12,6 @@ pub use create::{create, place};
 pub use delete::{DeleteOptions, delete, delete_collection, delete_object};
 pub use get::{get, metadata_only};
 pub use list::list;
-pub use patch::patch;
+pub use patch::{patch, patch_error};
 pub use update::{answer, update};
 pub use watch::watch;

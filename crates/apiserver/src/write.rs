@@ -10,10 +10,12 @@ mod metadata;
 pub mod opaque;
 mod store_object;
 mod update;
+mod yaml;
 
 pub use decode::{decode_body, decode_patched, decode_value, parse_yaml, yaml_to_value};
 pub use metadata::{
-    check_metadata, check_metadata_update, check_name, drop_equal_owners, random_suffix,
+    check_embedded_metadata, check_metadata, check_metadata_update, check_name, drop_equal_owners,
+    random_suffix,
 };
 pub use store_object::{encode_object, encode_with_text, store_error};
 pub use update::{Kept, Outcome, Update, modified, update_object, wrong_uid};
@@ -64,12 +66,13 @@ pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
     let definition = &context.definition;
     let mut errors = check_metadata(definition, object);
     if let Some(custom) = &definition.custom {
-        errors.extend(custom.validate(object, None));
+        errors.extend(judged(context, custom.validate(object, None, "")));
     } else {
         errors.extend((definition.behaviour().validate_create)(object));
     }
     if is_definition(definition) {
         errors.extend(custom::check_definition(object, None));
+        warn_all(context, custom::definition_warnings(object, None));
     }
     errors
 }
@@ -84,14 +87,32 @@ pub fn validate_update(
     let definition = &context.definition;
     let mut errors = check_metadata_update(definition, subresource, object, old);
     if let Some(custom) = &definition.custom {
-        errors.extend(custom.validate(object, Some(old)));
+        errors.extend(judged(
+            context,
+            custom.validate(object, Some(old), subresource),
+        ));
     } else {
         errors.extend(definition.behaviour().check_write(subresource, object, old));
     }
-    if is_definition(definition) {
+    if is_definition(definition) && subresource == "status" {
+        errors.extend(custom::check_definition_status(object));
+    } else if is_definition(definition) {
         errors.extend(custom::check_definition(object, Some(old)));
+        warn_all(context, custom::definition_warnings(object, Some(old)));
     }
     errors
+}
+
+fn warn_all(context: &Context, warnings: Vec<String>) {
+    for warning in warnings {
+        context.warn(warning);
+    }
+}
+
+/// The errors of a verdict; its warnings go to the client.
+fn judged(context: &Context, verdict: custom::Verdict) -> Vec<FieldError> {
+    warn_all(context, verdict.warnings);
+    verdict.errors
 }
 
 /// The schemas of a kind for field tracking.

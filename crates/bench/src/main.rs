@@ -2,6 +2,7 @@
 //!
 //! Left out on purpose: judging. Bars and ratios are for who reads the numbers.
 
+mod api;
 mod instances;
 mod machine;
 mod start;
@@ -18,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// How fast an API server answers, whichever it is.
+    Api(api::Arguments),
     /// How long an in-process test cluster takes to start.
     TestCluster(start::TestCluster),
     /// How long `corvus up` takes on an empty data directory, and what it weighs idle.
@@ -29,6 +32,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let line = match Arguments::parse().command {
+        Command::Api(arguments) => api::run(&arguments).await?,
         Command::TestCluster(arguments) => start::test_cluster(&arguments).await,
         Command::Up(arguments) => start::up(&arguments)?,
         Command::Instances(arguments) => instances::run(&arguments).await?,

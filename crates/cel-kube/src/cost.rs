@@ -80,86 +80,91 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// Notes the size at `path` and below; gives the least number of bytes a value takes in a request.
-    fn read(&mut self, path: &mut Vec<Name>, schema: &Json) -> u64 {
+    /// Notes the size at `path` and below; gives the least number of bytes a value takes in a request, or
+    /// nothing for what rules do not see.
+    fn read(&mut self, path: &mut Vec<Name>, schema: &Json) -> Option<u64> {
         if path.len() > DEPTH_MAX {
-            return 2;
+            return Some(2);
         }
         if let Some(reference) = schema["$ref"].as_str() {
             return self.follow(path, reference);
         }
         if schema["x-kubernetes-int-or-string"] == true {
-            self.note(
-                path,
-                schema["maxLength"]
-                    .as_u64()
-                    .unwrap_or(REQUEST_BYTES_MAX - 2),
-            );
-            return 1;
+            self.note(path, max_length(schema).unwrap_or(REQUEST_BYTES_MAX - 2));
+            return Some(1);
         }
-        match schema["type"].as_str() {
-            Some("string") => {
+        match schema["type"].as_str()? {
+            "string" => {
                 self.note(path, longest_text(schema));
-                2
+                Some(match schema["format"].as_str() {
+                    Some("duration") => 3,
+                    Some("date") => 12,
+                    Some("date-time") => 21,
+                    _ => 2,
+                })
             }
-            Some("array") => {
-                let element = self.below(path, "@items", &schema["items"]);
-                let limit = schema["maxItems"].as_u64();
-                self.note(path, limit.unwrap_or_else(|| most_elements(element)));
-                2
+            "array" => {
+                let element = self.below(path, "@items", &schema["items"])?;
+                let limit = limit(schema, "maxItems");
+                self.note(
+                    path,
+                    limit.unwrap_or((REQUEST_BYTES_MAX - 2) / (element + 1)),
+                );
+                Some(2)
             }
-            Some("object") => self.object(path, schema),
-            Some("boolean") => 4,
-            _ => 1,
+            "object" => self.object(path, schema),
+            "boolean" => Some(4),
+            "integer" | "number" => Some(1),
+            _ => None,
         }
     }
 
-    fn object(&mut self, path: &mut Vec<Name>, schema: &Json) -> u64 {
-        if let Some(properties) = schema["properties"].as_object() {
-            let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
-            let mut least = 2;
-            for (key, property) in properties {
-                let Some(name) = crate::escape(key) else {
-                    continue;
-                };
-                let bytes = self.below(path, &name, property);
-                if name != *key {
-                    self.below(path, key, property);
-                }
-                let is_required = required
-                    .iter()
-                    .any(|required| required.as_str() == Some(key));
-                if is_required && property.get("default").is_none() {
-                    least += key.len() as u64 + 3 + bytes;
-                }
-            }
-            return least;
-        }
+    fn object(&mut self, path: &mut Vec<Name>, schema: &Json) -> Option<u64> {
         let values = &schema["additionalProperties"];
         if values.is_object() {
-            let value = self.below(path, "@values", values);
-            let limit = schema["maxProperties"].as_u64();
-            self.note(path, limit.unwrap_or_else(|| most_elements(value + 3)));
+            let value = self.below(path, "@values", values)?;
+            let limit = limit(schema, "maxProperties");
+            // A key takes its quotes, a colon and a comma, and two bytes at least.
+            self.note(path, limit.unwrap_or((REQUEST_BYTES_MAX - 2) / (value + 6)));
+            // As upstream: keys have no limit, and count as if they had no length.
             path.push("@keys".into());
-            self.note(path, REQUEST_BYTES_MAX - 2);
+            self.note(path, 0);
             path.pop();
+            return Some(2);
         }
-        2
+        let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut least = 2;
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let name = crate::escape(key).unwrap_or_else(|| key.clone());
+            let Some(bytes) = self.below(path, &name, property) else {
+                continue;
+            };
+            if name != *key {
+                self.below(path, key, property);
+            }
+            let is_required = required
+                .iter()
+                .any(|required| required.as_str() == Some(key));
+            if is_required && property.get("default").is_none_or(Json::is_null) {
+                least += key.len() as u64 + bytes + 4;
+            }
+        }
+        Some(least)
     }
 
-    fn below(&mut self, path: &mut Vec<Name>, step: &str, schema: &Json) -> u64 {
+    fn below(&mut self, path: &mut Vec<Name>, step: &str, schema: &Json) -> Option<u64> {
         path.push(step.into());
         let bytes = self.read(path, schema);
         path.pop();
         bytes
     }
 
-    fn follow(&mut self, path: &mut Vec<Name>, reference: &str) -> u64 {
+    fn follow(&mut self, path: &mut Vec<Name>, reference: &str) -> Option<u64> {
         if self.following.iter().any(|followed| followed == reference) {
-            return 2;
+            return Some(2);
         }
         let Some(schema): Option<Arc<Json>> = (self.resolver)(reference) else {
-            return 2;
+            return Some(2);
         };
         self.following.push(reference.to_owned());
         let bytes = self.read(path, &schema);
@@ -172,28 +177,50 @@ impl Reader<'_> {
     }
 }
 
-/// Elements of at least this many bytes, and a comma each, that fit a request.
-fn most_elements(element_bytes: u64) -> u64 {
-    (REQUEST_BYTES_MAX - 2) / (element_bytes + 1)
+/// How often data of a schema can occur in one request: what the cost of its rules is multiplied with
+/// where no limit of a list or map around it says better.
+pub fn occurrences_max(schema: &Json, resolver: &Resolver<'_>) -> u64 {
+    let mut reader = Reader {
+        sizes: &mut HashMap::new(),
+        resolver,
+        following: Vec::new(),
+    };
+    let least = reader.read(&mut vec![Name::from("self")], schema);
+    REQUEST_BYTES_MAX / (least.unwrap_or(2) + 1)
 }
 
-/// Characters a string may have, by its schema.
+/// A limit of a schema; one below zero lets nothing through.
+fn limit(schema: &Json, name: &str) -> Option<u64> {
+    let limit = schema[name].as_i64()?;
+    Some(u64::try_from(limit).unwrap_or(0))
+}
+
+/// `maxLength` counts characters, sizes are bytes: up to four for one.
+fn max_length(schema: &Json) -> Option<u64> {
+    limit(schema, "maxLength").map(|limit| limit.saturating_mul(4))
+}
+
+/// Bytes a string may have, by its schema.
 fn longest_text(schema: &Json) -> u64 {
-    if let Some(values) = schema["enum"].as_array() {
-        return values
+    match schema["format"].as_str() {
+        Some("byte") => {
+            return limit(schema, "maxLength").unwrap_or(REQUEST_BYTES_MAX - 2);
+        }
+        Some("duration") => return 32,
+        Some("date") => return 12,
+        Some("date-time") => return 32,
+        _ => {}
+    }
+    if let Some(limit) = max_length(schema) {
+        return limit;
+    }
+    match schema["enum"].as_array() {
+        Some(values) if !values.is_empty() => values
             .iter()
             .filter_map(Json::as_str)
             .map(|text| text.len() as u64)
             .max()
-            .unwrap_or(0);
-    }
-    if let Some(limit) = schema["maxLength"].as_u64() {
-        return limit;
-    }
-    match schema["format"].as_str() {
-        Some("duration") => 32,
-        Some("date") => 10,
-        Some("date-time") => 35,
+            .unwrap_or(0),
         _ => REQUEST_BYTES_MAX - 2,
     }
 }

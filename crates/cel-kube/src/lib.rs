@@ -38,7 +38,7 @@ mod kubernetes;
 pub use crate::convert::{ConvertError, Converted, is_omit, to_json};
 pub use crate::cost::{
     PER_CALL_LIMIT, RUNTIME_COST_BUDGET, STATIC_RULE_LIMIT, STATIC_TOTAL_LIMIT, SchemaSizes,
-    estimate,
+    estimate, occurrences_max,
 };
 pub use crate::declare::{Resolver, SchemaError, declare, declare_resource, escape, no_refs};
 pub use crate::environment::{kro_env, kubernetes_env};

@@ -46,8 +46,9 @@ mod resources;
 mod scheduling;
 mod storage;
 
+pub use admissionregistration::webhook::check_client as check_webhook_client;
 pub use age::age;
 pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresource};
 pub use columns::{Column, columns};
 pub use convert::convert;
-pub use registry::behaviour;
+pub use registry::{behaviour, deprecation};

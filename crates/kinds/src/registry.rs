@@ -113,6 +113,17 @@ fn of_small_group(group: &str, resource: &str) -> &'static Behaviour {
     }
 }
 
+/// What clients of a resource are warned of, where upstream has deprecated it.
+pub fn deprecation(group: &str, version: &str, resource: &str) -> Option<&'static str> {
+    match (group, version, resource) {
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "v1", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,12 +16,15 @@ mod garbage_collector;
 mod job;
 mod namespace;
 mod pod;
+mod protection;
 mod replica_set;
 mod resource_quota;
 mod resources;
+mod root_ca;
 mod scheduler;
 mod selection;
 mod service_account;
+mod service_cidr;
 
 pub use cluster::Cluster;
 pub use error::Error;
@@ -29,14 +32,25 @@ pub use pod::{is_active, is_ready};
 pub use selection::{Selection, UnknownController};
 
 use controller::Informers;
+use protection::Protected;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// What the controllers are run with.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which of them.
+    pub selection: Selection,
+    /// The certificate (PEM) of the authority that signed the API server's, to be told to every
+    /// namespace; none leaves that to others.
+    pub root_certificate: Option<String>,
+}
+
 /// Runs the selected controllers until `shutdown`; returns when all have ended.
-pub async fn run(client: kube::Client, selection: &Selection, shutdown: CancellationToken) {
+pub async fn run(client: kube::Client, options: &Options, shutdown: CancellationToken) {
     let cluster = Cluster::new(client, shutdown.clone());
     let mut running = JoinSet::new();
-    for name in selection.names() {
+    for name in options.selection.names() {
         let cluster = cluster.clone();
         match name {
             "namespace" => running.spawn(namespace::run(cluster)),
@@ -48,6 +62,19 @@ pub async fn run(client: kube::Client, selection: &Selection, shutdown: Cancella
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
+            "rootcacertificatepublisher" => {
+                running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
+            }
+            "servicecidr" => running.spawn(service_cidr::run(cluster)),
+            "persistentvolumeclaimprotection" => {
+                running.spawn(protection::run(cluster, Protected::Claims))
+            }
+            "persistentvolumeprotection" => {
+                running.spawn(protection::run(cluster, Protected::Volumes))
+            }
+            "volumeattributesclassprotection" => {
+                running.spawn(protection::run(cluster, Protected::AttributesClasses))
+            }
             "scheduler" => running.spawn(scheduler::run(cluster)),
             other => {
                 tracing::error!(other, "a controller has a name and no code");

@@ -17,6 +17,16 @@ resources! {
     namespaces => cluster("v1", "namespaces", "Namespace");
     /// Services.
     services => namespaced("v1", "services", "Service");
+    /// Configuration.
+    config_maps => namespaced("v1", "configmaps", "ConfigMap");
+    /// Claims of volumes.
+    persistent_volume_claims => namespaced("v1", "persistentvolumeclaims", "PersistentVolumeClaim");
+    /// Volumes.
+    persistent_volumes => cluster("v1", "persistentvolumes", "PersistentVolume");
+    /// Classes of volume attributes.
+    volume_attributes_classes => cluster("storage.k8s.io/v1", "volumeattributesclasses", "VolumeAttributesClass");
+    /// Ranges of Service addresses.
+    service_cidrs => cluster("networking.k8s.io/v1", "servicecidrs", "ServiceCIDR");
     /// Service accounts.
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
     /// Cluster roles.

@@ -10,6 +10,11 @@ pub const NAMES: &[&str] = &[
     "job",
     "endpointslice",
     "resourcequota",
+    "rootcacertificatepublisher",
+    "servicecidr",
+    "persistentvolumeclaimprotection",
+    "persistentvolumeprotection",
+    "volumeattributesclassprotection",
     "scheduler",
     "clusterroleaggregation",
 ];
@@ -17,6 +22,12 @@ pub const NAMES: &[&str] = &[
 /// The controllers to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection(Vec<&'static str>);
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self::all()
+    }
+}
 
 /// A name no controller has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,11 +5,13 @@
 //! * [`LabelSelector`], [`FieldSelector`]: choosing among objects;
 //! * [`Quantity`]: `100m`, `1Gi`, exact;
 //! * [`FieldError`] and [`Status`]: how Kubernetes says no;
+//! * [`admission`]: what judges a write, and what it is asked;
 //! * [`object`]: reading the common metadata of an object that is plain JSON;
 //! * [`resources`]: the table of built-in resources, generated from a running server.
 //!
 //! Left out on purpose: what any one kind means (crate `kinds`), and how objects are stored or served.
 
+pub mod admission;
 mod field;
 mod group;
 pub mod names;

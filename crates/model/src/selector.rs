@@ -286,10 +286,7 @@ impl<'a> Parser<'a> {
     }
 
     fn error(&self, why: &str) -> Error {
-        Error::Selector(format!(
-            "unable to parse requirement: {why}: {:?}",
-            self.text
-        ))
+        Error::Selector(format!("unable to parse requirement: {why}"))
     }
 
     fn peek(&self) -> Token {
@@ -361,8 +358,8 @@ impl<'a> Parser<'a> {
             Token::Word(word) if word == "notin" => (Operator::NotIn, self.values()?),
             Token::Equals(_) => (Operator::In, vec![self.value()]),
             Token::NotEquals => (Operator::NotIn, vec![self.value()]),
-            Token::Greater => (Operator::GreaterThan, vec![self.number(&key)?]),
-            Token::Less => (Operator::LessThan, vec![self.number(&key)?]),
+            Token::Greater => (Operator::GreaterThan, vec![self.number()?]),
+            Token::Less => (Operator::LessThan, vec![self.number()?]),
             other => {
                 return Err(self.error(&format!(
                     "found '{other}', expected: in, notin, =, ==, !=, gt, lt"
@@ -403,11 +400,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn number(&mut self, key: &str) -> Result<String, Error> {
+    fn number(&mut self) -> Result<String, Error> {
         let value = self.value();
         if value.parse::<i64>().is_err() {
             return Err(Error::Selector(format!(
-                "unable to parse requirement: values[0][{key}]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
+                "unable to parse requirement: values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
             )));
         }
         Ok(value)

@@ -61,6 +61,75 @@ impl JsonPatch {
     }
 }
 
+impl JsonPatch {
+    /// As [`JsonPatch::apply`], for callers that tell what is wrong: the error names the operation and
+    /// its path. `None` where a test does not hold.
+    pub fn apply_explained(&self, document: &Value) -> Result<Option<Value>, String> {
+        let mut patching = Patching {
+            document: document.clone(),
+            copied_bytes: 0,
+        };
+        for operation in &self.operations {
+            if patching.perform(operation).is_some() {
+                continue;
+            }
+            return match operation.get("op").and_then(Value::as_str) {
+                Some("test") => Ok(None),
+                op => Err(explain(
+                    op.unwrap_or_default(),
+                    operation,
+                    &patching.document,
+                )),
+            };
+        }
+        Ok(Some(patching.document))
+    }
+}
+
+/// Why an operation fails, in the words of the library upstream uses.
+fn explain(op: &str, operation: &Value, document: &Value) -> String {
+    let text = |field: &str| operation.get(field).and_then(Value::as_str);
+    let Some(path) = text("path") else {
+        return format!("{op} operation failed to decode path: missing value");
+    };
+    let parent_of = |path: &str| path.rfind('/').map(|at| path[..at].to_owned());
+    let lacks_parent = |path: &str| {
+        let parent = parent_of(path).and_then(|parent| get(document, &parent).cloned());
+        !parent.is_some_and(|parent| parent.is_object() || parent.is_array())
+    };
+    match op {
+        "add" | "remove" if lacks_parent(path) => {
+            format!("{op} operation does not apply: doc is missing path: {path:?}: missing value")
+        }
+        "remove" => {
+            let key = path.rsplit('/').next().unwrap_or_default();
+            format!(
+                "error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value"
+            )
+        }
+        "replace" if lacks_parent(path) => {
+            format!("replace operation does not apply: doc is missing path: {path}: missing value")
+        }
+        "replace" => {
+            format!("replace operation does not apply: doc is missing key: {path}: missing value")
+        }
+        "move" | "copy" => {
+            let from = text("from").unwrap_or_default();
+            if get(document, from).is_none() {
+                format!(
+                    "{op} operation does not apply: doc is missing from path: {from}: missing value"
+                )
+            } else {
+                format!(
+                    "{op} operation does not apply: doc is missing destination path: {path}: missing value"
+                )
+            }
+        }
+        "add" => format!("error in add for path: '{path}': invalid index referenced"),
+        other => format!("Unexpected kind: {other}"),
+    }
+}
+
 /// The syntax error as Go words it.
 pub(crate) fn go_error(error: &serde_json::Error, json: &[u8]) -> String {
     if error.is_eof() {

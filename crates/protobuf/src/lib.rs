@@ -1,16 +1,19 @@
-//! Reading bodies in Kubernetes' protobuf encoding as JSON.
+//! Kubernetes' protobuf encoding, from and to JSON.
 //!
-//! `kubectl create`, `expose` and others send built-in objects as protobuf and accept JSON in return,
-//! so only this direction is needed: a body becomes the JSON it stands for, and everything after that
-//! is the same for both. The numbers of the fields are facts about the published types, kept as a
-//! table (`data/fields.txt`): one message a line, its fields as `name:number:type`.
+//! Clients in Go send and want built-in objects as protobuf. Objects are JSON everywhere else in this
+//! project, so a body becomes the JSON it stands for, and an answer is made of the JSON it would be. The
+//! numbers of the fields are facts about the published types of 1.36, kept as a table
+//! (`data/fields.txt`): one message a line, its fields as `name:number:type`, a type with `*` where Go has
+//! a pointer, with `^` where the fields of a message stand in the JSON of the one around it.
 //!
-//! Left out on purpose: writing protobuf. A client that accepts nothing else is told so (406).
+//! Left out on purpose: custom resources, which have no protobuf upstream either.
 
+mod encode;
 mod message;
 mod table;
 mod wire;
 
+pub use encode::{encode, encode_event, has_message};
 pub use message::decode;
 
 /// The media type of the encoding.

@@ -9,9 +9,11 @@ use crate::table::{self, FieldFact, FieldType, Shape};
 use crate::wire::{Field, next};
 
 /// What every protobuf body of Kubernetes starts with.
-const PREFIX: &[u8] = b"k8s\0";
+pub const PREFIX: &[u8] = b"k8s\0";
+/// The message of schemas.
+const SCHEMA: &str = "@apiextensions.v1.JSONSchemaProps";
 /// Deepest nesting; the built-in types need far less, except for schemas within schemas.
-const DEPTH_MAX: usize = 64;
+pub const DEPTH_MAX: usize = 64;
 
 /// A body as the JSON object it stands for, with `apiVersion` and `kind`.
 pub fn decode(body: &[u8]) -> Result<Value, Error> {
@@ -55,7 +57,7 @@ fn text(bytes: &[u8], message: &str, field: u64) -> Result<String, Error> {
 
 fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, Error> {
     let depth = depth.checked_sub(1).ok_or(Error::Depth)?;
-    if let Some(special) = special(name, bytes)? {
+    if let Some(special) = special(name, bytes, depth)? {
         return Ok(special);
     }
     let facts = table::message(name).ok_or_else(|| Error::Kind(name.to_owned()))?;
@@ -173,7 +175,7 @@ fn value(
 }
 
 /// Messages whose JSON is not an object of their fields.
-fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, Error> {
+fn special(name: &str, bytes: &[u8], depth: usize) -> Result<Option<Value>, Error> {
     let read = || -> Result<(u64, u64, Option<&[u8]>), Error> {
         let (mut first, mut second, mut data) = (0, 0, None);
         let mut rest = bytes;
@@ -215,7 +217,7 @@ fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, Error> {
             }
         }
         "%api.resource.Quantity" => json!(text(read()?.2.unwrap_or_default(), name, 1)?),
-        "%runtime.RawExtension" | "%apis.meta.v1.FieldsV1" => {
+        "%runtime.RawExtension" | "%apis.meta.v1.FieldsV1" | "@apiextensions.v1.JSON" => {
             let data = read()?.2.unwrap_or_default();
             if data.is_empty() {
                 return Ok(Some(Value::Null));
@@ -225,9 +227,26 @@ fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, Error> {
                 field: 1,
             })?
         }
-        "@authentication.v1.ExtraValue"
-        | "@authorization.v1.ExtraValue"
-        | "@certificates.v1.ExtraValue" => {
+        "@apiextensions.v1.JSONSchemaPropsOrBool" => match read()? {
+            (_, _, Some(schema)) => message(SCHEMA, schema, depth)?,
+            (allows, _, None) => json!(allows != 0),
+        },
+        "@apiextensions.v1.JSONSchemaPropsOrArray"
+        | "@apiextensions.v1.JSONSchemaPropsOrStringArray" => {
+            let (mut items, mut rest) = (Vec::new(), bytes);
+            while let Some((number, field)) = next(&mut rest, name)? {
+                match (number, field) {
+                    (1, Field::Bytes(bytes)) => return message(SCHEMA, bytes, depth).map(Some),
+                    (_, Field::Bytes(bytes)) if name.ends_with("StringArray") => {
+                        items.push(json!(text(bytes, name, number)?));
+                    }
+                    (_, Field::Bytes(bytes)) => items.push(message(SCHEMA, bytes, depth)?),
+                    _ => {}
+                }
+            }
+            json!(items)
+        }
+        _ if table::is_items(name) => {
             let mut items = Vec::new();
             let mut rest = bytes;
             while let Some((number, field)) = next(&mut rest, name)? {

@@ -1,6 +1,6 @@
 //! The table of messages, read once from `data/fields.txt`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 /// The type of a field.
@@ -42,27 +42,33 @@ pub struct FieldFact {
     pub shape: Shape,
     /// Of what.
     pub field_type: FieldType,
+    /// Whether it is left out where it is not set; any other is written even where it is empty.
+    pub is_pointer: bool,
 }
 
 /// A message: its fields by number.
-pub type Message = HashMap<u64, FieldFact>;
+pub type Message = BTreeMap<u64, FieldFact>;
 
-static MESSAGES: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
+static MESSAGES: LazyLock<HashMap<&'static str, Message>> = LazyLock::new(|| {
     include_str!("../data/fields.txt")
         .lines()
         .filter_map(|line| line.split_once(' '))
+        .map(|(name, fields)| (name, fields.split(' ').filter_map(field).collect()))
         .collect()
 });
 
 /// The message of a name, in the table's short form: `@core.v1.Pod`.
-pub fn message(name: &str) -> Option<Message> {
-    let fields = MESSAGES.get(name)?;
-    Some(fields.split(' ').filter_map(field).collect())
+pub fn message(name: &str) -> Option<&'static Message> {
+    MESSAGES.get(name)
 }
 
 fn field(text: &'static str) -> Option<(u64, FieldFact)> {
     let mut parts = text.splitn(3, ':');
     let (name, number, code) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    let (code, is_pointer) = match code.strip_prefix('*') {
+        Some(code) => (code, true),
+        None => (code, false),
+    };
     let (shape, code) = match (code.strip_prefix("[]"), code.strip_prefix("{}")) {
         (Some(code), _) => (Shape::List, code),
         (_, Some(code)) => (Shape::Map, code),
@@ -85,8 +91,14 @@ fn field(text: &'static str) -> Option<(u64, FieldFact)> {
             name,
             shape,
             field_type,
+            is_pointer,
         },
     ))
+}
+
+/// Whether the JSON of a message is the list of its items.
+pub fn is_items(name: &str) -> bool {
+    name.ends_with(".ExtraValue") || name == "%apis.meta.v1.Verbs"
 }
 
 /// The short form of the name of a built-in kind's message.

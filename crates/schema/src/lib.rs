@@ -40,8 +40,10 @@ pub use node::{
 };
 pub use prune::prune;
 pub use strict::{duplicate_fields, strict_errors};
-pub use structural::{check_structural, is_structural};
-pub use validate::{validate, validate_at, validate_update};
+pub use structural::{
+    Judgement, check_structural, field_path, is_structural, judge, unknown_formats,
+};
+pub use validate::{embedded, validate, validate_at, validate_update};
 
 /// No object or schema may nest deeper: recursion over them is bounded by this. Upstream's JSON
 /// reader has the far larger bound of 10 000; no real object comes near either.

@@ -2,11 +2,12 @@
 //!
 //! Pure functions from resources to documents; whoever serves them keeps the bytes. What clients
 //! rely on is here: the schemas with their extensions, each resource's paths, which operation is
-//! on which kind, and which query parameters it takes. Prose is not: upstream's descriptions are
-//! not part of the tables.
+//! on which kind, and which query parameters it takes. Of the prose there is little: see
+//! `descriptions`.
 
 mod components;
 mod custom;
+mod descriptions;
 mod paths;
 
 use serde_json::{Map, Value, json};

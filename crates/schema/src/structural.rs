@@ -5,8 +5,11 @@
 //! structure are looked at only in a well-formed schema. CEL rules are compiled elsewhere; here
 //! only their frame is checked.
 
+mod field_path;
 mod invariants;
 mod rules;
+
+pub use field_path::field_path;
 
 use model::{FieldError, FieldPath};
 use serde_json::{Map, Value};
@@ -17,19 +20,48 @@ type Object = Map<String, Value>;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
+/// What [`judge`] says of a schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// Everything wrong with it, in upstream's order.
+    pub errors: Vec<FieldError>,
+    /// Whether the rules in it can be looked at: only where the schema is structural.
+    pub is_structural: bool,
+}
+
 /// Everything wrong with a version's `openAPIV3Schema`, which stands at `path`.
 pub fn check_structural(schema: &Value, path: &str) -> Vec<FieldError> {
+    judge(schema, path, false).errors
+}
+
+/// Judges a version's `openAPIV3Schema`, which stands at `path`; a status subresource restricts what may
+/// stand at its root.
+pub fn judge(schema: &Value, path: &str, has_status: bool) -> Judgement {
     let path = FieldPath::new(path);
     let Value::Object(root) = schema else {
-        return vec![FieldError::required(&path, "")];
+        return Judgement {
+            errors: vec![FieldError::required(&path, "")],
+            is_structural: false,
+        };
     };
-    let mut checker = Checker { errors: Vec::new() };
-    if root.get("nullable") == Some(&Value::Bool(true)) {
-        let detail = "nullable cannot be true at the root";
-        checker
-            .errors
-            .push(FieldError::forbidden(&path.child("nullable"), detail));
+    let mut errors = Vec::new();
+    if has_status {
+        errors.extend(status_root(root, &path));
     }
+    if flag(root, "nullable") {
+        let detail = "nullable cannot be true at the root";
+        errors.push(FieldError::forbidden(&path.child("nullable"), detail));
+    }
+    let unsupported = unsupported(root, 0);
+    let before = errors.len();
+    if unsupported.is_none() {
+        invariants::check(root, &path, &mut errors);
+        if errors.len() == before {
+            rules::check_defaults(schema, &path, &mut errors);
+        }
+    }
+    let is_structural = unsupported.is_none() && errors.len() == before;
+    let mut checker = Checker { errors };
     checker.schema(
         root,
         &path,
@@ -40,13 +72,143 @@ pub fn check_structural(schema: &Value, path: &str) -> Vec<FieldError> {
         },
         0,
     );
-    if checker.errors.is_empty() {
-        invariants::check(root, &path, &mut checker.errors);
+    let mut errors = checker.errors;
+    if let Some(name) = unsupported.filter(|_| errors.is_empty()) {
+        let detail = format!("OpenAPIV3Schema '{name}' is not supported");
+        errors.push(FieldError::invalid(&path, "", detail));
     }
-    if checker.errors.is_empty() {
-        rules::check_defaults(schema, &path, &mut checker.errors);
+    Judgement {
+        errors,
+        is_structural,
     }
-    checker.errors
+}
+
+/// What may stand at the root of a schema whose `status` has a schema of its own; upstream's names.
+const ALLOWED_AT_ROOT: [(&str, &str); 22] = [
+    ("description", "Description"),
+    ("type", "Type"),
+    ("format", "Format"),
+    ("title", "Title"),
+    ("maximum", "Maximum"),
+    ("exclusiveMaximum", "ExclusiveMaximum"),
+    ("minimum", "Minimum"),
+    ("exclusiveMinimum", "ExclusiveMinimum"),
+    ("maxLength", "MaxLength"),
+    ("minLength", "MinLength"),
+    ("pattern", "Pattern"),
+    ("maxItems", "MaxItems"),
+    ("minItems", "MinItems"),
+    ("uniqueItems", "UniqueItems"),
+    ("multipleOf", "MultipleOf"),
+    ("required", "Required"),
+    ("items", "Items"),
+    ("properties", "Properties"),
+    ("externalDocs", "ExternalDocs"),
+    ("example", "Example"),
+    (
+        "x-kubernetes-preserve-unknown-fields",
+        "XPreserveUnknownFields",
+    ),
+    ("x-kubernetes-validations", "XValidations"),
+];
+
+fn status_root(root: &Object, path: &FieldPath) -> Option<FieldError> {
+    let kind = text(root, "type").unwrap_or_default();
+    if !kind.is_empty() && kind != "object" {
+        let detail = "only \"object\" is allowed as the type at the root of the schema if the status \
+                      subresource is enabled";
+        return Some(FieldError::invalid(&path.child("type"), kind, detail));
+    }
+    let is_allowed = |(name, value): (&String, &Value)| {
+        ALLOWED_AT_ROOT.iter().any(|(allowed, _)| allowed == name)
+            || is_zero(value)
+            || *value == Value::Bool(false)
+    };
+    if root.iter().all(is_allowed) {
+        return None;
+    }
+    let names: Vec<&str> = ALLOWED_AT_ROOT.iter().map(|(_, name)| *name).collect();
+    let detail = format!(
+        "only [{}] fields are allowed at the root of the schema if the status subresource is enabled",
+        names.join(" ")
+    );
+    Some(FieldError::invalid(
+        path,
+        Value::Object(root.clone()),
+        detail,
+    ))
+}
+
+/// The first keyword anywhere in a schema that no structural schema can have.
+fn unsupported(schema: &Object, depth: usize) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 7] = [
+        ("id", "id"),
+        ("$schema", "schema"),
+        ("$ref", "$ref"),
+        ("patternProperties", "patternProperties"),
+        ("dependencies", "dependencies"),
+        ("additionalItems", "additionalItems"),
+        ("definitions", "definitions"),
+    ];
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let is_set = |name: &str| schema.get(name).is_some_and(|found| !is_zero(found));
+    if let Some((_, name)) = NAMES.iter().find(|(keyword, _)| is_set(keyword)) {
+        return Some(name);
+    }
+    if schema.get("items").is_some_and(Value::is_array) {
+        return Some("items");
+    }
+    let single = ["items", "additionalProperties", "not"]
+        .into_iter()
+        .filter_map(|name| object(schema, name));
+    let listed = ["allOf", "anyOf", "oneOf"]
+        .into_iter()
+        .flat_map(|name| list(schema, name))
+        .filter_map(Value::as_object);
+    let named = objects(schema, "properties").map(|(_, property)| property);
+    single
+        .chain(listed)
+        .chain(named)
+        .find_map(|inner| unsupported(inner, depth + 1))
+}
+
+/// The formats in a schema that nothing checks, which is worth a warning.
+pub fn unknown_formats(schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Value::Object(schema) = schema {
+        collect_unknown_formats(schema, 0, &mut found);
+    }
+    found
+}
+
+fn collect_unknown_formats(schema: &Object, depth: usize, found: &mut Vec<String>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    let format = text(schema, "format").unwrap_or_default();
+    let is_known = match text(schema, "type").unwrap_or_default() {
+        _ if format.is_empty() => true,
+        "" | "string" => crate::formats::is_string_format(format),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
+    };
+    if !is_known {
+        found.push(format.to_owned());
+    }
+    let single = ["items", "not", "additionalProperties"]
+        .into_iter()
+        .filter_map(|name| object(schema, name));
+    let listed = ["allOf", "anyOf", "oneOf"]
+        .into_iter()
+        .flat_map(|name| list(schema, name))
+        .filter_map(Value::as_object);
+    let named = objects(schema, "properties").map(|(_, property)| property);
+    for inner in single.chain(listed).chain(named) {
+        collect_unknown_formats(inner, depth + 1, found);
+    }
 }
 
 /// Whether a schema has nothing wrong with it.

@@ -527,6 +527,47 @@ fn check_embedded(
     }
 }
 
+/// The resources embedded in an object, each with its place.
+pub fn embedded<'a>(schema: &Schema, object: &'a Value) -> Vec<(FieldPath, &'a Value)> {
+    let mut found = Vec::new();
+    collect_embedded(schema, object, &FieldPath::root(), 0, &mut found);
+    found
+}
+
+fn collect_embedded<'a>(
+    node: &Node,
+    value: &'a Value,
+    path: &FieldPath,
+    depth: usize,
+    found: &mut Vec<(FieldPath, &'a Value)>,
+) {
+    if depth > MAX_DEPTH || node.go_name.is_some() {
+        return;
+    }
+    match value {
+        Value::Object(members) => {
+            if node.embedded && depth > 0 && members.contains_key("metadata") {
+                found.push((path.clone(), value));
+            }
+            for (name, member) in members {
+                if let Some(field) = node.properties.get(name) {
+                    let path = path.child(name);
+                    collect_embedded(&field.schema, member, &path, depth + 1, found);
+                } else if let Additional::Schema(schema) = &node.additional {
+                    collect_embedded(schema, member, &path.key(name), depth + 1, found);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(schema) = &node.items else { return };
+            for (index, item) in items.iter().enumerate() {
+                collect_embedded(schema, item, &path.index(index), depth + 1, found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn check_resource(members: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for name in ["apiVersion", "kind"] {
         let path = path.child(name);

@@ -54,6 +54,11 @@ impl Document {
         }
     }
 
+    /// The bytes without the revision, and where it goes.
+    pub(crate) fn parts(&self) -> (&[u8], Option<usize>) {
+        (&self.head, self.gap)
+    }
+
     /// Bytes without the revision.
     pub fn len(&self) -> usize {
         self.head.len()

@@ -198,6 +198,24 @@ impl Index {
         topic.changed.send_replace(self.revision);
     }
 
+    /// Notes that everything up to a revision is there, also where the last changes were of keys that
+    /// are not kept here.
+    pub fn advance(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// Takes the state of another index, of a later revision. Watches find that what happened in between
+    /// is not known.
+    pub fn replace(&mut self, mut other: Self) {
+        for (name, topic) in std::mem::take(&mut self.topics) {
+            let floor = other.floor;
+            let new = other.topics.entry(name).or_insert_with(|| Topic::new(floor));
+            new.changed = topic.changed;
+            new.changed.send_replace(other.revision);
+        }
+        *self = other;
+    }
+
     /// See [`crate::Store::list`].
     pub fn list(&self, prefix: &str, options: &ListOptions) -> Result<Listing> {
         let revision = options.at.unwrap_or(self.revision);

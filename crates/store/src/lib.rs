@@ -21,6 +21,7 @@ mod committer;
 pub mod conformance;
 mod embedded;
 mod entry;
+mod etcd;
 mod index;
 mod local;
 mod watch;
@@ -29,6 +30,7 @@ use futures::future::BoxFuture;
 
 pub use embedded::{EmbeddedOptions, open_embedded};
 pub use entry::{Document, Entry, Revision};
+pub use etcd::{EtcdOptions, EtcdStore, open_etcd};
 pub use index::{Event, EventKind, Listing};
 pub use local::{LocalStore, memory};
 pub use watch::Watch;
@@ -147,6 +149,12 @@ pub trait Store: Send + Sync + 'static {
     /// The revision of the latest change.
     fn revision(&self) -> Revision;
 
+    /// Resolves once reads show everything that anybody was told to be done before this was asked:
+    /// what a consistent read waits for. `None` where that is so at any time.
+    fn barrier(&self) -> Option<BoxFuture<'static, Result<()>>> {
+        None
+    }
+
     /// The entry at a key.
     fn get(&self, key: &str) -> Option<Arc<Entry>>;
 
@@ -173,4 +181,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Counts for metrics.
     fn stats(&self) -> Stats;
+
+    /// Finishes what is queued and lets go of files and connections. Later writes fail with
+    /// [`Error::Closed`].
+    fn close(&self);
 }

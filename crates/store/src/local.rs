@@ -58,18 +58,6 @@ impl LocalStore {
         };
         Ok(Self { index, writer })
     }
-
-    /// Finishes what is queued and closes the file. Later writes fail with [`Error::Closed`].
-    pub fn close(&self) {
-        if let Writer::Durable { queue, thread } = &self.writer {
-            drop(queue.lock().take());
-            if let Some(thread) = thread.lock().take()
-                && thread.join().is_err()
-            {
-                tracing::error!("the committer thread had panicked");
-            }
-        }
-    }
 }
 
 impl Drop for LocalStore {
@@ -128,5 +116,16 @@ impl Store for LocalStore {
 
     fn stats(&self) -> Stats {
         self.index.read().stats()
+    }
+
+    fn close(&self) {
+        if let Writer::Durable { queue, thread } = &self.writer {
+            drop(queue.lock().take());
+            if let Some(thread) = thread.lock().take()
+                && thread.join().is_err()
+            {
+                tracing::error!("the committer thread had panicked");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use model::{GroupVersionKind, Status, object};
 use serde_json::Value;
 use store::ListOptions;
 
+use super::reinvocation::Reinvocation;
 use crate::context::Context;
 use crate::envelope;
 
@@ -42,8 +43,12 @@ pub(crate) struct Request<'a> {
     pub old: Option<&'a Value>,
     /// The kind of the object in the request, which need not be the resource's: a `Binding`.
     pub kind: GroupVersionKind,
+    /// The name the client has given, empty where it is to be generated.
+    pub name: String,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// Who is to be asked again.
+    pub reinvocation: Reinvocation,
 }
 
 impl<'a> Request<'a> {
@@ -60,6 +65,8 @@ impl<'a> Request<'a> {
             subresource,
             old,
             kind: context.definition.kind.clone(),
+            name: context.name().to_owned(),
+            reinvocation: Reinvocation::default(),
             dry_run: context.query.dry_run(),
         }
     }
@@ -80,27 +87,12 @@ impl<'a> Request<'a> {
         self.operation == Operation::Create && self.is_object(group, resource)
     }
 
-    /// The namespace the object is in, empty for none.
+    /// The namespace the write is in: for a Namespace that is there its own name, empty for none.
     pub fn namespace(&self) -> &'a str {
+        if self.operation != Operation::Create && self.is("", "namespaces") {
+            return self.context.name();
+        }
         self.context.namespace()
-    }
-
-    /// The name of the object the write is about.
-    pub fn name(&self, new: &'a Value) -> &'a str {
-        let path = self.context.name();
-        if !path.is_empty() && self.operation != Operation::Create {
-            return path;
-        }
-        let name = object::name(new);
-        if !name.is_empty() {
-            return name;
-        }
-        let old = self.old.map(object::name).unwrap_or_default();
-        if !old.is_empty() {
-            return old;
-        }
-        let base = object::text(new, &["metadata", "generateName"]);
-        if base.is_empty() { path } else { base }
     }
 
     /// An object another one refers to.
@@ -133,19 +125,12 @@ impl<'a> Request<'a> {
     /// 403 by a plugin, worded as upstream words it.
     pub fn refuse(&self, new: &Value, why: &str) -> Status {
         let gvr = &self.context.definition.gvr;
-        let name = self.name_for_refusal(new);
-        Status::forbidden(&gvr.group, &gvr.resource, &name, why)
-    }
-
-    fn name_for_refusal(&self, new: &Value) -> String {
-        let old = self.old.unwrap_or(&Value::Null);
         let candidates = [
+            self.name.as_str(),
             object::name(new),
-            object::name(old),
-            self.context.name(),
             object::text(new, &["metadata", "generateName"]),
         ];
-        let found = candidates.into_iter().find(|name| !name.is_empty());
-        found.unwrap_or("Unknown").to_owned()
+        let name = candidates.into_iter().find(|name| !name.is_empty());
+        Status::forbidden(&gvr.group, &gvr.resource, name.unwrap_or("Unknown"), why)
     }
 }

@@ -197,11 +197,11 @@ fn delta(request: &Request<'_>, quota: &Value, new: &Value) -> Result<Amounts, S
         .unwrap_or_default();
     Ok(usage
         .into_iter()
-        .map(|(measure, amount)| match before.get(&measure) {
+        .filter_map(|(measure, amount)| match before.get(&measure) {
             // What a write gives back, the controller counts.
-            Some(old) if *old >= amount => (measure, amount - amount),
-            Some(old) => (measure, amount - *old),
-            None => (measure, amount),
+            Some(old) if *old >= amount => None,
+            Some(old) => Some((measure, amount - *old)),
+            None => Some((measure, amount)),
         })
         .collect())
 }
@@ -218,11 +218,12 @@ async fn write(request: &Request<'_>, quota: &Value, used: &Amounts) -> Result<(
         request.namespace(),
         object::name(&quota)
     );
-    let (code, answer) =
-        dispatch::internal(&request.context.state, "PUT", &path, &quota).await;
+    let (code, answer) = dispatch::internal(&request.context.state, "PUT", &path, &quota).await;
     match code {
         200..300 => Ok(()),
         404 | 409 => Err(request.context.conflict("the quota has changed")),
-        _ => Err(Status::internal(answer["message"].as_str().unwrap_or_default())),
+        _ => Err(Status::internal(
+            answer["message"].as_str().unwrap_or_default(),
+        )),
     }
 }

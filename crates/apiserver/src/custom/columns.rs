@@ -18,8 +18,23 @@ pub struct Column {
     path: Option<JsonPath>,
 }
 
-/// The columns of a version: the name, and the author's or else the age.
-pub fn of_version(version: &Value) -> Result<Vec<Column>, String> {
+/// The columns of a version: the name, and the author's or else the age. As upstream, paths that do not
+/// parse make all of the author's columns void.
+pub fn of_version(version: &Value) -> Vec<Column> {
+    let own = object::list(version, &["additionalPrinterColumns"]);
+    match columns(own) {
+        Ok(columns) => columns,
+        Err(why) => {
+            tracing::info!(
+                why,
+                "printer columns do not parse; the default ones are used"
+            );
+            columns(&[]).unwrap_or_default()
+        }
+    }
+}
+
+fn columns(own: &[Value]) -> Result<Vec<Column>, String> {
     let mut columns = vec![Column {
         name: "Name".to_owned(),
         kind: "string".to_owned(),
@@ -28,7 +43,6 @@ pub fn of_version(version: &Value) -> Result<Vec<Column>, String> {
         priority: 0,
         path: None,
     }];
-    let own = object::list(version, &["additionalPrinterColumns"]);
     let age = json!({
         "name": "Age",
         "type": "date",
@@ -98,10 +112,6 @@ fn cell(column: &Column, value: &Value, now: Timestamp) -> Value {
             .as_str()
             .and_then(|text| text.parse::<Timestamp>().ok())
             .map_or_else(|| json!("<invalid>"), |time| json!(kinds::age(time, now))),
-        _ if found.len() > 1 => {
-            let texts: Vec<String> = found.iter().map(|value| plain(value)).collect();
-            json!(texts.join(" "))
-        }
         _ => json!(plain(first)),
     }
 }

@@ -17,6 +17,8 @@ use crate::server::{Error, State};
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 const GROUP: &str = "apiextensions.k8s.io";
+/// The reason of a termination that has just been asked for.
+const PENDING: &str = "InstanceDeletionPending";
 const RESOURCE: &str = "customresourcedefinitions";
 
 fn prefix() -> String {
@@ -31,7 +33,7 @@ pub fn load(state: &Arc<State>) -> Result<(), Error> {
             continue;
         };
         if is_true(&crd, "Established") {
-            serve(state, &crd);
+            serve(state, &crd, entry.revision());
         }
     }
     Ok(())
@@ -110,8 +112,9 @@ fn is_true(crd: &Value, kind: &str) -> bool {
 }
 
 /// Replaces a definition in the catalog.
-fn serve(state: &Arc<State>, crd: &Value) {
-    let served = match definitions(crd) {
+fn serve(state: &Arc<State>, crd: &Value, since: Revision) {
+    let since = unchanged_since(state, crd).unwrap_or(since);
+    let served = match definitions(crd, since) {
         Ok(served) => served,
         Err(why) => {
             tracing::error!(
@@ -131,6 +134,18 @@ fn serve(state: &Arc<State>, crd: &Value) {
             catalog.insert(definition);
         }
     });
+}
+
+/// Since when the definition that is served has the same `spec`.
+fn unchanged_since(state: &State, crd: &Value) -> Option<Revision> {
+    let catalog = state.catalog.load();
+    let group = object::text(crd, &["spec", "group"]);
+    let plural = object::text(crd, &["spec", "names", "plural"]);
+    let served = catalog
+        .all()
+        .filter(|other| other.gvr.group == group && other.gvr.resource == plural)
+        .find_map(|other| other.custom.as_ref())?;
+    (Some(&*served.spec) == crd.get("spec")).then_some(served.since)
 }
 
 fn withdraw(state: &Arc<State>, crd: &Value) {
@@ -240,11 +255,28 @@ async fn establish(state: &Arc<State>, crd: &Value) {
         status["storedVersions"] = Value::Array(versions);
     }
     if accepted {
-        serve(state, crd);
+        serve(state, crd, state.store.revision());
     }
     if Some(&status) != crd.get("status") {
         put_status(state, crd, status).await;
     }
+}
+
+/// What the deletion of a definition makes of it at once. As upstream, it has no period of grace, and
+/// its generation stays.
+pub fn mark_terminating(new: &mut Value, old: &Value, now: &str) {
+    let generation = object::at(old, &["metadata", "generation"]).cloned();
+    let metadata = object::metadata_mut(new);
+    metadata.remove("deletionGracePeriodSeconds");
+    if let Some(generation) = generation {
+        metadata.insert("generation".to_owned(), generation);
+    }
+    let message =
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    let pending = ("True", PENDING, message.to_owned());
+    let mut status = new.get("status").cloned().unwrap_or_else(|| json!({}));
+    set_condition(&mut status, "Terminating", &pending, now);
+    new["status"] = status;
 }
 
 fn set_condition(status: &mut Value, kind: &str, new: &(&str, &str, String), now: &str) {
@@ -295,11 +327,21 @@ async fn clean_up(state: &Arc<State>, crd: &Value) {
     if !object::finalizers(crd).any(|finalizer| finalizer == FINALIZER) {
         return;
     }
+    if is_true(crd, "Established") {
+        // Nothing new is made of it from now on.
+        serve(state, crd, state.store.revision());
+    }
     let group = object::text(crd, &["spec", "group"]);
     let plural = object::text(crd, &["spec", "names", "plural"]);
     let prefix = envelope::key_prefix(group, plural, None);
     let now = timestamp((state.options.clock)());
-    if is_true(crd, "Established") && !is_true(crd, "Terminating") {
+    let is_pending = object::list(crd, &["status", "conditions"])
+        .iter()
+        .all(|condition| {
+            object::text(condition, &["type"]) != "Terminating"
+                || object::text(condition, &["reason"]) == PENDING
+        });
+    if is_true(crd, "Established") && is_pending {
         let mut status = crd["status"].clone();
         let message = "CustomResource deletion is in progress".to_owned();
         let new = ("True", "InstanceDeletionInProgress", message);

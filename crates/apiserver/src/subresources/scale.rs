@@ -9,8 +9,12 @@ use serde_json::{Map, Value, json};
 use crate::body::Body;
 use crate::catalog::Definition;
 use crate::context::Context;
-use crate::write::{Kept, Update, decode_body, decode_value, update_object};
-use crate::{envelope, media, respond};
+use crate::custom::{self, ScalePaths};
+use crate::media::Shape;
+use crate::write::{
+    Kept, Update, Versions, decode_body, decode_value, reset_fields, update_object,
+};
+use crate::{envelope, media, respond, table};
 
 /// Where a kind keeps its replicas.
 struct Paths {
@@ -72,8 +76,15 @@ fn set(value: &mut Value, path: &[String], new: Value) {
 }
 
 /// The Scale of an object.
-fn scale_of(definition: &Definition, value: &Value) -> Value {
+fn scale_of(definition: &Definition, value: &Value) -> Result<Value, Status> {
     let paths = Paths::of(definition);
+    let custom = definition
+        .custom
+        .as_ref()
+        .and_then(|custom| custom.scale.as_ref());
+    if let Some(scale) = custom {
+        check_untyped(scale, value)?;
+    }
     let number = |path: &[String]| at(value, path).and_then(Value::as_i64).unwrap_or(0);
     let mut metadata = json!({
         "name": object::name(value),
@@ -85,12 +96,13 @@ fn scale_of(definition: &Definition, value: &Value) -> Value {
         metadata["namespace"] = json!(object::namespace(value));
     }
     let mut status = json!({"replicas": number(&paths.status)});
-    let selector = match &paths.selector {
-        Some(path) => at(value, path)
+    let selector = match (&paths.selector, custom) {
+        (Some(path), _) => at(value, path)
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned(),
-        None => selector_text(value),
+        (None, Some(_)) => String::new(),
+        (None, None) => selector_text(value),
     };
     if !selector.is_empty() {
         status["selector"] = json!(selector);
@@ -101,13 +113,31 @@ fn scale_of(definition: &Definition, value: &Value) -> Value {
     } else {
         json!({"replicas": replicas})
     };
-    json!({
+    Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
         "spec": spec,
         "status": status,
-    })
+    }))
+}
+
+/// The numbers of a custom resource's scale may be anything in a stored object.
+fn check_untyped(scale: &ScalePaths, value: &Value) -> Result<(), Status> {
+    for path in [&scale.spec_replicas, &scale.status_replicas] {
+        custom::nested(value, path, "int64", Value::is_i64).map_err(Status::internal)?;
+    }
+    if let Some(path) = &scale.selector {
+        custom::nested(value, path, "string", Value::is_string).map_err(Status::internal)?;
+    }
+    Ok(())
+}
+
+/// The path of the wanted replicas of a custom resource, where the object has none.
+fn missing<'a>(definition: &'a Definition, value: &Value) -> Option<&'a str> {
+    let scale = definition.custom.as_ref()?.scale.as_ref()?;
+    let found = at(value, &Paths::of(definition).spec);
+    found.is_none().then_some(scale.spec_replicas.as_str())
 }
 
 /// The selector of a built-in workload in its query-string form.
@@ -145,9 +175,23 @@ pub fn get(context: &Context) -> Result<Response<Body>, Status> {
         .store
         .get(&key)
         .ok_or_else(|| context.not_found())?;
-    let value = envelope::decode(&entry)?;
-    let scale = scale_of(&context.definition, &value);
-    Ok(respond::value(200, &scale, context.accept.encoding))
+    let mut value = envelope::decode(&entry)?;
+    context.definition.present(&mut value);
+    if let Some(path) = missing(&context.definition, &value) {
+        let why = format!("the spec replicas field {path:?} does not exist");
+        return Err(Status::internal(why));
+    }
+    answer(context, scale_of(&context.definition, &value)?)
+}
+
+/// Answers with a scale, in the shape that is asked for.
+fn answer(context: &Context, scale: Value) -> Result<Response<Body>, Status> {
+    let shaped = match context.accept.shape {
+        Shape::Table(version) => table::of_scale(context, version, scale)?,
+        Shape::Metadata(version) => crate::verbs::metadata_only(&scale, version),
+        _ => scale,
+    };
+    Ok(respond::value(200, &shaped, context.accept.encoding))
 }
 
 /// `PUT` of the scale.
@@ -166,6 +210,9 @@ pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
 /// `PATCH` of the scale.
 pub async fn patch(context: &Context) -> Result<Response<Body>, Status> {
     let media_type = media::content_type(&context.headers).to_owned();
+    if media_type == "application/apply-patch+yaml" {
+        return apply(context).await;
+    }
     let change = |current: &Value| -> Result<Value, Status> {
         let body = || -> Result<Value, Status> {
             serde_json::from_slice(&context.body)
@@ -181,16 +228,41 @@ pub async fn patch(context: &Context) -> Result<Response<Body>, Status> {
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
                 patch::merge_patch(&mut new, &body()?);
             }
-            "application/apply-patch+yaml" => {
-                let config = crate::write::yaml_to_value(&context.body)?;
-                patch::merge_patch(&mut new, &config);
-            }
-            _ => return Err(media::unsupported()),
+            _ => return Err(media::unknown_body(context.definition.custom.is_some())),
         }
         let text = serde_json::to_vec(&new).map_err(Status::internal)?;
         decode_value(context, &kind(), &schema(), false, new, &text)
     };
     write(context, &change).await
+}
+
+/// A server-side apply of the scale: of the wanted replicas in the object itself.
+async fn apply(context: &Context) -> Result<Response<Body>, Status> {
+    let scale = crate::write::yaml_to_value(&context.body)?;
+    let definition = context.definition.clone();
+    let manager = context.field_manager()?;
+    let reset = reset_fields(&definition, "scale")?;
+    let (now, force) = (context.now(), context.query.flag("force"));
+    let mut config = json!({
+        "apiVersion": definition.kind.api_version(),
+        "kind": definition.kind.kind,
+        "metadata": {"name": context.name()},
+    });
+    if let Some(replicas) = object::at(&scale, &["spec", "replicas"]) {
+        set(&mut config, &Paths::of(&definition).spec, replicas.clone());
+    }
+    let change = |live: &Value| -> Result<Value, Status> {
+        let write = patch::Write {
+            manager: &manager,
+            subresource: "scale",
+            now: &now,
+            versions: &Versions(context),
+            reset_fields: &reset,
+        };
+        patch::apply(&write, Some(live), &config, force)
+            .map_err(|error| crate::verbs::patch_error(context, &error))
+    };
+    store(context, true, &change).await
 }
 
 async fn write(
@@ -200,9 +272,14 @@ async fn write(
     let definition = context.definition.clone();
     let paths = Paths::of(&definition);
     let apply = |live: &Value| -> Result<Value, Status> {
-        let scale = change(&scale_of(&definition, live))?;
-        let replicas = object::number(&scale, &["spec", "replicas"]).unwrap_or(0);
-        if replicas < 0 {
+        let scale = change(&scale_of(&definition, live)?)?;
+        let wanted = object::number(&scale, &["spec", "replicas"]);
+        if let (None, Some(path)) = (wanted, missing(&definition, live)) {
+            let why = format!("the spec replicas field {path:?} cannot be empty");
+            return Err(Status::bad_request(why));
+        }
+        let replicas = wanted.unwrap_or(0);
+        if replicas < 0 && definition.custom.is_none() {
             let path = FieldPath::new("spec.replicas");
             let why = "must be greater than or equal to 0";
             let error = FieldError::invalid(&path, replicas, why);
@@ -223,24 +300,29 @@ async fn write(
         }
         Ok(new)
     };
+    store(context, false, &apply).await
+}
+
+async fn store(
+    context: &Context,
+    applied: bool,
+    change: &(dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
+) -> Result<Response<Body>, Status> {
     let update = Update {
         subresource: "scale",
-        applied: false,
+        applied,
         versioned: false,
         replaces: false,
     };
-    let Some(outcome) = update_object(context, &update, &apply).await? else {
+    let Some(outcome) = update_object(context, &update, change).await? else {
         return Err(context.not_found());
     };
-    let value = match outcome.kept {
+    let mut value = match outcome.kept {
         Kept::Entry(entry) => envelope::decode(&entry)?,
         Kept::Value(value) => *value,
     };
-    Ok(respond::value(
-        200,
-        &scale_of(&definition, &value),
-        context.accept.encoding,
-    ))
+    context.definition.present(&mut value);
+    answer(context, scale_of(&context.definition, &value)?)
 }
 
 #[cfg(test)]

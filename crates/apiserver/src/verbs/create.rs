@@ -13,8 +13,8 @@ use crate::custom;
 use crate::identity::{check_grants, note_requester};
 use crate::subresources::review;
 use crate::write::{
-    Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text, is_definition, opaque, random_suffix, store_error,
-    track, validate_create,
+    Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text,
+    is_definition, opaque, random_suffix, store_error, track, validate_create,
 };
 
 /// How often a generated name is tried, as upstream.
@@ -43,12 +43,7 @@ pub async fn create_object(context: &Context, mut object: Value) -> Result<Kept,
     let generate = object::text(&object, &["metadata", "generateName"]).to_owned();
     let generated = object::name(&object).is_empty() && !generate.is_empty();
     for _ in 0..GENERATED_NAME_ATTEMPTS {
-        let mut attempt = object.clone();
-        if generated {
-            object::metadata_mut(&mut attempt)
-                .insert("name".to_owned(), random_suffix(&generate).into());
-        }
-        match store_new(context, attempt).await {
+        match store_new(context, object.clone()).await {
             Err(status) if generated && status.reason == Reason::AlreadyExists.as_str() => {}
             outcome => return outcome,
         }
@@ -78,6 +73,15 @@ pub fn place(context: &Context, object: &mut Value) -> Result<(), Status> {
 
 async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status> {
     let definition = &context.definition;
+    if definition
+        .custom
+        .as_ref()
+        .is_some_and(|custom| custom.is_terminating)
+    {
+        let (gvr, name) = (&definition.gvr, object::name(&object));
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&gvr.group, &gvr.resource, name, why));
+    }
     let metadata = object::metadata_mut(&mut object);
     for name in [
         "deletionTimestamp",
@@ -95,8 +99,10 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     if !context.apply {
         track(context, "", None, &mut object)?;
     }
-    let request = admission::Request::new(context, Operation::Create, "", None);
+    let mut request = admission::Request::new(context, Operation::Create, "", None);
+    object::name(&object).clone_into(&mut request.name);
     admission::mutate(&request, &mut object).await?;
+    generate_name(&mut object);
     definition.behaviour().before_create(&mut object);
     note_requester(context, &mut object);
     if let Some(stamp) = definition.behaviour().stamp {
@@ -144,6 +150,15 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         }
         Err(Error::Conflict { current, .. }) => Err(exists(context, &name, current.as_deref())),
         Err(other) => Err(store_error(&other)),
+    }
+}
+
+/// Makes up a name, where the client and admission leave it to the server.
+fn generate_name(object: &mut Value) {
+    let base = object::text(object, &["metadata", "generateName"]);
+    if object::name(object).is_empty() && !base.is_empty() {
+        let name = random_suffix(base);
+        object::metadata_mut(object).insert("name".to_owned(), name.into());
     }
 }
 

@@ -72,7 +72,9 @@ impl DeleteOptions {
         let value: Value = match media::content_type(&context.headers) {
             "application/json" => serde_json::from_slice(body).map_err(|error| {
                 let why = go_json::syntax_error(body, &error);
-                Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+                Status::bad_request(format!(
+                    "couldn't get version/kind; json parse error: {why}"
+                ))
             })?,
             "application/yaml" => crate::write::yaml_to_value(body)?,
             protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(|error| {
@@ -258,6 +260,7 @@ pub async fn delete_object(
         if context.subresource().is_empty() {
             let mut request = admission::Request::new(context, Operation::Delete, "", Some(&live));
             request.dry_run = dry_run;
+            object::name(&live).clone_into(&mut request.name);
             admission::mutate(&request, &mut Value::Null).await?;
             admission::validate(&request, &Value::Null).await?;
         }
@@ -266,12 +269,18 @@ pub async fn delete_object(
         } else {
             live
         };
-        let plan = plan(
+        let mut plan = plan(
             &context.definition,
             options,
             &live,
             (context.state.options.clock)(),
         );
+        if let Plan::Wait(new) = &mut plan
+            && is_definition(&context.definition)
+            && !object::is_deleting(&live)
+        {
+            custom::mark_terminating(new, &live, &context.now());
+        }
         if dry_run {
             let gone = plan.is_final();
             let kept = Kept::Value(Box::new(plan.object().unwrap_or(live)));

@@ -37,7 +37,7 @@ fn check_version(context: &Context) -> Result<(), Status> {
 pub fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Body>, Status> {
     let accept = context.accept;
     let definition = &context.definition;
-    let stored = definition.storage_version == definition.kind.api_version();
+    let stored = definition.serves_as_stored(entry);
     if accept.shape == Shape::Object && accept.encoding == Encoding::Json && stored {
         return Ok(respond::bytes(
             code,
@@ -60,15 +60,18 @@ pub fn render_value(
         Shape::Object | Shape::AggregatedDiscovery(_) => value,
         Shape::Table(version) => table::one(context, version, value)?,
         Shape::Metadata(version) => metadata_only(&value, version),
-        Shape::MetadataList(_) => return Err(not_a_list()),
+        Shape::MetadataList(_) => return Err(not_a_list(context)),
     };
     Ok(respond::value(code, &shaped, encoding))
 }
 
-fn not_a_list() -> Status {
+fn not_a_list(context: &Context) -> Status {
     Status::new(
         model::Reason::NotAcceptable,
-        "you requested PartialObjectMetadataList, but the requested object is not a list",
+        format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+            context.definition.go_type(false)
+        ),
     )
 }
 

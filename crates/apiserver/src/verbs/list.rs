@@ -73,7 +73,16 @@ fn shape_items(
     let metadata = list_metadata(page);
     Ok(match shape {
         Shape::Table(version) => table::many(context, version, metadata, items)?,
-        Shape::Metadata(version) | Shape::MetadataList(version) => {
+        Shape::Metadata(_) => {
+            return Err(Status::new(
+                Reason::NotAcceptable,
+                format!(
+                    "you requested PartialObjectMetadata, but the requested object is a list ({})",
+                    context.definition.go_type(true)
+                ),
+            ));
+        }
+        Shape::MetadataList(version) => {
             let items: Vec<Value> = items
                 .iter()
                 .map(|item| {
@@ -126,7 +135,6 @@ fn list_metadata(page: &Page) -> Value {
 fn encode_objects(context: &Context, page: &Page) -> Response<Body> {
     let definition = &context.definition;
     let custom = definition.custom.is_some();
-    let stored = definition.storage_version == definition.kind.api_version();
     let mut metadata = list_metadata(page);
     if custom && page.next.is_empty() {
         // Lists of custom resources always name the token.
@@ -143,6 +151,7 @@ fn encode_objects(context: &Context, page: &Page) -> Response<Body> {
         if index > 0 {
             pieces.push_back(Bytes::from_static(b","));
         }
+        let stored = definition.serves_as_stored(entry);
         if custom && stored {
             pieces.push_back(entry.bytes().clone());
         } else if stored {

@@ -1,19 +1,24 @@
 //! Bodies to objects: media types, unknown and duplicate fields, and the types of fields.
 
-use model::{GroupVersionKind, Status, object};
+use model::{FieldError, FieldPath, GroupVersionKind, Status, object};
 use schema::Schema;
 use serde_json::Value;
 
+use super::yaml::Yaml;
 use crate::catalog::Definition;
 use crate::context::{Context, FieldValidation};
 use crate::{go_json, media};
+
+/// How much of a body that is no object is shown, as upstream.
+const SUMMARY_LENGTH: usize = 30;
 
 /// Reads YAML as kubectl reads it: version 1.1, the first document, bounded aliases. Errors are
 /// worded as Go's YAML reader words them where that is known.
 pub fn parse_yaml(text: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(text).map_err(|error| format!("yaml: {error}"))?;
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| {
+    let read = serde_saphyr::from_str_with_options::<Yaml>(first_document(text), options);
+    read.map(|yaml| yaml.0).map_err(|error| {
         let message = error.to_string();
         let message = message.lines().next().unwrap_or_default();
         let line = message
@@ -104,22 +109,20 @@ impl Misfit {
     }
 }
 
-/// Types the object a patch has made; `patch` is the text of the patch.
-pub fn decode_patched(context: &Context, object: Value, patch: &[u8]) -> Result<Value, Misfit> {
+/// Types the object a patch has made.
+pub fn decode_patched(context: &Context, object: Value) -> Result<Value, Misfit> {
     let definition = &context.definition;
     let custom = definition.custom.is_some();
-    let text =
-        serde_json::to_vec(&object).map_err(|error| Misfit::Because(error.to_string()))?;
     let (object, unknown) = typed(
         context,
         &definition.kind,
         &definition.schema,
         custom,
         object,
-        &text,
+        None,
     )?;
     let validation = context.field_validation().map_err(Misfit::Refused)?;
-    let mut problems = schema::duplicate_fields(patch);
+    let mut problems = schema::duplicate_fields(&context.body);
     problems.extend(unknown);
     report(context, validation, problems).map_err(Misfit::Because)?;
     Ok(object)
@@ -138,50 +141,55 @@ pub fn decode_value(
         object::text(&value, &["apiVersion"]).to_owned(),
         object::text(&value, &["kind"]).to_owned(),
     );
-    let word = |why: String| {
-        if custom && why.starts_with("strict decoding error") {
-            return Status::bad_request(why);
-        }
-        unhandled(kind, &found, &why)
-    };
-    let (object, unknown) = typed(context, kind, schema, custom, value, json)
-        .map_err(|misfit| misfit.with(word))?;
+    let word = |why: String| unhandled(kind, &found, &why);
+    let (object, unknown) =
+        typed(context, kind, schema, custom, value, Some(json)).map_err(|misfit| misfit.with(word))?;
     let validation = context.field_validation()?;
     report(context, validation, unknown).map_err(word)?;
     Ok(object)
 }
 
-/// The object as its kind has it, and the fields that are unknown or stand twice.
+/// The object as its kind has it, and the fields that are unknown or, in its text where there is one,
+/// stand twice.
 fn typed(
     context: &Context,
     kind: &GroupVersionKind,
     schema: &Schema,
     custom: bool,
     mut value: Value,
-    json: &[u8],
+    json: Option<&[u8]>,
 ) -> Result<(Value, Vec<String>), Misfit> {
-    check_kind(context, kind, custom, &mut value)?;
+    check_kind(context, kind, custom, &mut value, json)?;
     let validation = context.field_validation().map_err(Misfit::Refused)?;
     let mut problems = Vec::new();
     if custom {
-        if validation != FieldValidation::Ignore {
+        if let Some(json) = json.filter(|_| validation != FieldValidation::Ignore) {
             problems = schema::duplicate_fields(json);
         }
         let unknown = schema::coerce_metadata(schema, &mut value)
-            .map_err(|error| Misfit::Refused(Status::bad_request(error.to_string())))?;
+            .map_err(|error| Misfit::Because(error.to_string()))?;
         let pruned = schema::prune(schema, &mut value);
+        // As upstream: the object's own metadata comes first, that of resources embedded in it last.
+        let (own, embedded): (Vec<String>, Vec<String>) = unknown
+            .into_iter()
+            .partition(|path| path.starts_with("metadata."));
         problems.extend(
-            unknown
-                .iter()
+            own.iter()
                 .chain(&pruned)
+                .chain(&embedded)
                 .map(|path| format!("unknown field \"{path}\"")),
         );
     } else {
         if validation != FieldValidation::Ignore {
-            problems = schema::strict_errors(schema, json);
+            problems = match json {
+                Some(json) => schema::strict_errors(schema, json),
+                None => schema::unknown_fields(schema, &value)
+                    .iter()
+                    .map(|path| format!("unknown field \"{path}\""))
+                    .collect(),
+            };
         }
-        schema::decode(schema, &mut value)
-            .map_err(|error| Misfit::Because(error.to_string()))?;
+        schema::decode(schema, &mut value).map_err(|error| Misfit::Because(error.to_string()))?;
     }
     Ok((value, problems))
 }
@@ -197,9 +205,9 @@ fn report(
             Err(format!("strict decoding error: {}", problems.join(", ")))
         }
         FieldValidation::Warn => {
-            problems
-                .into_iter()
-                .for_each(|problem| context.warn(problem));
+            for problem in problems {
+                context.warn(problem);
+            }
             Ok(())
         }
         _ => Ok(()),
@@ -223,6 +231,7 @@ fn check_kind(
     kind: &GroupVersionKind,
     custom: bool,
     value: &mut Value,
+    json: Option<&[u8]>,
 ) -> Result<(), Misfit> {
     let wanted = kind.api_version();
     let (found_version, found_kind) = (
@@ -230,9 +239,15 @@ fn check_kind(
         object::text(value, &["kind"]),
     );
     if custom && found_kind.is_empty() {
-        let text = value.to_string();
+        let text = json.map_or_else(
+            || value.to_string(),
+            |json| String::from_utf8_lossy(json).into_owned(),
+        );
+        let start: String = text.chars().take(SUMMARY_LENGTH).collect();
+        let more = if start.len() < text.len() { " ..." } else { "" };
         return Err(Misfit::Refused(Status::bad_request(format!(
-            "Object 'Kind' is missing in '{text}'"
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{text}' ({start}{more})",
+            kind.kind
         ))));
     }
     let fits = |found: &str, wanted: &str| found == wanted || (found.is_empty() && !custom);
@@ -248,7 +263,7 @@ fn check_kind(
             found_kind
         };
         return Err(if custom {
-            other_custom(kind, version, name)
+            other_custom(kind, version, name, object::name(value))
         } else {
             other_built_in(context, kind, version, name, value)
         });
@@ -260,11 +275,14 @@ fn check_kind(
     Ok(())
 }
 
-fn other_custom(kind: &GroupVersionKind, version: &str, name: &str) -> Misfit {
-    if name != kind.kind {
-        return Misfit::Because(format!("expected kind {}, but got kind {name}", kind.kind));
-    }
-    Misfit::Refused(other_version(kind, version))
+fn other_custom(kind: &GroupVersionKind, version: &str, found: &str, name: &str) -> Misfit {
+    Misfit::Refused(if version == kind.api_version() {
+        let why = format!("must be {}", kind.kind);
+        let error = FieldError::invalid(&FieldPath::new("kind"), found, why);
+        Status::invalid(&kind.group, found, name, &[error])
+    } else {
+        other_version(kind, version)
+    })
 }
 
 fn other_version(kind: &GroupVersionKind, version: &str) -> Status {

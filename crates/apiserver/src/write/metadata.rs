@@ -125,6 +125,34 @@ pub fn check_metadata(definition: &Definition, value: &Value) -> Vec<FieldError>
     errors
 }
 
+/// What is wrong with the metadata of a resource embedded in another.
+pub fn check_embedded_metadata(resource: &Value, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let name = object::name(resource);
+    for message in names::path_segment(name) {
+        errors.push(FieldError::invalid(&path.child("name"), name, message));
+    }
+    let namespace = object::namespace(resource);
+    if !namespace.is_empty() {
+        for message in names::dns1123_label(namespace) {
+            let path = path.child("namespace");
+            errors.push(FieldError::invalid(&path, namespace, message));
+        }
+    }
+    let generation = object::generation(resource);
+    if generation < 0 {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid(
+            &path.child("generation"),
+            generation,
+            why,
+        ));
+    }
+    check_common(resource, path, &mut errors);
+    check_finalizers(resource, false, &path.child("finalizers"), &mut errors);
+    errors
+}
+
 /// What is checked of a new and of a changed object alike.
 fn check_common(value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let map = |name: &str| object::at(value, &["metadata", name]).and_then(Value::as_object);
@@ -312,8 +340,13 @@ fn checked_again(definition: &Definition, subresource: &str) -> &'static [Again]
         | "mutatingadmissionpolicies"
         | "mutatingadmissionpolicybindings" => &[Whole],
         "persistentvolumes" => &[Whole, Whole],
-        "jobs" | "namespaces" | "ipaddresses" | "runtimeclasses" | "resourceclaimtemplates"
-        | "csistoragecapacities" | "storageclasses" => &[Whole, Change],
+        "jobs"
+        | "namespaces"
+        | "ipaddresses"
+        | "runtimeclasses"
+        | "resourceclaimtemplates"
+        | "csistoragecapacities"
+        | "storageclasses" => &[Whole, Change],
         "nodes" => &[Whole, Change, Whole],
         "certificatesigningrequests"
         | "clustertrustbundles"

@@ -62,11 +62,7 @@ pub fn check_unchanged(context: &Context, entry: &Entry, new: &Value) -> Result<
     if old == sent(context, new).unwrap_or(compact) {
         return Ok(());
     }
-    let error = FieldError::invalid(
-        &FieldPath::new("data"),
-        data.clone(),
-        "field is immutable",
-    );
+    let error = FieldError::invalid(&FieldPath::new("data"), data.clone(), "field is immutable");
     Err(context.invalid(context.name(), &[error]))
 }
 

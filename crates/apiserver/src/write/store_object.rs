@@ -55,6 +55,9 @@ impl Definition {
     /// Turns a stored object into this definition's version.
     pub fn present(&self, object: &mut Value) {
         convert(object, &self.kind.api_version(), self.custom.is_some());
+        if let Some(custom) = &self.custom {
+            custom.refresh(object);
+        }
     }
 
     /// Turns an object of this definition's version into the stored one.

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use store::{Change, Entry, Error, Expect, Write};
 
 use super::{
-    canonical, canonical_unstored, default_object, drop_equal_owners, store_error, track, validate_update,
+    canonical, canonical_unstored, default_object, drop_equal_owners, is_definition, store_error,
+    track, validate_update,
 };
 use crate::admission::{self, Operation};
 use crate::context::Context;
+use crate::custom;
 use crate::envelope;
 use crate::identity::check_grants;
 use crate::write::{encode_object, encode_with_text, opaque};
@@ -85,7 +87,11 @@ pub async fn update_object(
         } else {
             opaque::check_unchanged(context, &entry, &new)?;
             let text = opaque::sent(context, &new);
-            Change::Put(encode_with_text(&context.definition, &new, text.as_deref())?)
+            Change::Put(encode_with_text(
+                &context.definition,
+                &new,
+                text.as_deref(),
+            )?)
         };
         let write = Write {
             key: key.clone(),
@@ -165,6 +171,9 @@ async fn finish(
     }
     if !own_change {
         behaviour.before_write(update.subresource, &mut new, live);
+    }
+    if is_definition(definition) && update.subresource.is_empty() {
+        custom::note_storage(&mut new);
     }
     if let Some(stamp) = behaviour.stamp {
         stamp(&mut new, Some(live), &context.now());

@@ -191,7 +191,15 @@ impl<'s> Parser<'s> {
         if self.token.kind == TokenKind::End {
             Ok(())
         } else {
-            Err(Box::new(self.unexpected("an operator or the end")))
+            // As upstream's parser: one token too many is extraneous, more of them do not match.
+            let span = self.token.span;
+            let text: String = self.text(span).chars().take(40).collect();
+            let alone = matches!(self.lexer.next_token(), Ok(next) if next.kind == TokenKind::End);
+            let problem = if alone { "extraneous" } else { "mismatched" };
+            Err(Box::new(Issue::new(
+                span,
+                format!("Syntax error: {problem} input '{text}' expecting <EOF>"),
+            )))
         }
     }
 

@@ -475,10 +475,12 @@ impl<'e> Lowering<'e> {
             && let Some(target) = nodes.drain(..).next()
         {
             if let Err(error) = crate::regex::validate(&pattern) {
-                return Err(Issue::new(
-                    span,
-                    format!("invalid matches argument: {error}"),
-                ));
+                let at = arguments
+                    .last()
+                    .map_or(span, |pattern| self.ast.node(*pattern).span);
+                return Err(
+                    Issue::new(at, "invalid matches argument").with_hint(Some(error.to_string()))
+                );
             }
             return Ok(Node::Matches(Box::new(Matches {
                 target,

@@ -93,7 +93,12 @@ async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Resul
     let mut running = JoinSet::new();
     let (selection, own, token) = (controllers.kubernetes, client.clone(), shutdown.clone());
     if selection.names().next().is_some() {
-        running.spawn(async move { kubernetes::run(own, &selection, token).await });
+        let options = kubernetes::Options {
+            selection,
+            // Whoever runs the cluster tells its authority.
+            root_certificate: None,
+        };
+        running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
     if controllers.graph {
         let started = tokio::select! {

@@ -63,7 +63,7 @@ async fn every_example_becomes_what_it_says() {
         // Namespaces end only with their controller.
         let (client, shutdown) = (world.cluster.client(), world.cluster.shutdown());
         let controllers = tokio::spawn(async move {
-            kubernetes::run(client, &kubernetes::Selection::all(), shutdown).await;
+            kubernetes::run(client, &kubernetes::Options::default(), shutdown).await;
         });
         let documents: Vec<Value> = files(&example)
             .iter()

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use model::{FieldError, names, object};
+use model::{FieldError, FieldPath, names, object};
 use serde_json::{Value, json};
 
 use super::matching;
@@ -135,6 +135,13 @@ fn client(at: &At<'_>, errors: &mut Errors) {
         (false, true) => service_reference(&service, errors),
         _ => errors.push(at.required("exactly one of url or service is required")),
     }
+}
+
+/// Everything wrong with where a webhook is: the `clientConfig` at `path`.
+pub fn check_client(config: &Value, path: FieldPath) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    client(&At::new(config, path), &mut errors);
+    errors
 }
 
 /// An address: `https`, a host, no more than a path behind it.

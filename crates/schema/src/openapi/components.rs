@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Resource, custom};
+use super::{Resource, custom, descriptions};
 use crate::built_in;
 
 /// The two formats of OpenAPI that are published.
@@ -55,6 +55,7 @@ impl Components {
                 simplify_special(&name, &mut schema);
             }
             link(self.form, &mut schema, &mut wanted);
+            descriptions::describe(&name, &mut schema);
             self.schemas.insert(name, schema);
         }
         json!({"$ref": format!("{}{name}", self.form.prefix())})
@@ -77,8 +78,10 @@ impl Components {
             let object_meta = self.reference(built_in::OBJECT_META);
             let list_meta = self.reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
             let item = json!({"$ref": format!("{}{}", self.form.prefix(), names[0])});
-            let list = custom::list(resource, item.clone(), list_meta);
-            let object = custom::object(resource, schema, object_meta, self.form);
+            let mut list = custom::list(resource, item.clone(), list_meta);
+            let mut object = custom::object(resource, schema, object_meta, self.form);
+            descriptions::describe(&names[1], &mut list);
+            descriptions::describe(&names[0], &mut object);
             self.schemas.insert(names[0].clone(), object);
             self.schemas.insert(names[1].clone(), list);
             return (

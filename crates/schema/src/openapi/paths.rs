@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::components::{Components, Form};
+use super::descriptions;
 use super::{Resource, group_path};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -11,7 +12,7 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// A query parameter: name, type, and what it is for, in a few words.
 type Parameter = (&'static str, &'static str, &'static str);
 
-const LIST: [Parameter; 10] = [
+const LIST: [Parameter; 11] = [
     (
         "allowWatchBookmarks",
         "boolean",
@@ -31,6 +32,11 @@ const LIST: [Parameter; 10] = [
         "sendInitialEvents",
         "boolean",
         "Begin a watch with the objects there are.",
+    ),
+    (
+        "shardSelector",
+        "string",
+        "Not served: sharded lists are off.",
     ),
     ("timeoutSeconds", "integer", "How long the call may take."),
     ("watch", "boolean", "Stream changes instead of a list."),
@@ -303,7 +309,7 @@ impl Writer<'_> {
         let described: Vec<Value> = parameters
             .iter()
             .map(|(name, kind, words)| {
-                json!({"name": name, "in": "query", "description": words, "schema": {"type": kind, "uniqueItems": true}})
+                json!({"name": name, "in": "query", "description": descriptions::parameter(name, words), "schema": {"type": kind, "uniqueItems": true}})
             })
             .collect();
         operation["parameters"] = Value::Array(described);
@@ -371,7 +377,7 @@ fn fill_v2(
         .into_iter()
         .collect();
     described.extend(parameters.iter().map(|(name, kind, words)| {
-        json!({"name": name, "in": "query", "description": words, "type": kind, "uniqueItems": true})
+        json!({"name": name, "in": "query", "description": descriptions::parameter(name, words), "type": kind, "uniqueItems": true})
     }));
     operation["parameters"] = Value::Array(described);
     operation["consumes"] = match verb {

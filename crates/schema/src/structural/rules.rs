@@ -221,36 +221,10 @@ pub(super) fn check_frame(schema: &Object, path: &FieldPath, errors: &mut Vec<Fi
         if has_break(field_path) {
             errors.push(invalid("fieldPath", "must not contain line breaks"));
         }
-        if !leads_somewhere(schema, field_path) {
+        if super::field_path(&Value::Object(schema.clone()), field_path, true).is_err() {
             errors.push(invalid("fieldPath", "must be a valid path"));
         }
     }
-}
-
-/// Whether a path such as `.a.b['c-d']` leads to a field of the schema.
-fn leads_somewhere(schema: &Object, path: &str) -> bool {
-    let (mut schema, mut rest) = (schema, path);
-    while !rest.is_empty() {
-        let name = if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            rest = &after[end..];
-            &after[..end]
-        } else if let Some((name, after)) = rest
-            .strip_prefix("['")
-            .and_then(|after| after.split_once("']"))
-        {
-            rest = after;
-            name
-        } else {
-            return false;
-        };
-        let found = object(schema, "properties").and_then(|properties| object(properties, name));
-        match found.or_else(|| object(schema, "additionalProperties")) {
-            Some(found) if !name.is_empty() => schema = found,
-            _ => return false,
-        }
-    }
-    true
 }
 
 /// Every default must be pruned and valid for its own schema.
