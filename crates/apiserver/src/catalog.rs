@@ -239,10 +239,6 @@ impl Catalog {
         groups
     }
 
-    /// Whether any version of a group is served.
-    pub fn knows_group(&self, group: &str) -> bool {
-        self.groups.contains_key(group)
-    }
 
     /// Whether a group and version is served.
     pub fn serves(&self, group: &str, version: &str) -> bool {

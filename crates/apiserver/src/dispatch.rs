@@ -312,7 +312,7 @@ async fn resource(
 ) -> Result<Response<Body>, Status> {
     let catalog = state.catalog.load_full();
     let Some(definition) = catalog.get(&path.group, &path.version, &path.resource) else {
-        if catalog.knows_group(&path.group) {
+        if catalog.has_built_in(&path.group) {
             return Err(Status::unknown_path());
         }
         return Ok(respond::text(404, "404 page not found\n"));
