@@ -220,7 +220,11 @@ impl Record {
         let Some(mut object) = parse(body) else {
             return;
         };
-        if let Some(reference) = self.event.get_mut("objectRef").and_then(Value::as_object_mut) {
+        if let Some(reference) = self
+            .event
+            .get_mut("objectRef")
+            .and_then(Value::as_object_mut)
+        {
             for field in ["name", "uid", "resourceVersion"] {
                 let told = object["metadata"][field].as_str().unwrap_or_default();
                 if !told.is_empty() && !reference.contains_key(field) {
@@ -294,7 +298,11 @@ impl Record {
     }
 
     fn write(&mut self, stage: Stage, now: Timestamp) {
-        if self.omit_stages.iter().any(|omitted| omitted == stage.as_str()) {
+        if self
+            .omit_stages
+            .iter()
+            .any(|omitted| omitted == stage.as_str())
+        {
             return;
         }
         self.set("stage", json!(stage.as_str()));

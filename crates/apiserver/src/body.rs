@@ -42,7 +42,9 @@ impl Body {
             Self::Whole(bytes) => bytes.clone(),
             Self::Pieces(pieces) => {
                 let mut all = BytesMut::new();
-                pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+                for piece in pieces {
+                    all.extend_from_slice(piece);
+                }
                 Some(all.freeze())
             }
             Self::Stream(_) => None,

@@ -239,7 +239,6 @@ impl Catalog {
         groups
     }
 
-
     /// Whether a group and version is served.
     pub fn serves(&self, group: &str, version: &str) -> bool {
         self.groups

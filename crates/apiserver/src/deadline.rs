@@ -83,7 +83,7 @@ mod tests {
 
     fn check(text: &str, expect: Result<u128, &str>) {
         let query = Query::parse(Some(&format!("timeout={text}")));
-        let found = of(&query, Duration::from_secs(60)).map(|limit| limit.as_millis());
+        let found = of(&query, Duration::from_mins(1)).map(|limit| limit.as_millis());
         let found = found.map_err(|status| status.message);
         assert_eq!(found, expect.map_err(str::to_owned), "{text}");
     }
@@ -100,6 +100,9 @@ mod tests {
         let prefix = "invalid timeout specified in the request URL - time: ";
         check("5", Err(&format!("{prefix}missing unit in duration \"5\"")));
         check("x", Err(&format!("{prefix}invalid duration \"x\"")));
-        check("5q", Err(&format!("{prefix}unknown unit \"q\" in duration \"5q\"")));
+        check(
+            "5q",
+            Err(&format!("{prefix}unknown unit \"q\" in duration \"5q\"")),
+        );
     }
 }

@@ -14,8 +14,8 @@ pub use authorizer::{Authorizer, Decision, Mode};
 pub use service_accounts::{ServiceAccounts, TokenSettings, service_account_name};
 
 pub(crate) use attributes::verb;
-pub(crate) use node::node_of;
 pub(crate) use impersonation::{impersonate, wanted_user};
+pub(crate) use node::node_of;
 pub(crate) use rbac::{Rule, check_grants, subjects_of, uncovered};
 pub(crate) use service_accounts::{populate_secrets, request_token};
 

@@ -137,7 +137,10 @@ async fn connection(
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY");
     }
-    let remote = socket.peer_addr().ok().map(|remote| RemoteAddress(remote.ip()));
+    let remote = socket
+        .peer_addr()
+        .ok()
+        .map(|remote| RemoteAddress(remote.ip()));
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

@@ -41,7 +41,7 @@ pub fn options() -> Options {
         },
         authorization: vec![Mode::Node, Mode::Rbac],
         flow: apiserver::FlowLimits::default(),
-        request_timeout: Duration::from_secs(60),
+        request_timeout: Duration::from_mins(1),
         audit: None,
         authority: None,
         admission: apiserver::admission::Plugins::default(),

@@ -134,7 +134,9 @@ fn decoded(request: &str) -> Result<Vec<u8>, String> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
     const END: &str = "-----END CERTIFICATE REQUEST-----";
     let wrong_type = "PEM block type must be CERTIFICATE REQUEST";
-    let pem = STANDARD.decode(request).map_err(|error| error.to_string())?;
+    let pem = STANDARD
+        .decode(request)
+        .map_err(|error| error.to_string())?;
     let pem = String::from_utf8_lossy(&pem);
     let (_, rest) = pem.split_once(BEGIN).ok_or(wrong_type)?;
     let (body, _) = rest.split_once(END).ok_or(wrong_type)?;

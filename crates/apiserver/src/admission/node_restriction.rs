@@ -44,7 +44,11 @@ fn check(request: &Request<'_>, new: &Value) -> Result<(), Status> {
         ));
     }
     let gvr = &request.context.definition.gvr;
-    match (gvr.group.as_str(), gvr.resource.as_str(), request.subresource) {
+    match (
+        gvr.group.as_str(),
+        gvr.resource.as_str(),
+        request.subresource,
+    ) {
         ("", "pods", "") => asked.pod(),
         ("", "pods", "status") => asked.pod_status(),
         ("", "pods", "eviction") => asked.eviction(),
@@ -56,9 +60,9 @@ fn check(request: &Request<'_>, new: &Value) -> Result<(), Status> {
         ("", "persistentvolumeclaims", _) => asked.refuse("may only update PVC status"),
         ("", "serviceaccounts", "token") => asked.token(),
         ("coordination.k8s.io", "leases", _) => asked.lease(),
-        ("storage.k8s.io", "csinodes", _) => asked.named(
-            "can only access CSINode with the same name as the requesting node",
-        ),
+        ("storage.k8s.io", "csinodes", _) => {
+            asked.named("can only access CSINode with the same name as the requesting node")
+        }
         ("resource.k8s.io", "resourceslices", _) => asked.slice(),
         ("certificates.k8s.io", "certificatesigningrequests", "") => asked.certificate(),
         _ => Ok(()),
@@ -181,11 +185,15 @@ impl Asked<'_> {
         let empty = Map::new();
         let labels = |pod| object::labels(pod).unwrap_or(&empty).clone();
         if labels(self.new) != labels(self.old()) {
-            return self.refuse(&format!("node {node:?} cannot update labels through pod status"));
+            return self.refuse(&format!(
+                "node {node:?} cannot update labels through pod status"
+            ));
         }
         let list = |pod| object::list(pod, &["status", "resourceClaimStatuses"]).to_vec();
         if list(self.new) != list(self.old()) {
-            return self.refuse(&format!("node {node:?} cannot update resource claim statues"));
+            return self.refuse(&format!(
+                "node {node:?} cannot update resource claim statues"
+            ));
         }
         let extended = ["status", "extendedResourceClaimStatus"];
         if object::at(self.new, &extended) != object::at(self.old(), &extended) {
@@ -241,7 +249,9 @@ impl Asked<'_> {
     fn node(&self) -> Result<(), Status> {
         let (node, name) = (self.node, self.name());
         if name != node {
-            return self.refuse(&format!("node {node:?} is not allowed to modify node {name:?}"));
+            return self.refuse(&format!(
+                "node {node:?} is not allowed to modify node {name:?}"
+            ));
         }
         let source = ["spec", "configSource"];
         let given = object::at(self.new, &source).filter(|source| !source.is_null());
@@ -307,17 +317,28 @@ impl Asked<'_> {
             ));
         }
         if !self.runs_here(&pod) {
-            return self.refuse("node requested token bound to a pod scheduled on a different node");
+            return self
+                .refuse("node requested token bound to a pod scheduled on a different node");
         }
         self.audience(&pod)
     }
 
     fn audience(&self, pod: &Value) -> Result<(), Status> {
-        let settings = self.request.context.state.options.authentication.service_accounts.settings();
+        let settings = self
+            .request
+            .context
+            .state
+            .options
+            .authentication
+            .service_accounts
+            .settings();
         let audiences = object::list(self.new, &["spec", "audiences"]);
         // Where none was asked for, the server's own have been filled in by now.
         let own = audiences.len() == settings.audiences.len()
-            && audiences.iter().zip(&settings.audiences).all(|(a, b)| a == b);
+            && audiences
+                .iter()
+                .zip(&settings.audiences)
+                .all(|(a, b)| a == b);
         let audience = match audiences {
             [] => "",
             _ if own => "",
@@ -336,7 +357,12 @@ impl Asked<'_> {
             name: context.name().to_owned(),
             ..Attributes::default()
         };
-        if context.state.authorizer.authorize(&context.user, &wanted).is_allowed() {
+        if context
+            .state
+            .authorizer
+            .authorize(&context.user, &wanted)
+            .is_allowed()
+        {
             return Ok(());
         }
         self.refuse(&format!(
@@ -356,34 +382,40 @@ impl Asked<'_> {
             let volume = self.request.find("", "persistentvolumes", None, volume)?;
             Some(object::text(&volume, &["spec", "csi", "driver"]).to_owned())
         };
-        object::list(pod, &["spec", "volumes"]).iter().any(|volume| {
-            let mounted = object::list(volume, &["projected", "sources"]);
-            if mounted.iter().any(|source| {
-                source.get("serviceAccountToken").is_some_and(Value::is_object)
-                    && object::text(source, &["serviceAccountToken", "audience"]) == audience
-            }) {
-                return true;
-            }
-            let claim = object::text(volume, &["persistentVolumeClaim", "claimName"]);
-            let driver = if volume.get("ephemeral").is_some_and(Value::is_object) {
-                let name = format!("{}-{}", object::name(pod), object::text(volume, &["name"]));
-                driver_of_claim(&name)
-            } else if claim.is_empty() {
-                Some(object::text(volume, &["csi", "driver"]).to_owned())
-            } else {
-                driver_of_claim(claim)
-            };
-            let Some(driver) = driver.filter(|driver| !driver.is_empty()) else {
-                return false;
-            };
-            let Some(driver) = self.request.find("storage.k8s.io", "csidrivers", None, &driver)
-            else {
-                return false;
-            };
-            object::list(&driver, &["spec", "tokenRequests"])
-                .iter()
-                .any(|request| object::text(request, &["audience"]) == audience)
-        })
+        object::list(pod, &["spec", "volumes"])
+            .iter()
+            .any(|volume| {
+                let mounted = object::list(volume, &["projected", "sources"]);
+                if mounted.iter().any(|source| {
+                    source
+                        .get("serviceAccountToken")
+                        .is_some_and(Value::is_object)
+                        && object::text(source, &["serviceAccountToken", "audience"]) == audience
+                }) {
+                    return true;
+                }
+                let claim = object::text(volume, &["persistentVolumeClaim", "claimName"]);
+                let driver = if volume.get("ephemeral").is_some_and(Value::is_object) {
+                    let name = format!("{}-{}", object::name(pod), object::text(volume, &["name"]));
+                    driver_of_claim(&name)
+                } else if claim.is_empty() {
+                    Some(object::text(volume, &["csi", "driver"]).to_owned())
+                } else {
+                    driver_of_claim(claim)
+                };
+                let Some(driver) = driver.filter(|driver| !driver.is_empty()) else {
+                    return false;
+                };
+                let Some(driver) = self
+                    .request
+                    .find("storage.k8s.io", "csidrivers", None, &driver)
+                else {
+                    return false;
+                };
+                object::list(&driver, &["spec", "tokenRequests"])
+                    .iter()
+                    .any(|request| object::text(request, &["audience"]) == audience)
+            })
     }
 
     /// Only what is called like the node itself.
@@ -526,12 +558,18 @@ fn forbidden_labels(new: &Value, old: &Value) -> String {
         .chain(old.iter().filter(|(key, _)| !new.contains_key(*key)))
         .map(|(key, _)| key.as_str())
         .collect();
-    let forbidden: Vec<&str> = changed.into_iter().filter(|key| is_forbidden(key)).collect();
+    let forbidden: Vec<&str> = changed
+        .into_iter()
+        .filter(|key| is_forbidden(key))
+        .collect();
     forbidden.join(", ")
 }
 
 fn is_forbidden(key: &str) -> bool {
-    let domain = key.split_once('/').map(|(domain, _)| domain).unwrap_or_default();
+    let domain = key
+        .split_once('/')
+        .map(|(domain, _)| domain)
+        .unwrap_or_default();
     let within = |root: &str| {
         domain == root
             || domain
@@ -556,7 +594,11 @@ mod tests {
         let check = |new: Value, old: Value, expect: &str| {
             assert_eq!(forbidden_labels(&of(new), &of(old)), expect);
         };
-        check(json!({"kubernetes.io/hostname": "n", "a": "b"}), json!({}), "");
+        check(
+            json!({"kubernetes.io/hostname": "n", "a": "b"}),
+            json!({}),
+            "",
+        );
         check(json!({"x.kubelet.kubernetes.io/y": "n"}), json!({}), "");
         check(
             json!({"node-restriction.kubernetes.io/z": "1", "app.kubernetes.io/name": "x"}),
@@ -575,7 +617,10 @@ mod tests {
         let check = |spec: Value, expect: Option<&str>| {
             assert_eq!(referenced(&json!({"spec": spec})), expect);
         };
-        check(json!({"containers": [{"env": [{"name": "a", "value": "b"}]}]}), None);
+        check(
+            json!({"containers": [{"env": [{"name": "a", "value": "b"}]}]}),
+            None,
+        );
         check(json!({"serviceAccountName": "x"}), Some("serviceaccounts"));
         check(
             json!({"containers": [{"env": [{"valueFrom": {"configMapKeyRef": {"name": "m"}}}]}]}),

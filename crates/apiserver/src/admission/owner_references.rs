@@ -37,9 +37,8 @@ fn validate(request: &Request<'_>, new: &Value) -> Result<(), Status> {
             ..Attributes::default()
         };
         may(request, &wanted).map_err(|reason| {
-            let why = format!(
-                "cannot set an ownerRef on a resource you can't delete: {reason}, <nil>"
-            );
+            let why =
+                format!("cannot set an ownerRef on a resource you can't delete: {reason}, <nil>");
             request.refuse(new, &why)
         })?;
     }

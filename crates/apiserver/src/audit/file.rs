@@ -95,8 +95,8 @@ impl LogFile {
         let age_max = Duration::from_secs(self.options.age_max_days * 24 * 3_600);
         for (index, (modified, path)) in old.iter().enumerate() {
             let too_many = self.options.backups_max > 0 && index >= self.options.backups_max;
-            let too_old = self.options.age_max_days > 0
-                && modified.elapsed().is_ok_and(|age| age > age_max);
+            let too_old =
+                self.options.age_max_days > 0 && modified.elapsed().is_ok_and(|age| age > age_max);
             if too_many || too_old {
                 fs::remove_file(path)?;
             }

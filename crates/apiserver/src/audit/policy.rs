@@ -105,10 +105,14 @@ impl Policy {
 
     fn check(&self) -> Result<(), String> {
         let stages = |path: &str, stages: &[String]| {
-            let unknown = stages.iter().find(|stage| !STAGES.contains(&stage.as_str()));
+            let unknown = stages
+                .iter()
+                .find(|stage| !STAGES.contains(&stage.as_str()));
             unknown.map_or(Ok(()), |stage| {
                 let known = STAGES.join(",");
-                Err(format!("{path}: Invalid value: {stage:?}: allowed stages are {known}"))
+                Err(format!(
+                    "{path}: Invalid value: {stage:?}: allowed stages are {known}"
+                ))
             })
         };
         stages("omitStages", &self.omit_stages)?;
@@ -123,10 +127,12 @@ impl Policy {
                 } else {
                     continue;
                 };
-                return Err(format!("{path}.nonResourceURLs: Invalid value: {url:?}: {why}"));
+                return Err(format!(
+                    "{path}.nonResourceURLs: Invalid value: {url:?}: {why}"
+                ));
             }
-            if !rule.paths.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty())
-            {
+            let of_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+            if of_resources && !rule.paths.is_empty() {
                 return Err(format!(
                     "{path}.nonResourceURLs: Invalid value: {:?}: rules cannot apply to both regular resources and non-resource URLs",
                     rule.paths
@@ -206,7 +212,8 @@ impl Resources {
 mod tests {
     use super::*;
 
-    const HEAD: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n";
+    const HEAD: &str =
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n";
 
     #[test]
     fn the_first_rule_that_matches_says_how_much() {
@@ -250,7 +257,10 @@ mod tests {
             ("- {level: All}", "unknown variant"),
             ("- {level: None, omitStages: [Never]}", "allowed stages"),
             ("- {level: None, nonResourceURLs: [x]}", "begin with"),
-            ("- {level: None, nonResourceURLs: [/x], namespaces: [a]}", "cannot apply"),
+            (
+                "- {level: None, nonResourceURLs: [/x], namespaces: [a]}",
+                "cannot apply",
+            ),
         ] {
             let error = Policy::parse(&format!("{HEAD}{rules}")).expect_err(rules);
             assert!(error.contains(why), "{error}");

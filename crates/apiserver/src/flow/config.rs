@@ -88,7 +88,10 @@ impl Config {
             .filter(|schema| schema.matches(user, wanted))
             .find_map(|schema| Some((schema, self.levels.get(&schema.level)?)));
         let (schema, level) = found.or_else(|| {
-            let schema = self.schemas.iter().find(|schema| &*schema.name == CATCH_ALL)?;
+            let schema = self
+                .schemas
+                .iter()
+                .find(|schema| &*schema.name == CATCH_ALL)?;
             Some((schema, self.levels.get(CATCH_ALL)?))
         })?;
         Some((schema.clone(), level.clone()))

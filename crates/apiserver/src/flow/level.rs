@@ -174,20 +174,26 @@ impl Level {
             return Some(vec![(self.clone(), seats)]);
         }
         let limit = state.settings.borrowing_limit_percent;
-        let limit = limit.map_or(usize::MAX, |percent| (state.nominal * percent).div_ceil(100));
+        let limit = limit.map_or(usize::MAX, |percent| {
+            (state.nominal * percent).div_ceil(100)
+        });
         if state.borrowed + seats > limit {
             return None;
         }
         // Two levels that look at each other must not wait for each other: what is locked is passed by.
-        let lender = state.lenders.iter().filter_map(Weak::upgrade).find(|lender| {
-            lender.state.try_lock().is_some_and(|mut other| {
-                let lends = other.lendable() >= seats;
-                if lends {
-                    other.lent += seats;
-                }
-                lends
-            })
-        })?;
+        let lender = state
+            .lenders
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|lender| {
+                lender.state.try_lock().is_some_and(|mut other| {
+                    let lends = other.lendable() >= seats;
+                    if lends {
+                        other.lent += seats;
+                    }
+                    lends
+                })
+            })?;
         state.borrowed += seats;
         Some(vec![(lender, seats)])
     }
@@ -195,7 +201,11 @@ impl Level {
     /// Lets those in whose turn it is.
     fn serve(self: &Arc<Self>, state: &mut State) {
         while let Some(queue) = state.next_queue() {
-            let Some(seats) = state.queues[queue].waiters.front().map(|waiter| waiter.seats) else {
+            let Some(seats) = state.queues[queue]
+                .waiters
+                .front()
+                .map(|waiter| waiter.seats)
+            else {
                 return;
             };
             let Some(taken) = self.take(state, seats) else {
@@ -416,7 +426,7 @@ mod tests {
         level
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn seats_are_limited_and_come_back() {
@@ -429,16 +439,19 @@ mod tests {
         assert!(enter().await.is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_queue_has_an_end_and_patience_too() {
         let level = level(1, 1, 1);
         let running = level.clone().enter("f", 1, LONG).await.expect("free");
         let first = tokio::spawn(level.clone().enter("f", 1, LONG));
         tokio::task::yield_now().await;
-        assert!(level.clone().enter("f", 1, LONG).await.is_err(), "the queue is full");
+        assert!(
+            level.clone().enter("f", 1, LONG).await.is_err(),
+            "the queue is full"
+        );
         drop(running);
         let second = first.await.expect("no panic").expect("its turn");
-        let third = level.clone().enter("f", 1, Duration::from_secs(1)).await;
+        let third = level.clone().enter("f", 1, Duration::from_millis(5)).await;
         assert!(third.is_err(), "patience ends");
         assert_eq!(level.state.lock().waiting, 0);
         drop(second);
@@ -470,7 +483,10 @@ mod tests {
             task.await.expect("no panic");
         }
         let place = order.lock().iter().position(|flow| *flow == "quiet");
-        assert!(place.expect("served") < 10, "served as number {place:?} of 501");
+        assert!(
+            place.expect("served") < 10,
+            "served as number {place:?} of 501"
+        );
     }
 
     #[tokio::test]
@@ -491,14 +507,20 @@ mod tests {
         for _ in 0..3 {
             tickets.push(enter(&poor).await.expect("own or lent"));
         }
-        assert!(enter(&poor).await.is_err(), "half of the seats are not lent");
+        assert!(
+            enter(&poor).await.is_err(),
+            "half of the seats are not lent"
+        );
         tickets.push(enter(&rich).await.expect("kept"));
         tickets.push(enter(&rich).await.expect("kept"));
         assert!(enter(&rich).await.is_err());
         drop(tickets);
         for level in &all {
             let state = level.state.lock();
-            assert_eq!((state.used, state.lent, state.borrowed, state.waiting), (0, 0, 0, 0));
+            assert_eq!(
+                (state.used, state.lent, state.borrowed, state.waiting),
+                (0, 0, 0, 0)
+            );
         }
     }
 

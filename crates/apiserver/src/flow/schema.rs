@@ -160,10 +160,12 @@ impl Subject {
         match self.kind.as_str() {
             "User" => self.user.name == "*" || self.user.name == user.name,
             "Group" => self.group.name == "*" || user.is_in(&self.group.name),
-            "ServiceAccount" => service_account_name(&user.name).is_some_and(|(namespace, name)| {
-                let account = &self.service_account;
-                account.namespace == namespace && (account.name == "*" || account.name == name)
-            }),
+            "ServiceAccount" => {
+                service_account_name(&user.name).is_some_and(|(namespace, name)| {
+                    let account = &self.service_account;
+                    account.namespace == namespace && (account.name == "*" || account.name == name)
+                })
+            }
             _ => false,
         }
     }
@@ -189,9 +191,9 @@ impl PathRule {
             && self.paths.iter().any(|pattern| {
                 pattern == "*"
                     || *pattern == wanted.path
-                    || pattern
-                        .strip_suffix('*')
-                        .is_some_and(|prefix| prefix.ends_with('/') && wanted.path.starts_with(prefix))
+                    || pattern.strip_suffix('*').is_some_and(|prefix| {
+                        prefix.ends_with('/') && wanted.path.starts_with(prefix)
+                    })
             })
     }
 }

@@ -160,9 +160,7 @@ impl Asked<'_> {
         let verbs = "can only get, create, update, patch, or delete a CSINode";
         match self.own("CSINode", verbs) {
             Decision::NoOpinion(why) if why == verbs => no(why),
-            _ if !self.wanted.subresource.is_empty() => {
-                no("cannot authorize CSINode subresources")
-            }
+            _ if !self.wanted.subresource.is_empty() => no("cannot authorize CSINode subresources"),
             decision => decision,
         }
     }
@@ -217,9 +215,9 @@ impl Asked<'_> {
             ("", "list" | "watch") => {
                 no("can only list/watch pods with spec.nodeName field selector")
             }
-            ("", "create" | "delete")
-            | ("status", "update" | "patch")
-            | ("eviction", "create") => yes(),
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                yes()
+            }
             _ => no(""),
         }
     }
@@ -261,8 +259,16 @@ mod tests {
             assert_eq!(text, expect, "{verb} {what}");
         };
         check("get", "nodes/n", "yes");
-        check("list", "nodes", "node 'n' cannot read all nodes, only its own Node object");
-        check("get", "nodes/m", "node 'n' cannot read 'm', only its own Node object");
+        check(
+            "list",
+            "nodes",
+            "node 'n' cannot read all nodes, only its own Node object",
+        );
+        check(
+            "get",
+            "nodes/m",
+            "node 'n' cannot read 'm', only its own Node object",
+        );
         check("patch", "nodes/n/status", "yes");
         check("delete", "nodes/n", "");
         check("update", "kube-node-lease:leases/n", "yes");
@@ -277,13 +283,21 @@ mod tests {
             "can only access leases in the \"kube-node-lease\" system namespace",
         );
         check("get", "csinodes/n", "yes");
-        check("list", "a:pods", "can only list/watch pods with spec.nodeName field selector");
+        check(
+            "list",
+            "a:pods",
+            "can only list/watch pods with spec.nodeName field selector",
+        );
         check(
             "get",
             "a:secrets/s",
             "no relationship found between node 'n' and this object",
         );
-        check("list", "secrets", "can only read namespaced object of this type");
+        check(
+            "list",
+            "secrets",
+            "can only read namespaced object of this type",
+        );
         assert_eq!(node_of(&User::new("system:node:n", &[])), None);
     }
 }

@@ -96,9 +96,7 @@ fn new_key(path: &PathBuf) -> TokenKey {
         .map_err(anyhow::Error::from)
         .and_then(|pem| files::write_private(path, &pem));
     if let Err(error) = kept {
-        tracing::error!(
-            "tokens of service accounts will not outlive this process: {error:#}"
-        );
+        tracing::error!("tokens of service accounts will not outlive this process: {error:#}");
     }
     key
 }

@@ -139,13 +139,21 @@ impl Follower for Graph {
 
     fn apply(&mut self, topic: usize, key: &str, entry: Option<&Entry>) {
         let (namespace, name) = envelope::name_of(key);
-        let id = |kind| (kind, namespace.unwrap_or_default().to_owned(), name.to_owned());
+        let id = |kind| {
+            (
+                kind,
+                namespace.unwrap_or_default().to_owned(),
+                name.to_owned(),
+            )
+        };
         let value = entry.and_then(|entry| envelope::decode(entry).ok());
         let on = |value: &Value| {
             let node = object::text(value, &["spec", "nodeName"]);
             (!node.is_empty()).then(|| node.to_owned())
         };
-        let placed = value.as_ref().and_then(|value| Some((on(value)?, Vec::new())));
+        let placed = value
+            .as_ref()
+            .and_then(|value| Some((on(value)?, Vec::new())));
         match topic {
             0 => {
                 let pod = value.as_ref();
@@ -181,7 +189,10 @@ fn references(pod: &Value) -> Vec<Id> {
         for container in object::list(pod, &["spec", list]) {
             for from in object::list(container, &["envFrom"]) {
                 add(Kind::Secret, object::text(from, &["secretRef", "name"]));
-                add(Kind::ConfigMap, object::text(from, &["configMapRef", "name"]));
+                add(
+                    Kind::ConfigMap,
+                    object::text(from, &["configMapRef", "name"]),
+                );
             }
             for variable in object::list(container, &["env"]) {
                 let of = |source| object::text(variable, &["valueFrom", source, "name"]);
@@ -194,10 +205,16 @@ fn references(pod: &Value) -> Vec<Id> {
         volume_references(pod, volume, &mut add);
     }
     for claim in object::list(pod, &["status", "resourceClaimStatuses"]) {
-        add(Kind::ResourceClaim, object::text(claim, &["resourceClaimName"]));
+        add(
+            Kind::ResourceClaim,
+            object::text(claim, &["resourceClaimName"]),
+        );
     }
     for claim in object::list(pod, &["spec", "resourceClaims"]) {
-        add(Kind::ResourceClaim, object::text(claim, &["resourceClaimName"]));
+        add(
+            Kind::ResourceClaim,
+            object::text(claim, &["resourceClaimName"]),
+        );
     }
     let extended = ["status", "extendedResourceClaimStatus", "resourceClaimName"];
     add(Kind::ResourceClaim, object::text(pod, &extended));
@@ -217,9 +234,18 @@ const SECRET_REFERENCES: [&str; 8] = [
 ];
 
 fn volume_references(pod: &Value, volume: &Value, add: &mut impl FnMut(Kind, &str)) {
-    add(Kind::Secret, object::text(volume, &["secret", "secretName"]));
-    add(Kind::Secret, object::text(volume, &["azureFile", "secretName"]));
-    add(Kind::ConfigMap, object::text(volume, &["configMap", "name"]));
+    add(
+        Kind::Secret,
+        object::text(volume, &["secret", "secretName"]),
+    );
+    add(
+        Kind::Secret,
+        object::text(volume, &["azureFile", "secretName"]),
+    );
+    add(
+        Kind::ConfigMap,
+        object::text(volume, &["configMap", "name"]),
+    );
     let claim = object::text(volume, &["persistentVolumeClaim", "claimName"]);
     add(Kind::Claim, claim);
     if volume.get("ephemeral").is_some_and(Value::is_object) {
@@ -236,7 +262,10 @@ fn volume_references(pod: &Value, volume: &Value, add: &mut impl FnMut(Kind, &st
     }
     for source in object::list(volume, &["projected", "sources"]) {
         add(Kind::Secret, object::text(source, &["secret", "name"]));
-        add(Kind::ConfigMap, object::text(source, &["configMap", "name"]));
+        add(
+            Kind::ConfigMap,
+            object::text(source, &["configMap", "name"]),
+        );
     }
 }
 
@@ -276,7 +305,10 @@ fn bound(volume: &Value) -> Option<(Id, Vec<Id>)> {
     ] {
         add(object::at(spec, &["csi", field]));
     }
-    Some(((Kind::Claim, namespace.to_owned(), name.to_owned()), secrets))
+    Some((
+        (Kind::Claim, namespace.to_owned(), name.to_owned()),
+        secrets,
+    ))
 }
 
 #[cfg(test)]
