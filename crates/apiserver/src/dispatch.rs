@@ -278,6 +278,7 @@ fn other_path(
     Ok(match route {
         Route::Health(check) => health::check(state, &check, query),
         Route::Version => health::version(),
+        Route::Backup => backup(state),
         Route::Metrics => state.metrics.expose(state.store.stats()),
         Route::Root => discovery::paths(&catalog),
         Route::LegacyVersions | Route::Groups => {
@@ -299,6 +300,13 @@ fn other_path(
         Route::IssuerKeys => health::issuer_keys(state, headers)?,
         Route::Resource(_) | Route::Unknown => respond::text(404, "404 page not found\n"),
     })
+}
+
+/// Everything as of now; entries are shared with the store until they are sent.
+fn backup(state: &State) -> Response<Body> {
+    let pieces = store::backup::pieces(state.store.snapshot());
+    let body = Body::stream(futures::stream::iter(pieces));
+    respond::with_body(200, "application/octet-stream", body)
 }
 
 async fn resource(
