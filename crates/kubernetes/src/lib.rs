@@ -15,6 +15,7 @@ mod error;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod node_lifecycle;
 mod pod;
 mod protection;
 mod replica_set;
@@ -65,6 +66,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
+            "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
             "servicecidr" => running.spawn(service_cidr::run(cluster)),
             "persistentvolumeclaimprotection" => {
                 running.spawn(protection::run(cluster, Protected::Claims))

@@ -11,6 +11,7 @@ pub const NAMES: &[&str] = &[
     "endpointslice",
     "resourcequota",
     "rootcacertificatepublisher",
+    "nodelifecycle",
     "servicecidr",
     "persistentvolumeclaimprotection",
     "persistentvolumeprotection",
