@@ -181,8 +181,8 @@ pub async fn delete(context: &Context) -> Result<Response<Body>, Status> {
         ));
     }
     match deleted.kept {
-        Kept::Entry(entry) => render(context, 200, &entry),
-        Kept::Value(value) => render_value(context, 200, *value),
+        Kept::Entry(entry) => render(context, 200, &entry).await,
+        Kept::Value(value) => render_value(context, 200, *value).await,
     }
 }
 
@@ -221,8 +221,11 @@ pub async fn delete_collection(context: &Context) -> Result<Response<Body>, Stat
         }
     }
     let custom = context.definition.custom.is_some();
+    context
+        .definition
+        .read_all(&context.state, &mut items)
+        .await?;
     for item in &mut items {
-        context.definition.present(item);
         if !custom && let Some(members) = item.as_object_mut() {
             members.remove("kind");
             members.remove("apiVersion");
@@ -254,7 +257,7 @@ pub async fn delete_object(
             return Err(Status::not_found(&gvr.group, &gvr.resource, name));
         };
         let mut live = envelope::decode(&entry)?;
-        context.definition.present(&mut live);
+        context.definition.read(&context.state, &mut live).await?;
         check_preconditions(context, options, &live)?;
         let dry_run = options.is_dry_run() || context.dry_run()?;
         if context.subresource().is_empty() {
@@ -499,6 +502,8 @@ async fn carry_out(
         Plan::Wait(new) | Plan::WaitNot(new) => Some(new),
     };
     let last = wait.as_ref().unwrap_or(live);
+    let converted = context.definition.for_storage(&context.state, last).await?;
+    let last = converted.as_ref().unwrap_or(last);
     let mut expect = entry.revision();
     let mut kept = None;
     if wait.is_some() {

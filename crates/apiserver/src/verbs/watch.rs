@@ -161,7 +161,7 @@ fn open(
             waiting.push_back(frames.frame("ADDED", entry));
         }
         if start.mark_initial {
-            waiting.push_back(frames.bookmark(listing.revision, true));
+            waiting.push_back(Frame::Ready(frames.bookmark(listing.revision, true)));
         }
         store.watch(prefix, listing.revision)?
     };
@@ -179,13 +179,21 @@ fn open(
     })
 }
 
+/// What is to be sent next.
+enum Frame {
+    /// This.
+    Ready(Bytes),
+    /// An event about this object, once a webhook has made the right version of it.
+    Unconverted(&'static str, Value),
+}
+
 /// One running watch.
 struct Session {
     state: Arc<State>,
     selection: Selection,
     watch: Watch,
     frames: Frames,
-    waiting: VecDeque<Bytes>,
+    waiting: VecDeque<Frame>,
     bookmarks: Option<Interval>,
     deadline: Instant,
     ended: bool,
@@ -200,8 +208,16 @@ impl Session {
     /// The next frame; none when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.waiting.pop_front() {
-                return Some(frame);
+            match self.waiting.pop_front() {
+                Some(Frame::Ready(frame)) => return Some(frame),
+                Some(Frame::Unconverted(kind, mut value)) => {
+                    let definition = self.frames.definition.clone();
+                    return Some(match definition.read(&self.state, &mut value).await {
+                        Ok(()) => self.frames.presented(kind, value),
+                        Err(status) => error_frame(self.frames.encoding, &status),
+                    });
+                }
+                None => {}
             }
             if self.ended {
                 return None;
@@ -216,7 +232,8 @@ impl Session {
                 events = self.watch.next() => self.take(events),
                 _ = tick => {
                     let position = self.watch.position();
-                    self.waiting.push_back(self.frames.bookmark(position, false));
+                    let frame = self.frames.bookmark(position, false);
+                    self.waiting.push_back(Frame::Ready(frame));
                 }
                 () = tokio::time::sleep_until(self.deadline) => self.ended = true,
                 () = self.state.shutdown.cancelled() => self.ended = true,
@@ -237,8 +254,8 @@ impl Session {
                     Error::Compacted { requested, oldest } => expired(requested, oldest),
                     other => Status::internal(other),
                 };
-                self.waiting
-                    .push_back(error_frame(self.frames.encoding, &status));
+                let frame = error_frame(self.frames.encoding, &status);
+                self.waiting.push_back(Frame::Ready(frame));
                 self.ended = true;
             }
         }
@@ -246,7 +263,7 @@ impl Session {
 
     /// A change as this watch sees it: an object that enters the selection is added, one that leaves
     /// it is deleted, with the content it had when it was selected.
-    fn translate(&mut self, event: &Event) -> Option<Bytes> {
+    fn translate(&mut self, event: &Event) -> Option<Frame> {
         let before = event
             .previous
             .as_ref()
@@ -276,30 +293,38 @@ struct Frames {
 }
 
 impl Frames {
-    fn frame(&mut self, kind: &str, entry: &Entry) -> Bytes {
+    fn frame(&mut self, kind: &'static str, entry: &Entry) -> Frame {
         let stored = self.definition.serves_as_stored(entry);
         if self.shape == Shape::Object && self.encoding == Encoding::Json && stored {
-            return line(kind, entry.bytes());
+            return Frame::Ready(line(kind, entry.bytes()));
         }
         match envelope::decode(entry) {
             Ok(value) => self.value(kind, value),
-            Err(status) => error_frame(self.encoding, &status),
+            Err(status) => Frame::Ready(error_frame(self.encoding, &status)),
         }
     }
 
     /// An object that left the selection: what it was, at the revision at which it left.
-    fn left(&mut self, previous: &Entry, revision: Revision) -> Bytes {
+    fn left(&mut self, previous: &Entry, revision: Revision) -> Frame {
         match envelope::decode(previous) {
             Ok(mut value) => {
                 value["metadata"]["resourceVersion"] = json!(revision.to_string());
                 self.value("DELETED", value)
             }
-            Err(status) => error_frame(self.encoding, &status),
+            Err(status) => Frame::Ready(error_frame(self.encoding, &status)),
         }
     }
 
-    fn value(&mut self, kind: &str, mut value: Value) -> Bytes {
+    fn value(&mut self, kind: &'static str, mut value: Value) -> Frame {
+        if self.definition.needs_webhook(&value) {
+            return Frame::Unconverted(kind, value);
+        }
         self.definition.present(&mut value);
+        Frame::Ready(self.presented(kind, value))
+    }
+
+    /// An event about an object in the right version.
+    fn presented(&mut self, kind: &str, value: Value) -> Bytes {
         let shaped = match self.shape {
             Shape::Table(version) => {
                 let with_columns = !std::mem::replace(&mut self.columns_sent, true);
