@@ -116,6 +116,7 @@ impl Context {
     }
 
     /// What is noted for the audit log.
+    #[allow(dead_code, reason = "the audit log reads it")]
     pub fn annotations(&self) -> BTreeMap<String, String> {
         self.annotations.lock().clone()
     }

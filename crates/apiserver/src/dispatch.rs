@@ -18,6 +18,7 @@ use crate::media::{self, Endpoint, Shape};
 use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
+use crate::write::store_error;
 use crate::{bootstrap, discovery, health, openapi, respond, subresources, verbs};
 
 /// Largest request body, as upstream's default.
@@ -302,6 +303,17 @@ async fn serve(
     (outcome, context.warnings())
 }
 
+/// Waits until a read shows all that was acknowledged before it, unless any version will do.
+async fn settle(context: &Context) -> Result<(), Status> {
+    if context.query.get("resourceVersion") == Some("0") {
+        return Ok(());
+    }
+    match context.state.store.barrier() {
+        Some(settled) => settled.await.map_err(|error| store_error(&error)),
+        None => Ok(()),
+    }
+}
+
 async fn serve_object(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
     let known = matches!(method.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE");
     let verb = verb(method, &context.path, &context.query);
@@ -323,6 +335,9 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
     }
     if !known || !fits || !placed || !context.definition.serves(verb) {
         return Err(method_not_allowed());
+    }
+    if matches!(verb, "get" | "list" | "watch") {
+        settle(context).await?;
     }
     match verb {
         "get" => verbs::get(context).await,

@@ -12,7 +12,7 @@ use apiserver::identity::{Authentication, MASTERS, Tokens, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
-use store::{EmbeddedOptions, LocalStore, Store};
+use store::{EmbeddedOptions, EtcdOptions, Store};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -21,12 +21,14 @@ use crate::commands::{Controllers, UpArguments};
 use files::Credentials;
 
 /// Where objects are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreKind {
     /// In a file, durable.
     Embedded,
     /// In memory, forgotten at the end.
     Memory,
+    /// In the etcd at `HOST:PORT`, which other servers may share.
+    Etcd(String),
 }
 
 impl FromStr for StoreKind {
@@ -36,12 +38,19 @@ impl FromStr for StoreKind {
         match text {
             "embedded" => Ok(Self::Embedded),
             "memory" => Ok(Self::Memory),
-            _ if text.starts_with("etcd://") => Err(
-                "etcd is not served as a store by this version: use embedded or memory".to_owned(),
-            ),
-            _ => Err("use embedded or memory".to_owned()),
+            _ => match text.strip_prefix("etcd://") {
+                Some(endpoint) if endpoint.split_once(':').is_some_and(is_endpoint) => {
+                    Ok(Self::Etcd(endpoint.to_owned()))
+                }
+                Some(_) => Err("name etcd by host and port, such as etcd://127.0.0.1:2379".to_owned()),
+                None => Err("use embedded, memory or etcd://HOST:PORT".to_owned()),
+            },
         }
     }
+}
+
+fn is_endpoint((host, port): (&str, &str)) -> bool {
+    !host.is_empty() && port.parse::<u16>().is_ok()
 }
 
 /// How long controllers may take to end.
@@ -50,7 +59,7 @@ const CONTROLLERS_END: std::time::Duration = std::time::Duration::from_secs(3);
 /// A running control plane.
 pub struct Plane {
     server: ApiServer,
-    store: Arc<LocalStore>,
+    store: Arc<dyn Store>,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
     controllers: JoinSet<()>,
@@ -71,7 +80,7 @@ impl Plane {
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
         let data = files::DataDir::open(&arguments.data_dir)?;
-        let store = open_store(arguments, &data)?;
+        let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
         let listener = Listener::bind(ListenerOptions {
             address: arguments.listen,
@@ -99,8 +108,7 @@ impl Plane {
             node_ports: 30000..=32767,
             advertise: Some(listener.address()),
         };
-        let shared: Arc<dyn Store> = store.clone();
-        let server = ApiServer::start(shared, options, shutdown.clone()).await?;
+        let server = ApiServer::start(store.clone(), options, shutdown.clone()).await?;
         let url = format!("https://{}", listener.address());
         let kubeconfig = arguments
             .kubeconfig
@@ -202,16 +210,28 @@ fn start_controllers(
     running
 }
 
-fn open_store(arguments: &UpArguments, data: &files::DataDir) -> anyhow::Result<Arc<LocalStore>> {
-    if arguments.store == StoreKind::Memory {
-        return Ok(Arc::new(store::memory()));
-    }
-    let path = data.path().join("store.redb");
-    match store::open_embedded(&EmbeddedOptions { path }) {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(store::Error::InUse(path)) => bail!(
-            "another process is using {path}: stop it, or name another directory with --data-dir"
-        ),
-        Err(other) => Err(other).context("opening the store"),
+async fn open_store(
+    arguments: &UpArguments,
+    data: &files::DataDir,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match &arguments.store {
+        StoreKind::Memory => Ok(Arc::new(store::memory())),
+        StoreKind::Embedded => {
+            let path = data.path().join("store.redb");
+            match store::open_embedded(&EmbeddedOptions { path }) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(store::Error::InUse(path)) => bail!(
+                    "another process is using {path}: stop it, or name another directory with --data-dir"
+                ),
+                Err(other) => Err(other).context("opening the store"),
+            }
+        }
+        StoreKind::Etcd(endpoint) => {
+            let options = EtcdOptions {
+                endpoint: endpoint.clone(),
+            };
+            let store = store::open_etcd(&options).await;
+            Ok(Arc::new(store.context("opening the store in etcd")?))
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::{garbage_collector, resources};
 
 /// How often everything is counted again, whatever happens; as upstream.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 
 /// How long changes are gathered before they are counted.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -65,7 +65,10 @@ impl Reconciler for Quotas {
         if *quota.status() != wanted {
             let mut updated = quota.into_value();
             updated["status"] = wanted;
-            match api.update_status(&resources::resource_quotas(), &updated).await {
+            match api
+                .update_status(&resources::resource_quotas(), &updated)
+                .await
+            {
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
@@ -118,8 +121,8 @@ impl Quotas {
             return Ok(None);
         };
         // Only what is measured more closely has to be known in full.
-        let full = group.is_empty()
-            && matches!(resource, "pods" | "services" | "persistentvolumeclaims");
+        let full =
+            group.is_empty() && matches!(resource, "pods" | "services" | "persistentvolumeclaims");
         let options = if full {
             InformerOptions::default()
         } else {
@@ -147,14 +150,17 @@ impl Quotas {
 /// it was counted between its charge and its write.
 fn recounts(event: &Event, is_pod: bool) -> Option<String> {
     let ended = |pod: &Object| {
-        matches!(object::text(pod.status(), &["phase"]), "Failed" | "Succeeded")
+        matches!(
+            object::text(pod.status(), &["phase"]),
+            "Failed" | "Succeeded"
+        )
     };
     let object = match event {
         Event::Deleted(object) | Event::Added(object) => object,
         Event::Updated { old, new } if is_pod && ended(new) && !ended(old) => new,
         // Services and claims can come to need less.
         Event::Updated { old, new } if !is_pod && old.spec() != new.spec() => new,
-        _ => return None,
+        Event::Updated { .. } => return None,
     };
     object.namespace().map(str::to_owned)
 }
@@ -219,7 +225,17 @@ mod tests {
         let limits = json!({"pods": "5", "requests.cpu": "2", "services": "1"});
         let hard = demand::amounts(Some(&limits));
         let pods = [pod("high", "250m"), pod("high", "1"), pod("low", "1")];
-        let used = sum(&quota, "", "pods", &hard, &pods, jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!(Value::Object(print(&used)), json!({"pods": "2", "requests.cpu": "1250m"}));
+        let used = sum(
+            &quota,
+            "",
+            "pods",
+            &hard,
+            &pods,
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(
+            Value::Object(print(&used)),
+            json!({"pods": "2", "requests.cpu": "1250m"})
+        );
     }
 }

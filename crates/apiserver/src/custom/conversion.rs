@@ -194,11 +194,6 @@ fn failure(why: String) -> Status {
 }
 
 impl Definition {
-    /// Whether only a webhook can make this definition's version of a stored object.
-    pub fn needs_webhook(&self, object: &Value) -> bool {
-        self.webhook().is_some() && object::text(object, &["apiVersion"]) != self.kind.api_version()
-    }
-
     fn webhook(&self) -> Option<&Webhook> {
         self.custom.as_ref()?.conversion.as_ref()
     }

@@ -26,7 +26,8 @@ pub struct Arguments {
     /// Where to write the kubeconfig of the administrator [default: DIR/kubeconfig].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Where objects are kept: `embedded` (in DIR, durable) or `memory`.
+    /// Where objects are kept: `embedded` (in DIR, durable), `memory`, or
+    /// `etcd://HOST:PORT`, which several servers may share.
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub store: StoreKind,
     /// How many virtual nodes the cluster has. They simulate a kubelet and run no containers.

@@ -81,9 +81,9 @@ impl Policy {
             }
             let version = text("-version");
             if let Some((key, value)) = &version {
-                match parse_version(value) {
-                    Some(version) => standard.version = version,
-                    None => wrong(key, value, "must be \"latest\" or \"v1.x\""),
+                standard.version = parse_minor(value);
+                if standard.version.is_none() && *value != "latest" {
+                    wrong(key, value, "must be \"latest\" or \"v1.x\"");
                 }
             }
             (standard, known, level.is_some(), version.is_some())
@@ -124,15 +124,12 @@ fn parse_level(text: &str) -> Option<Level> {
     }
 }
 
-/// `latest`, or `v1.` and a number without leading zeros.
-fn parse_version(text: &str) -> Option<Option<u32>> {
-    if text == "latest" {
-        return Some(None);
-    }
+/// `v1.` and a number without leading zeros.
+fn parse_minor(text: &str) -> Option<u32> {
     let minor = text.strip_prefix("v1.")?;
     let plain = minor.bytes().all(|byte| byte.is_ascii_digit())
         && (minor == "0" || !minor.starts_with('0'));
-    plain.then(|| minor.parse().ok().map(Some)).flatten()
+    plain.then(|| minor.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -148,11 +145,11 @@ mod tests {
             .map(|(key, value)| (format!("{PREFIX}{key}"), value.clone()))
             .collect();
         let policy = Policy::of(Some(&labels));
-        let mut found = format!("{} {} {}", policy.enforce, policy.audit, policy.warn);
-        for error in &policy.errors {
-            found.push_str(&format!(" {error}"));
-        }
-        assert_eq!(found, expect);
+        let mut found: Vec<String> = [policy.enforce, policy.audit, policy.warn]
+            .map(|standard| standard.to_string())
+            .to_vec();
+        found.extend(policy.errors.iter().map(ToString::to_string));
+        assert_eq!(found.join(" "), expect);
     }
 
     #[test]
