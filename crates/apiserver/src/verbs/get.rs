@@ -2,7 +2,7 @@
 
 use http::Response;
 use model::{Status, object};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::Entry;
 
 use crate::body::Body;
@@ -75,9 +75,26 @@ fn not_a_list(context: &Context) -> Status {
     )
 }
 
+/// As upstream: an annotation that repeats a field is only there in whole objects.
+fn drop_derived_annotation(metadata: &mut Map<String, Value>) {
+    let Some(annotations) = metadata
+        .get_mut("annotations")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    annotations.remove("deprecated.daemonset.template.generation");
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+}
+
 /// An object with nothing but its metadata.
 pub fn metadata_only(value: &Value, version: &str) -> Value {
-    let metadata = object::metadata(value).cloned().unwrap_or_default();
+    let mut metadata = object::metadata(value).cloned().unwrap_or_default();
+    if object::text(value, &["kind"]) == "DaemonSet" {
+        drop_derived_annotation(&mut metadata);
+    }
     json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": format!("meta.k8s.io/{version}"),
