@@ -10,12 +10,12 @@ pub use reviews::review;
 use http::{Method, Response};
 use model::{Reason, Status, object};
 use serde_json::Value;
+use store::ListOptions;
 
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::method_not_allowed;
-use crate::verbs;
-use crate::write::{Update, update_object};
+use crate::{envelope, verbs};
 
 /// Answers a request for a subresource.
 pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
@@ -54,16 +54,43 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("scale", _) => scale::patch(context).await,
         ("binding", _) => binding::create(context).await,
         ("eviction", _) => eviction::create(context).await,
-        ("finalize", _) => finalize(context).await,
+        // The only way to change `spec.finalizers` of a Namespace.
+        ("finalize", _) => verbs::update(context).await,
         ("token", _) => Err(not_served(
             "tokens for service accounts",
             "use a client certificate or a static bearer token",
         )),
+        ("proxy", _) if definition.gvr.resource == "services" && !has_endpoints(context) => {
+            let why = format!(
+                "no endpoints available for service \"{}\"",
+                context.name()
+            );
+            Err(Status::new(Reason::ServiceUnavailable, why))
+        }
         _ => Err(not_served(
             &format!("{}/{name}", definition.gvr.resource),
             "no node agent serves it in this cluster: its nodes are virtual",
         )),
     }
+}
+
+/// Whether a Service has an endpoint that is ready.
+fn has_endpoints(context: &Context) -> bool {
+    let prefix = envelope::key_prefix("discovery.k8s.io", "endpointslices", Some(context.namespace()));
+    let Ok(listing) = context.state.store.list(&prefix, &ListOptions::default()) else {
+        return false;
+    };
+    listing.entries.iter().any(|entry| {
+        let Ok(slice) = envelope::decode(entry) else {
+            return false;
+        };
+        let service = object::labels(&slice).and_then(|labels| labels.get("kubernetes.io/service-name"));
+        let endpoints = object::list(&slice, &["endpoints"]);
+        service.and_then(Value::as_str) == Some(context.name())
+            && endpoints.iter().any(|endpoint| {
+                object::at(endpoint, &["conditions", "ready"]) != Some(&Value::Bool(false))
+            })
+    })
 }
 
 /// 501 with what to do instead.
@@ -72,34 +99,4 @@ fn not_served(what: &str, instead: &str) -> Status {
         Reason::NotImplemented,
         format!("{what} cannot be had from this server: {instead}"),
     )
-}
-
-/// `PUT` of a Namespace's `finalize`: the only way to change `spec.finalizers`.
-async fn finalize(context: &Context) -> Result<Response<Body>, Status> {
-    let body = context.definition.decode(context)?;
-    let finalizers = object::at(&body, &["spec", "finalizers"]).cloned();
-    let version = object::resource_version(&body).to_owned();
-    let update = Update {
-        subresource: "finalize",
-        applied: false,
-        versioned: !version.is_empty(),
-        replaces: false,
-    };
-    let change = |live: &Value| {
-        let mut new = live.clone();
-        let spec = object::child_mut(&mut new, "spec");
-        match &finalizers {
-            Some(finalizers) => spec.insert("finalizers".to_owned(), finalizers.clone()),
-            None => spec.remove("finalizers"),
-        };
-        if !version.is_empty() {
-            object::metadata_mut(&mut new)
-                .insert("resourceVersion".to_owned(), version.clone().into());
-        }
-        Ok(new)
-    };
-    match update_object(context, &update, &change).await? {
-        Some(outcome) => verbs::answer(context, 200, outcome.kept).await,
-        None => Err(context.not_found()),
-    }
 }

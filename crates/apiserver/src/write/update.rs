@@ -68,7 +68,7 @@ pub async fn update_object(
             context
                 .state
                 .allocator
-                .reserve(&context.definition, &mut new, Some(&live))?;
+                .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
         if new == live && is_as_stored(context, &entry, &new).await? {
             return Ok(Some(Outcome {
                 kept: Kept::Entry(entry),

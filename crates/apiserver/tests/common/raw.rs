@@ -13,6 +13,7 @@ pub struct Raw {
 }
 
 /// What came back.
+#[allow(dead_code, reason = "each test binary uses some of these")]
 pub struct Answer {
     pub code: u16,
     pub headers: HeaderMap,
