@@ -414,8 +414,8 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
         settle(context).await?;
     }
     match verb {
-        "get" => verbs::get(context),
-        "list" => verbs::list(context),
+        "get" => verbs::get(context).await,
+        "list" => verbs::list(context).await,
         "watch" => verbs::watch(context),
         "create" => verbs::create(context).await,
         "update" => verbs::update(context).await,

@@ -39,12 +39,13 @@ mod edit;
 mod flowcontrol;
 mod networking;
 mod policy;
-mod rbac;
 pub mod quota;
+mod rbac;
 mod registry;
 mod resources;
 mod scheduling;
 mod storage;
+mod warnings;
 
 pub use admissionregistration::webhook::check_client as check_webhook_client;
 pub use age::age;
@@ -52,3 +53,4 @@ pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresour
 pub use columns::{Column, columns};
 pub use convert::convert;
 pub use registry::{behaviour, deprecation};
+pub use warnings::{deletion_warning, finalizer_warnings, warnings};

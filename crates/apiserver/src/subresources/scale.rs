@@ -166,7 +166,7 @@ fn schema() -> Schema {
 }
 
 /// `GET` of the scale.
-pub fn get(context: &Context) -> Result<Response<Body>, Status> {
+pub async fn get(context: &Context) -> Result<Response<Body>, Status> {
     let key = context
         .definition
         .key(context.path.namespace.as_deref(), context.name());
@@ -176,7 +176,7 @@ pub fn get(context: &Context) -> Result<Response<Body>, Status> {
         .get(&key)
         .ok_or_else(|| context.not_found())?;
     let mut value = envelope::decode(&entry)?;
-    context.definition.present(&mut value);
+    context.definition.read(&context.state, &mut value).await?;
     if let Some(path) = missing(&context.definition, &value) {
         let why = format!("the spec replicas field {path:?} does not exist");
         return Err(Status::internal(why));
@@ -321,7 +321,7 @@ async fn store(
         Kept::Entry(entry) => envelope::decode(&entry)?,
         Kept::Value(value) => *value,
     };
-    context.definition.present(&mut value);
+    context.definition.read(&context.state, &mut value).await?;
     answer(context, scale_of(&context.definition, &value)?)
 }
 

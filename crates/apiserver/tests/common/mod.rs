@@ -1,5 +1,7 @@
 //! Requests in JSON, for tests of what a client gets to see.
 
+pub mod raw;
+
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
