@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use store::{EmbeddedOptions, Store};
 use testkit::Cluster;
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 60;
 const TASKS: usize = 6;
 const REQUESTS: usize = 8;
 const KEYS: usize = 2;
