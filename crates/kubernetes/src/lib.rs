@@ -8,12 +8,14 @@
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
 mod cluster;
+mod cluster_role_aggregation;
 mod deployment;
 mod endpoint_slice;
 mod error;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod node_lifecycle;
 mod pod;
 mod protection;
 mod replica_set;
@@ -59,10 +61,12 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
+            "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
             "servicecidr" => running.spawn(service_cidr::run(cluster)),
             "persistentvolumeclaimprotection" => {
                 running.spawn(protection::run(cluster, Protected::Claims))

@@ -11,11 +11,13 @@ pub const NAMES: &[&str] = &[
     "endpointslice",
     "resourcequota",
     "rootcacertificatepublisher",
+    "nodelifecycle",
     "servicecidr",
     "persistentvolumeclaimprotection",
     "persistentvolumeprotection",
     "volumeattributesclassprotection",
     "scheduler",
+    "clusterroleaggregation",
 ];
 
 /// The controllers to run.
@@ -97,9 +99,9 @@ mod tests {
         check("job,namespace-controller", &["namespace", "job"]);
         check(
             "*,-scheduler,-job",
-            &NAMES[..5]
+            &NAMES
                 .iter()
-                .chain(&NAMES[6..7])
+                .filter(|name| !["scheduler", "job"].contains(name))
                 .copied()
                 .collect::<Vec<_>>(),
         );
