@@ -8,6 +8,7 @@ mod columns;
 mod conversion;
 mod definition;
 mod establish;
+mod naming;
 mod rules;
 
 pub use definition::{

@@ -257,6 +257,45 @@ async fn nothing_is_made_of_a_definition_that_is_going() {
     .await;
 }
 
+#[tokio::test]
+async fn names_that_are_taken_wait_until_they_are_free() {
+    let raw = Raw::start().await;
+    let spec = object_schema(json!({}));
+    define(&raw, &definition(vec![version("v1", true, &spec)])).await;
+    let mut other = definition(vec![version("v1", true, &spec)]);
+    other["metadata"]["name"] = json!("items.example.com");
+    other["spec"]["names"] = json!({"plural": "items", "kind": "Thing"});
+    let made = raw.send("POST", DEFINITIONS, &[], &other).await;
+    assert_eq!(made.code, 201, "{}", made.text());
+    let path = format!("{DEFINITIONS}/items.example.com");
+    let condition = async |kind: &str| {
+        let crd = raw.get(&path).await.json();
+        let conditions = crd["status"]["conditions"].as_array()?.clone();
+        conditions
+            .into_iter()
+            .find(|condition| condition["type"] == kind)
+    };
+    let refused = testkit::eventually("names are looked at", async || {
+        condition("NamesAccepted").await
+    })
+    .await;
+    assert_eq!(refused["status"], "False");
+    assert_eq!(refused["reason"], "ListKindConflict");
+    assert_eq!(refused["message"], "\"ThingList\" is already in use");
+    let crd = raw.get(&path).await.json();
+    assert_eq!(crd["status"]["acceptedNames"]["plural"], "items");
+    assert_eq!(raw.get("/apis/example.com/v1/items").await.code, 404);
+    let first = format!("{DEFINITIONS}/things.example.com");
+    raw.send("DELETE", &first, &[], &Value::Null).await;
+    testkit::eventually("the names are free", async || {
+        condition("Established")
+            .await
+            .filter(|found| found["status"] == "True")
+    })
+    .await;
+    assert_eq!(raw.get("/apis/example.com/v1/items").await.code, 200);
+}
+
 /// A conversion webhook: `v1` has `spec.size`, `v2` has `spec.large`.
 async fn webhook() -> Value {
     let authority = pki::Authority::new("webhooks").expect("an authority");
