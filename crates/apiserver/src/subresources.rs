@@ -6,16 +6,15 @@ mod reviews;
 mod scale;
 
 pub use reviews::review;
+pub use scale::Scale;
 
 use http::{Method, Response};
-use model::{Reason, Status, object};
-use serde_json::Value;
+use model::{Reason, Status};
 
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::method_not_allowed;
 use crate::verbs;
-use crate::write::{Update, update_object};
 
 /// Answers a request for a subresource.
 pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
@@ -52,7 +51,7 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("scale", _) => scale::patch(context).await,
         ("binding", _) => binding::create(context).await,
         ("eviction", _) => eviction::create(context).await,
-        ("finalize", _) => finalize(context).await,
+        ("finalize", _) => verbs::update(context).await,
         ("token", _) => Err(not_served(
             "tokens for service accounts",
             "use a client certificate or a static bearer token",
@@ -70,34 +69,4 @@ fn not_served(what: &str, instead: &str) -> Status {
         Reason::NotImplemented,
         format!("{what} cannot be had from this server: {instead}"),
     )
-}
-
-/// `PUT` of a Namespace's `finalize`: the only way to change `spec.finalizers`.
-async fn finalize(context: &Context) -> Result<Response<Body>, Status> {
-    let body = context.definition.decode(context)?;
-    let finalizers = object::at(&body, &["spec", "finalizers"]).cloned();
-    let version = object::resource_version(&body).to_owned();
-    let update = Update {
-        subresource: "finalize",
-        applied: false,
-        versioned: !version.is_empty(),
-        replaces: false,
-    };
-    let change = |live: &Value| {
-        let mut new = live.clone();
-        let spec = object::child_mut(&mut new, "spec");
-        match &finalizers {
-            Some(finalizers) => spec.insert("finalizers".to_owned(), finalizers.clone()),
-            None => spec.remove("finalizers"),
-        };
-        if !version.is_empty() {
-            object::metadata_mut(&mut new)
-                .insert("resourceVersion".to_owned(), version.clone().into());
-        }
-        Ok(new)
-    };
-    match update_object(context, &update, &change).await? {
-        Some(outcome) => verbs::answer(context, 200, outcome.kept),
-        None => Err(context.not_found()),
-    }
 }

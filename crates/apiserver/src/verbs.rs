@@ -13,5 +13,5 @@ pub use delete::{DeleteOptions, delete, delete_collection, delete_object};
 pub use get::{get, metadata_only};
 pub use list::list;
 pub use patch::{patch, patch_error};
-pub use update::{answer, update};
+pub use update::update;
 pub use watch::watch;

@@ -9,11 +9,13 @@
 
 mod cluster;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod error;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod persistent_volume;
 mod pod;
 mod protection;
 mod replica_set;
@@ -59,6 +61,8 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "disruption" => running.spawn(disruption::run(cluster)),
+            "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))

@@ -123,10 +123,8 @@ impl Namespaces {
                 continue;
             }
             left.objects.push((
-                resource
-                    .group_version_resource()
-                    .group_resource()
-                    .to_string(),
+                // Upstream's form, with its dot also for the core group.
+                format!("{}.{}", resource.plural, resource.group),
                 rest.len(),
             ));
             for finalizer in rest.iter().flat_map(controller::Object::finalizers) {
@@ -198,11 +196,12 @@ fn conditions(left: &Left) -> Vec<controller::condition::Condition> {
             "All content successfully removed",
         )
     } else {
-        let names: Vec<String> = left
+        let mut names: Vec<String> = left
             .objects
             .iter()
             .map(|(name, n)| format!("{name} has {n} resource instances"))
             .collect();
+        names.sort();
         make(
             "NamespaceContentRemaining",
             true,

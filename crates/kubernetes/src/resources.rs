@@ -31,6 +31,8 @@ resources! {
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
     /// Resource quotas.
     resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
+    /// Pod disruption budgets.
+    pod_disruption_budgets => namespaced("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.

@@ -10,6 +10,8 @@ pub const NAMES: &[&str] = &[
     "job",
     "endpointslice",
     "resourcequota",
+    "disruption",
+    "persistentvolumebinder",
     "rootcacertificatepublisher",
     "servicecidr",
     "persistentvolumeclaimprotection",

@@ -492,7 +492,11 @@ impl<'s> Parser<'s> {
                 let token = self.advance()?;
                 Ok(Arc::from(self.text(token.span).trim_matches('`')))
             }
-            _ => Err(Box::new(self.unexpected("a field name"))),
+            // What stands in front of the missing name is what cel-go finds wrong.
+            _ => Err(Box::new(Issue::new(
+                self.token.span,
+                "Syntax error: no viable alternative at input '.'",
+            ))),
         }
     }
 

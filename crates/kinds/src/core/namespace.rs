@@ -14,6 +14,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Namespaces.
 pub const BEHAVIOUR: Behaviour = Behaviour {
     name: NameRule::Label,
+    delete_returns_object: true,
     status: StatusRule::Separate,
     default,
     prepare_create,
