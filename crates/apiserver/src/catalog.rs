@@ -89,7 +89,11 @@ impl Definition {
             None | Some("" | "events") => "core",
             Some(package) => package,
         };
-        let kind = if list { &self.list_kind } else { &self.kind.kind };
+        let kind = if list {
+            &self.list_kind
+        } else {
+            &self.kind.kind
+        };
         format!("*{package}.{kind}")
     }
 

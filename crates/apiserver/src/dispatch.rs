@@ -210,9 +210,8 @@ fn other_path(
     query: &Query,
 ) -> Result<Response<Body>, Status> {
     let catalog = state.catalog.load_full();
-    let encoding = || {
-        media::accept(headers, query, Endpoint::BuiltIn).map(|accept| accept.encoding)
-    };
+    let encoding =
+        || media::accept(headers, query, Endpoint::BuiltIn).map(|accept| accept.encoding);
     if matches!(route, Route::Group(_) | Route::Resources { .. }) && method != Method::GET {
         return Err(method_not_allowed());
     }
@@ -284,8 +283,7 @@ async fn resource(
         body,
     });
     let (outcome, warnings) = serve(context, method).await;
-    let mut response =
-        outcome.unwrap_or_else(|failure| respond::status_as(&failure, failures));
+    let mut response = outcome.unwrap_or_else(|failure| respond::status_as(&failure, failures));
     respond::add_warnings(&mut response, &warnings);
     Ok(response)
 }

@@ -1,7 +1,7 @@
 //! Media types: what a client accepts, and what it sent.
 
-use http::{HeaderMap, HeaderValue};
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
 
@@ -145,7 +145,10 @@ impl<'a> Range<'a> {
         {
             return None;
         }
-        if self.parameter("sv").is_some_and(|version| !version.is_empty()) {
+        if self
+            .parameter("sv")
+            .is_some_and(|version| !version.is_empty())
+        {
             return None;
         }
         let encoding = match self.parameter("pretty") {
@@ -218,7 +221,9 @@ fn is_for_reading(headers: &HeaderMap, query: &Query) -> bool {
     if let Some(pretty) = query.raw("pretty").filter(|pretty| !pretty.is_empty()) {
         return matches!(pretty, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
     agent.is_some_and(|agent| {
         ["curl", "Wget", "Mozilla/5.0"]
             .iter()
@@ -257,7 +262,11 @@ fn negotiate<'a>(
             }
         }
     }
-    Err(not_acceptable(if is_watch { STREAMS } else { REPRESENTATIONS }))
+    Err(not_acceptable(if is_watch {
+        STREAMS
+    } else {
+        REPRESENTATIONS
+    }))
 }
 
 fn not_acceptable(accepted: &str) -> Status {
@@ -347,9 +356,8 @@ pub fn encode(value: &Value, encoding: Encoding) -> Result<Vec<u8>, Status> {
             .map(String::into_bytes)
             .ok_or_else(|| Status::internal("the object nests too deep for YAML")),
         // What has no message is something only other encodings have.
-        Encoding::Protobuf => {
-            protobuf::encode(value).map_err(|_| not_acceptable("application/json, application/yaml"))
-        }
+        Encoding::Protobuf => protobuf::encode(value)
+            .map_err(|_| not_acceptable("application/json, application/yaml")),
     }
 }
 
@@ -370,10 +378,16 @@ mod tests {
         let encoding = |text, endpoint| accepted(text, endpoint).map(|accept| accept.encoding);
         let protobuf = "application/vnd.kubernetes.protobuf";
         assert_eq!(shape(kubectl, Endpoint::BuiltIn), Ok(Shape::Table("v1")));
-        assert_eq!(encoding(protobuf, Endpoint::BuiltIn), Ok(Encoding::Protobuf));
+        assert_eq!(
+            encoding(protobuf, Endpoint::BuiltIn),
+            Ok(Encoding::Protobuf)
+        );
         assert_eq!(encoding(protobuf, Endpoint::Custom), Err(406));
         assert_eq!(
-            encoding("application/vnd.kubernetes.protobuf,application/json", Endpoint::Custom),
+            encoding(
+                "application/vnd.kubernetes.protobuf,application/json",
+                Endpoint::Custom
+            ),
             Ok(Encoding::Json)
         );
         assert_eq!(
@@ -387,6 +401,9 @@ mod tests {
         assert_eq!(encoding("application/yaml", Endpoint::Watch), Err(406));
         assert_eq!(encoding("text/html", Endpoint::BuiltIn), Err(406));
         assert_eq!(encoding("application/*", Endpoint::BuiltIn), Err(406));
-        assert_eq!(encoding("application/*", Endpoint::Custom), Ok(Encoding::Json));
+        assert_eq!(
+            encoding("application/*", Endpoint::Custom),
+            Ok(Encoding::Json)
+        );
     }
 }

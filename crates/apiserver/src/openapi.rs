@@ -167,9 +167,16 @@ pub fn v3(
     let parts: Vec<&str> = path.split('/').collect();
     let (bytes, digest) = match parts.as_slice() {
         _ if is_discovery(path, catalog) => {
-            let made = || openapi::v3_discovery_document(path).to_string().into_bytes();
+            let made = || {
+                openapi::v3_discovery_document(path)
+                    .to_string()
+                    .into_bytes()
+            };
             let (bytes, _) = state.documents.get(catalog.generation, path, made);
-            (bytes, hash(format!("{path}/{}", env!("CARGO_PKG_VERSION")).as_bytes()))
+            (
+                bytes,
+                hash(format!("{path}/{}", env!("CARGO_PKG_VERSION")).as_bytes()),
+            )
         }
         ["api", version] if catalog.serves("", version) => {
             let digest = digest(state, catalog, "", version);

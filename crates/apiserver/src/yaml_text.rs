@@ -292,7 +292,21 @@ fn is_plain(text: &str) -> bool {
     let second_is_blank = text.chars().nth(1).is_none_or(|c| c == ' ');
     let starts_badly = matches!(
         first,
-        '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`'
+        '#' | ','
+            | '['
+            | ']'
+            | '{'
+            | '}'
+            | '&'
+            | '*'
+            | '!'
+            | '|'
+            | '>'
+            | '\''
+            | '"'
+            | '%'
+            | '@'
+            | '`'
     ) || (matches!(first, '-' | '?' | ':') && second_is_blank)
         || text.starts_with("---")
         || text.starts_with("...");
@@ -323,7 +337,8 @@ fn is_number(text: &str) -> bool {
     if !(first.is_ascii_digit() || first == '.') {
         return false;
     }
-    let all = |digits: &str, radix: u32| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    let all =
+        |digits: &str, radix: u32| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
         if let Some(digits) = unsigned.strip_prefix(prefix) {
             return all(digits, radix);
@@ -345,9 +360,8 @@ fn is_number(text: &str) -> bool {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = |text: &str| text.chars().all(|c| c.is_ascii_digit());
-    let exponent_fits = exponent.is_none_or(|exponent| {
-        all(exponent.strip_prefix(['+', '-']).unwrap_or(exponent), 10)
-    });
+    let exponent_fits = exponent
+        .is_none_or(|exponent| all(exponent.strip_prefix(['+', '-']).unwrap_or(exponent), 10));
     digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty()) && exponent_fits
 }
 
@@ -388,10 +402,10 @@ mod tests {
         check(
             &json!({"apiVersion": "v1", "metadata": {"creationTimestamp": "2026-01-02T03:04:05Z",
                 "managedFields": [{"fieldsV1": {"f:data": {".": {}, "f:k": {}}}, "time": "x"}],
-                "resourceVersion": "7"}, "items": [], "n": {"a": null, "b": 1.5, "c": true}}),
+                "resourceVersion": "7"}, "items": [], "o": {"a": null, "b": 1.5, "c": true}}),
             "apiVersion: v1\nitems: []\nmetadata:\n  creationTimestamp: \"2026-01-02T03:04:05Z\"\n  \
              managedFields:\n  - fieldsV1:\n      f:data:\n        .: {}\n        f:k: {}\n    time: x\n  \
-             resourceVersion: \"7\"\nn:\n  a: null\n  b: 1.5\n  c: true\n",
+             resourceVersion: \"7\"\no:\n  a: null\n  b: 1.5\n  c: true\n",
         );
     }
 

@@ -60,21 +60,23 @@ pub struct CompileError {
 }
 
 impl CompileError {
-    /// The same error without hints: the words of cel-go and no others, for those who compare them.
-    #[must_use]
-    pub fn without_hints(mut self) -> Self {
-        for issue in &mut self.issues {
-            issue.hint = None;
-        }
-        self
-    }
-
     pub(crate) fn new(source: &Arc<str>, mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.span.start);
         Self {
             source_text: Arc::clone(source),
             issues,
         }
+    }
+}
+
+impl CompileError {
+    /// The same without hints: exactly cel-go's words, for clients that compare them.
+    #[must_use]
+    pub fn without_hints(mut self) -> Self {
+        for issue in &mut self.issues {
+            issue.hint = None;
+        }
+        self
     }
 }
 

@@ -8,6 +8,10 @@ mod plane;
 
 use std::process::ExitCode;
 
+/// A server makes and drops small objects all day; this allocator is made for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     commands::run()
 }

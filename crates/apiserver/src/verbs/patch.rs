@@ -123,16 +123,33 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
     }
 }
 
-/// The object a patch makes of the current one.
+/// The object a patch makes of the current one, checked and typed.
 fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Status> {
-    let new = match patch {
+    let mut new = decode_patched(context, apply_patch(context, patch, live)?).map_err(|misfit| {
+        misfit.with(|why| match patch {
+            Patch::Strategic(patch) => unfit(go_value(patch), &why),
+            // What came out is made once more, as it is not kept where all goes well.
+            _ => match apply_patch(context, patch, live) {
+                Ok(object) => unfit(object.to_string(), &why),
+                Err(status) => status,
+            },
+        })
+    })?;
+    place(context, &mut new)?;
+    check_name(context, &new)?;
+    Ok(new)
+}
+
+/// What a patch makes of the current object.
+fn apply_patch(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Status> {
+    match patch {
         Patch::Json(patch) => patch
             .apply(live)
-            .map_err(|error| patch_error(context, &error))?,
+            .map_err(|error| patch_error(context, &error)),
         Patch::Merge(patch) => {
             let mut new = live.clone();
             patch::merge_patch(&mut new, patch);
-            new
+            Ok(new)
         }
         Patch::Strategic(patch) => {
             patch::strategic_merge(&context.definition.schema, live.clone(), patch).map_err(
@@ -140,19 +157,10 @@ fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Stat
                     patch::Error::Unfit(why) => unfit(go_value(patch), &why),
                     other => patch_error(context, &other),
                 },
-            )?
+            )
         }
-        Patch::Apply(_) => return Err(Status::internal("an apply is no patch")),
-    };
-    let shown = match patch {
-        Patch::Strategic(patch) => go_value(patch),
-        _ => new.to_string(),
-    };
-    let mut new = decode_patched(context, new, &context.body)
-        .map_err(|failure| failure.with(|why| unfit(shown, &why)))?;
-    place(context, &mut new)?;
-    check_name(context, &new)?;
-    Ok(new)
+        Patch::Apply(_) => Err(Status::internal("an apply is no patch")),
+    }
 }
 
 /// 422 for a patch that does not make an object of the kind.

@@ -1,7 +1,10 @@
 //! `watch`: a stream of changes.
 //!
 //! The stream pulls from the store as the client reads, so a client that does not read holds nothing;
-//! when it has fallen out of the store's window it is told so (410) and the stream ends.
+//! when it has fallen out of the store's window it is told so (410) and the stream ends. What is there
+//! at the beginning is held as references to the stored objects, and written when it is read.
+
+mod frames;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,24 +15,26 @@ use futures::stream;
 use http::Response;
 use model::{FieldError, FieldPath, Reason, Status};
 use rand::Rng as _;
-use serde_json::{Value, json};
 use store::{Entry, Error, Event, EventKind, ListOptions, Revision, Watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::get::metadata_only;
+use frames::Frames;
+
 use super::list::{check_not_ahead, parse_version};
 use crate::body::Body;
-use crate::catalog::Definition;
 use crate::context::Context;
-use crate::media::{Encoding, Shape};
+use crate::media::Encoding;
 use crate::selection::Selection;
 use crate::server::State;
-use crate::{envelope, respond, table};
+use crate::{respond, table};
 
 /// How often a bookmark is sent where the client allows them. Upstream: about a minute.
 const BOOKMARK_PERIOD: Duration = Duration::from_mins(1);
 /// Shortest life of a watch that names no timeout; the longest is twice as long. As upstream.
 const TIMEOUT_MIN: Duration = Duration::from_mins(30);
+
+/// Events that are there together are sent together, in pieces of about this size.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// `GET` with `watch`.
 pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
@@ -53,7 +58,8 @@ pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
         Ok(session) => session,
         // As upstream: the stream opens and its first event says that the revision is too old.
         Err(Error::Compacted { requested, oldest }) => {
-            let line = error_frame(encoding, &expired(requested, oldest));
+            let mut line = Vec::new();
+            frames::error(encoding, &expired(requested, oldest), &mut line);
             return Ok(streaming(encoding, Body::whole(line)));
         }
         Err(other) => return Err(Status::internal(other)),
@@ -145,24 +151,17 @@ fn open(
     prefix: &str,
     start: &Start,
     selection: &Selection,
-    mut frames: Frames,
+    frames: Frames,
 ) -> Result<Session, Error> {
     let store = &context.state.store;
-    let mut waiting = VecDeque::new();
+    let (mut initial, mut mark) = (Vec::new(), None);
     let watch = if let Some(after) = start.after {
         store.watch(prefix, after)?
     } else {
         let listing = store.list(prefix, &ListOptions::default())?;
-        for entry in listing
-            .entries
-            .iter()
-            .filter(|entry| selection.selects(entry))
-        {
-            waiting.push_back(frames.frame("ADDED", entry));
-        }
-        if start.mark_initial {
-            waiting.push_back(frames.bookmark(listing.revision, true));
-        }
+        initial = listing.entries;
+        initial.retain(|entry| selection.selects(entry));
+        mark = start.mark_initial.then_some(listing.revision);
         store.watch(prefix, listing.revision)?
     };
     let mut ticks = tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
@@ -172,7 +171,10 @@ fn open(
         selection: Selection::of(context).map_err(|_| Error::Closed)?,
         watch,
         frames,
-        waiting,
+        initial: initial.into_iter(),
+        mark,
+        events: VecDeque::new(),
+        out: Vec::new(),
         bookmarks: start.bookmarks.then_some(ticks),
         deadline: Instant::now(),
         ended: false,
@@ -185,7 +187,14 @@ struct Session {
     selection: Selection,
     watch: Watch,
     frames: Frames,
-    waiting: VecDeque<Bytes>,
+    /// What was there at the beginning and is not written yet.
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// The end of which is to be marked, once.
+    mark: Option<Revision>,
+    /// Changes that are not written yet.
+    events: VecDeque<Arc<Event>>,
+    /// What is written and not sent yet.
+    out: Vec<u8>,
     bookmarks: Option<Interval>,
     deadline: Instant,
     ended: bool,
@@ -197,11 +206,12 @@ impl Session {
         self
     }
 
-    /// The next frame; none when the watch is over.
+    /// The next piece, of one event or of several that are there already; none when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.waiting.pop_front() {
-                return Some(frame);
+            self.write();
+            if !self.out.is_empty() {
+                return Some(Bytes::from(std::mem::take(&mut self.out)));
             }
             if self.ended {
                 return None;
@@ -216,7 +226,7 @@ impl Session {
                 events = self.watch.next() => self.take(events),
                 _ = tick => {
                     let position = self.watch.position();
-                    self.waiting.push_back(self.frames.bookmark(position, false));
+                    self.frames.bookmark(position, false, &mut self.out);
                 }
                 () = tokio::time::sleep_until(self.deadline) => self.ended = true,
                 () = self.state.shutdown.cancelled() => self.ended = true,
@@ -224,158 +234,53 @@ impl Session {
         }
     }
 
+    /// Writes what waits, up to about a piece.
+    fn write(&mut self) {
+        while self.out.len() < PIECE_BYTES {
+            if let Some(entry) = self.initial.next() {
+                self.frames.object("ADDED", &entry, &mut self.out);
+            } else if let Some(revision) = self.mark.take() {
+                self.frames.bookmark(revision, true, &mut self.out);
+            } else if let Some(event) = self.events.pop_front() {
+                self.translate(&event);
+            } else {
+                return;
+            }
+        }
+    }
+
     fn take(&mut self, events: Result<Vec<Arc<Event>>, Error>) {
         match events {
-            Ok(events) => {
-                for event in events {
-                    let frame = self.translate(&event);
-                    self.waiting.extend(frame);
-                }
-            }
+            Ok(events) => self.events = events.into(),
             Err(error) => {
                 let status = match error {
                     Error::Compacted { requested, oldest } => expired(requested, oldest),
                     other => Status::internal(other),
                 };
-                self.waiting
-                    .push_back(error_frame(self.frames.encoding, &status));
+                frames::error(self.frames.encoding, &status, &mut self.out);
                 self.ended = true;
             }
         }
     }
 
-    /// A change as this watch sees it: an object that enters the selection is added, one that leaves
-    /// it is deleted, with the content it had when it was selected.
-    fn translate(&mut self, event: &Event) -> Option<Bytes> {
+    /// Writes a change as this watch sees it: an object that enters the selection is added, one that
+    /// leaves it is deleted, with the content it had when it was selected.
+    fn translate(&mut self, event: &Event) {
         let before = event
             .previous
             .as_ref()
             .filter(|entry| self.selection.selects(entry));
         let after = (event.kind != EventKind::Deleted && self.selection.selects(&event.entry))
             .then_some(&event.entry);
+        let (frames, out) = (&mut self.frames, &mut self.out);
         match (before, after) {
-            (None, None) => None,
-            (None, Some(entry)) => Some(self.frames.frame("ADDED", entry)),
-            (Some(_), Some(entry)) => Some(self.frames.frame("MODIFIED", entry)),
+            (None, None) => {}
+            (None, Some(entry)) => frames.object("ADDED", entry, out),
+            (Some(_), Some(entry)) => frames.object("MODIFIED", entry, out),
             (Some(_), None) if event.kind == EventKind::Deleted => {
-                Some(self.frames.frame("DELETED", &event.entry))
+                frames.object("DELETED", &event.entry, out);
             }
-            (Some(previous), None) => Some(self.frames.left(previous, event.revision())),
+            (Some(previous), None) => frames.left(previous, event.revision(), out),
         }
     }
-}
-
-/// How events are written for one client.
-struct Frames {
-    definition: Arc<Definition>,
-    shape: Shape,
-    encoding: Encoding,
-    columns_sent: bool,
-    include: table::Include,
-    clock: crate::Clock,
-}
-
-impl Frames {
-    fn frame(&mut self, kind: &str, entry: &Entry) -> Bytes {
-        let stored = self.definition.serves_as_stored(entry);
-        if self.shape == Shape::Object && self.encoding == Encoding::Json && stored {
-            return line(kind, entry.bytes());
-        }
-        match envelope::decode(entry) {
-            Ok(value) => self.value(kind, value),
-            Err(status) => error_frame(self.encoding, &status),
-        }
-    }
-
-    /// An object that left the selection: what it was, at the revision at which it left.
-    fn left(&mut self, previous: &Entry, revision: Revision) -> Bytes {
-        match envelope::decode(previous) {
-            Ok(mut value) => {
-                value["metadata"]["resourceVersion"] = json!(revision.to_string());
-                self.value("DELETED", value)
-            }
-            Err(status) => error_frame(self.encoding, &status),
-        }
-    }
-
-    fn value(&mut self, kind: &str, mut value: Value) -> Bytes {
-        self.definition.present(&mut value);
-        let shaped = match self.shape {
-            Shape::Table(version) => {
-                let with_columns = !std::mem::replace(&mut self.columns_sent, true);
-                let now = (self.clock)();
-                table::event(
-                    &self.definition,
-                    version,
-                    self.include,
-                    value,
-                    with_columns,
-                    now,
-                )
-            }
-            Shape::Metadata(version) | Shape::MetadataList(version) => {
-                metadata_only(&value, version)
-            }
-            Shape::Object | Shape::AggregatedDiscovery(_) => value,
-        };
-        event(self.encoding, kind, &shaped)
-    }
-
-    fn bookmark(&mut self, revision: Revision, initial_end: bool) -> Bytes {
-        let kind = &self.definition.kind;
-        let mut object = json!({
-            "kind": kind.kind,
-            "apiVersion": kind.api_version(),
-            "metadata": {"resourceVersion": revision.to_string()},
-        });
-        if initial_end {
-            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let shaped = match self.shape {
-            Shape::Table(version) => {
-                let with_columns = !std::mem::replace(&mut self.columns_sent, true);
-                // As upstream: a row like any other, of an object that has almost nothing.
-                table::event(
-                    &self.definition,
-                    version,
-                    self.include,
-                    object,
-                    with_columns,
-                    (self.clock)(),
-                )
-            }
-            Shape::Metadata(version) | Shape::MetadataList(version) => {
-                metadata_only(&object, version)
-            }
-            Shape::Object | Shape::AggregatedDiscovery(_) => object,
-        };
-        event(self.encoding, "BOOKMARK", &shaped)
-    }
-}
-
-fn line(kind: &str, object: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(object.len() + 40);
-    frame.extend_from_slice(b"{\"type\":\"");
-    frame.extend_from_slice(kind.as_bytes());
-    frame.extend_from_slice(b"\",\"object\":");
-    frame.extend_from_slice(object);
-    frame.extend_from_slice(b"}\n");
-    Bytes::from(frame)
-}
-
-fn event(encoding: Encoding, kind: &str, object: &Value) -> Bytes {
-    if encoding != Encoding::Protobuf {
-        return line(kind, object.to_string().as_bytes());
-    }
-    match protobuf::encode_event(kind, object) {
-        Ok(frame) => Bytes::from(frame),
-        Err(error) => {
-            tracing::error!(%error, "an event that has no protobuf encoding");
-            Bytes::new()
-        }
-    }
-}
-
-fn error_frame(encoding: Encoding, status: &Status) -> Bytes {
-    event(encoding, "ERROR", &status.to_value())
 }

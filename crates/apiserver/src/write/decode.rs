@@ -109,21 +109,20 @@ impl Misfit {
     }
 }
 
-/// Types the object a patch has made; `patch` is the text of the patch.
-pub fn decode_patched(context: &Context, object: Value, patch: &[u8]) -> Result<Value, Misfit> {
+/// Types the object a patch has made.
+pub fn decode_patched(context: &Context, object: Value) -> Result<Value, Misfit> {
     let definition = &context.definition;
     let custom = definition.custom.is_some();
-    let text = serde_json::to_vec(&object).map_err(|error| Misfit::Because(error.to_string()))?;
     let (object, unknown) = typed(
         context,
         &definition.kind,
         &definition.schema,
         custom,
         object,
-        &text,
+        None,
     )?;
     let validation = context.field_validation().map_err(Misfit::Refused)?;
-    let mut problems = schema::duplicate_fields(patch);
+    let mut problems = schema::duplicate_fields(&context.body);
     problems.extend(unknown);
     report(context, validation, problems).map_err(Misfit::Because)?;
     Ok(object)
@@ -144,26 +143,27 @@ pub fn decode_value(
     );
     let word = |why: String| unhandled(kind, &found, &why);
     let (object, unknown) =
-        typed(context, kind, schema, custom, value, json).map_err(|misfit| misfit.with(word))?;
+        typed(context, kind, schema, custom, value, Some(json)).map_err(|misfit| misfit.with(word))?;
     let validation = context.field_validation()?;
     report(context, validation, unknown).map_err(word)?;
     Ok(object)
 }
 
-/// The object as its kind has it, and the fields that are unknown or stand twice.
+/// The object as its kind has it, and the fields that are unknown or, in its text where there is one,
+/// stand twice.
 fn typed(
     context: &Context,
     kind: &GroupVersionKind,
     schema: &Schema,
     custom: bool,
     mut value: Value,
-    json: &[u8],
+    json: Option<&[u8]>,
 ) -> Result<(Value, Vec<String>), Misfit> {
     check_kind(context, kind, custom, &mut value, json)?;
     let validation = context.field_validation().map_err(Misfit::Refused)?;
     let mut problems = Vec::new();
     if custom {
-        if validation != FieldValidation::Ignore {
+        if let Some(json) = json.filter(|_| validation != FieldValidation::Ignore) {
             problems = schema::duplicate_fields(json);
         }
         let unknown = schema::coerce_metadata(schema, &mut value)
@@ -181,7 +181,13 @@ fn typed(
         );
     } else {
         if validation != FieldValidation::Ignore {
-            problems = schema::strict_errors(schema, json);
+            problems = match json {
+                Some(json) => schema::strict_errors(schema, json),
+                None => schema::unknown_fields(schema, &value)
+                    .iter()
+                    .map(|path| format!("unknown field \"{path}\""))
+                    .collect(),
+            };
         }
         schema::decode(schema, &mut value).map_err(|error| Misfit::Because(error.to_string()))?;
     }
@@ -225,7 +231,7 @@ fn check_kind(
     kind: &GroupVersionKind,
     custom: bool,
     value: &mut Value,
-    json: &[u8],
+    json: Option<&[u8]>,
 ) -> Result<(), Misfit> {
     let wanted = kind.api_version();
     let (found_version, found_kind) = (
@@ -233,7 +239,10 @@ fn check_kind(
         object::text(value, &["kind"]),
     );
     if custom && found_kind.is_empty() {
-        let text = String::from_utf8_lossy(json).into_owned();
+        let text = json.map_or_else(
+            || value.to_string(),
+            |json| String::from_utf8_lossy(json).into_owned(),
+        );
         let start: String = text.chars().take(SUMMARY_LENGTH).collect();
         let more = if start.len() < text.len() { " ..." } else { "" };
         return Err(Misfit::Refused(Status::bad_request(format!(

@@ -20,6 +20,9 @@ use crate::ast::{
 use crate::error::{CompileError, Issue};
 use crate::source::Span;
 
+/// What an expression starts with, in the words of cel-go's grammar.
+const EXPRESSION_START: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+
 /// How large an expression may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseLimits {
@@ -200,24 +203,10 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// Something else where an expression must begin, in the words of upstream's parser.
-    #[cold]
-    fn no_expression(&self) -> Issue {
-        let found: String = match self.token.kind {
-            TokenKind::End => "<EOF>".to_owned(),
-            _ => self.text(self.token.span).chars().take(40).collect(),
-        };
-        let message = format!(
-            "Syntax error: mismatched input '{found}' expecting {{'[', '{{', '(', '.', '-', '!', 'true', \
-             'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}}"
-        );
-        Issue::new(self.token.span, message)
-    }
-
     #[cold]
     fn unexpected(&self, expected: &str) -> Issue {
         let found = match self.token.kind {
-            TokenKind::End => "the end of the expression".to_owned(),
+            TokenKind::End => "'<EOF>'".to_owned(),
             _ => format!(
                 "'{}'",
                 self.text(self.token.span)
@@ -226,7 +215,7 @@ impl<'s> Parser<'s> {
                     .collect::<String>()
             ),
         };
-        let message = format!("Syntax error: mismatched input: found {found}, expected {expected}");
+        let message = format!("Syntax error: mismatched input {found} expecting {expected}");
         Issue::new(self.token.span, message)
     }
 
@@ -547,7 +536,7 @@ impl<'s> Parser<'s> {
             TokenKind::Symbol(Symbol::LeftParen) => self.parenthesized(),
             TokenKind::Symbol(Symbol::LeftBracket) => self.list(start),
             TokenKind::Symbol(Symbol::LeftBrace) => self.map(start),
-            _ => Err(Box::new(self.no_expression())),
+            _ => Err(Box::new(self.unexpected(EXPRESSION_START))),
         }
     }
 

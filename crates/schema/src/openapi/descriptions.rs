@@ -45,11 +45,9 @@ pub(super) fn describe(name: &str, schema: &mut Value) {
     };
     for (field, property) in properties {
         let of_kind = is_kind && (field == "apiVersion" || field == "kind" || !is_list);
-        let text = TEXTS.get(format!("{name} {field}").as_str()).or_else(|| {
-            TEXTS
-                .get(format!("* {field}").as_str())
-                .filter(|_| of_kind)
-        });
+        let text = TEXTS
+            .get(format!("{name} {field}").as_str())
+            .or_else(|| TEXTS.get(format!("* {field}").as_str()).filter(|_| of_kind));
         if let (Some(text), Some(members)) = (text, property.as_object_mut()) {
             members.insert("description".to_owned(), json!(text));
         }

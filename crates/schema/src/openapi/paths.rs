@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::descriptions;
 use super::components::{Components, Form};
+use super::descriptions;
 use super::{Resource, group_path};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -33,7 +33,11 @@ const LIST: [Parameter; 11] = [
         "boolean",
         "Begin a watch with the objects there are.",
     ),
-    ("shardSelector", "string", "Not served: sharded lists are off."),
+    (
+        "shardSelector",
+        "string",
+        "Not served: sharded lists are off.",
+    ),
     ("timeoutSeconds", "integer", "How long the call may take."),
     ("watch", "boolean", "Stream changes instead of a list."),
 ];
