@@ -17,6 +17,7 @@ mod job;
 mod namespace;
 mod persistent_volume;
 mod pod;
+mod policy_type_checking;
 mod protection;
 mod replica_set;
 mod resource_quota;
@@ -63,6 +64,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
+            "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))

@@ -33,6 +33,8 @@ resources! {
     resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
     /// Pod disruption budgets.
     pod_disruption_budgets => namespaced("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget");
+    /// Admission policies that check.
+    validating_admission_policies => cluster("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.
