@@ -100,6 +100,7 @@ impl Allocator {
         definition: &Definition,
         service: &mut Value,
         old: Option<&Value>,
+        dry_run: bool,
     ) -> Result<Reservation, Status> {
         let mut reservation = Reservation {
             taken: self.taken.clone(),
@@ -120,7 +121,8 @@ impl Allocator {
         if kind != "ExternalName" {
             let wanted = object::text(service, &["spec", "clusterIP"]).to_owned();
             if wanted.is_empty() {
-                match self.free_address(&mut reservation) {
+                // As upstream: every dry run shows the same address.
+                match self.free_address(dry_run, &mut reservation) {
                     Some(address) => set_address(service, &address),
                     None => return refuse(internal("clusterIPs", "range is full")),
                 }
@@ -173,12 +175,16 @@ impl Allocator {
         }
     }
 
-    fn free_address(&self, reservation: &mut Reservation) -> Option<String> {
+    fn free_address(&self, lowest: bool, reservation: &mut Reservation) -> Option<String> {
         let mut taken = self.taken.lock();
         if taken.addresses.len() >= self.count as usize {
             return None;
         }
-        let start = rand::rng().random_range(0..self.count);
+        let start = if lowest {
+            0
+        } else {
+            rand::rng().random_range(0..self.count)
+        };
         let free = (0..self.count)
             .map(|offset| self.first + (start + offset) % self.count)
             .find(|address| !taken.addresses.contains(address))?;
@@ -338,7 +344,7 @@ mod tests {
         for _ in 0..6 {
             let mut service = json!({"spec": {"type": "ClusterIP"}});
             allocator
-                .reserve(definition, &mut service, None)
+                .reserve(definition, &mut service, None, false)
                 .expect("free")
                 .keep();
             given.insert(object::text(&service, &["spec", "clusterIP"]).to_owned());
@@ -347,19 +353,19 @@ mod tests {
         let mut service = json!({"spec": {"type": "ClusterIP"}});
         assert!(
             allocator
-                .reserve(definition, &mut service, None)
+                .reserve(definition, &mut service, None, false)
                 .is_err(),
             "the range is full"
         );
         allocator.release(&json!({"spec": {"clusterIP": "10.0.0.3"}}), None);
         drop(
             allocator
-                .reserve(definition, &mut service, None)
+                .reserve(definition, &mut service, None, false)
                 .expect("one is free"),
         );
         let mut again = json!({"spec": {"type": "ClusterIP"}});
         allocator
-            .reserve(definition, &mut again, None)
+            .reserve(definition, &mut again, None, false)
             .expect("it was given back")
             .keep();
         assert_eq!(again["spec"]["clusterIP"], "10.0.0.3");
@@ -375,13 +381,13 @@ mod tests {
             json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}});
         assert!(
             allocator
-                .reserve(definition, &mut service, None)
+                .reserve(definition, &mut service, None, false)
                 .is_err()
         );
         let mut service =
             json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}});
         allocator
-            .reserve(definition, &mut service, None)
+            .reserve(definition, &mut service, None, false)
             .expect("two are free")
             .keep();
     }

@@ -9,12 +9,14 @@ pub use reviews::review;
 pub use scale::Scale;
 
 use http::{Method, Response};
-use model::{Reason, Status};
+use model::{Reason, Status, object};
+use serde_json::Value;
+use store::ListOptions;
 
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::method_not_allowed;
-use crate::verbs;
+use crate::{envelope, verbs};
 
 /// Answers a request for a subresource.
 pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
@@ -51,16 +53,45 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("scale", _) => scale::patch(context).await,
         ("binding", _) => binding::create(context).await,
         ("eviction", _) => eviction::create(context).await,
+        // The only way to change `spec.finalizers` of a Namespace.
         ("finalize", _) => verbs::update(context).await,
         ("token", _) => Err(not_served(
             "tokens for service accounts",
             "use a client certificate or a static bearer token",
         )),
+        ("proxy", _) if definition.gvr.resource == "services" && !has_endpoints(context) => {
+            let why = format!("no endpoints available for service \"{}\"", context.name());
+            Err(Status::new(Reason::ServiceUnavailable, why))
+        }
         _ => Err(not_served(
             &format!("{}/{name}", definition.gvr.resource),
             "no node agent serves it in this cluster: its nodes are virtual",
         )),
     }
+}
+
+/// Whether a Service has an endpoint that is ready.
+fn has_endpoints(context: &Context) -> bool {
+    let prefix = envelope::key_prefix(
+        "discovery.k8s.io",
+        "endpointslices",
+        Some(context.namespace()),
+    );
+    let Ok(listing) = context.state.store.list(&prefix, &ListOptions::default()) else {
+        return false;
+    };
+    listing.entries.iter().any(|entry| {
+        let Ok(slice) = envelope::decode(entry) else {
+            return false;
+        };
+        let service =
+            object::labels(&slice).and_then(|labels| labels.get("kubernetes.io/service-name"));
+        let endpoints = object::list(&slice, &["endpoints"]);
+        service.and_then(Value::as_str) == Some(context.name())
+            && endpoints.iter().any(|endpoint| {
+                object::at(endpoint, &["conditions", "ready"]) != Some(&Value::Bool(false))
+            })
+    })
 }
 
 /// 501 with what to do instead.

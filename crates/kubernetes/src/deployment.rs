@@ -206,10 +206,11 @@ impl Deployments {
         }
         if deployment.annotation(sets::REVISION) != Some(text.as_str()) {
             let patch = json!({"metadata": {"annotations": {sets::REVISION: text}}});
+            // Through the status, as upstream: a change of the object itself would be a new generation.
             api.merge_patch(
                 &resources::deployments(),
                 &deployment.key(),
-                Subresource::None,
+                Subresource::Status,
                 &patch,
             )
             .await?;

@@ -199,7 +199,11 @@ fn conditions(left: &Left) -> Vec<controller::condition::Condition> {
         let mut names: Vec<String> = left
             .objects
             .iter()
-            .map(|(name, n)| format!("{name} has {n} resource instances"))
+            // As upstream: a resource of the core has a group all the same, the empty one.
+            .map(|(name, n)| match name.contains('.') {
+                true => format!("{name} has {n} resource instances"),
+                false => format!("{name}. has {n} resource instances"),
+            })
             .collect();
         names.sort();
         make(
@@ -268,7 +272,7 @@ mod tests {
             .collect();
         assert_eq!(
             texts[3],
-            "Some resources are remaining: pods has 2 resource instances"
+            "Some resources are remaining: pods. has 2 resource instances"
         );
         assert_eq!(
             texts[4],

@@ -119,7 +119,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     let reserved = context
         .state
         .allocator
-        .reserve(definition, &mut object, None)?;
+        .reserve(definition, &mut object, None, dry_run)?;
     let name = object::name(&object).to_owned();
     let key = definition.key(context.path.namespace.as_deref(), &name);
     if dry_run {

@@ -69,7 +69,7 @@ pub async fn update_object(
             context
                 .state
                 .allocator
-                .reserve(&context.definition, &mut new, Some(&live))?;
+                .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
         if new == live {
             return Ok(Some(Outcome {
                 kept: Kept::Entry(entry),

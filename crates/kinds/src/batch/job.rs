@@ -45,6 +45,7 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 };
 
 fn default(job: &mut Value) {
+    take_labels(job);
     within(job, "spec", |spec| {
         default_template(spec);
         let (completions, parallelism) = (spec.get("completions"), spec.get("parallelism"));
@@ -110,9 +111,36 @@ fn prepare_create(job: &mut Value) {
             });
         });
     }
+    take_labels(job);
+}
+
+/// A job without labels has those of its Pods.
+fn take_labels(job: &mut Value) {
     let labels = object::at(job, &["spec", "template", "metadata", "labels"]).cloned();
     if let Some(labels) = labels.filter(|_| object::labels(job).is_none_or(Map::is_empty)) {
         object::metadata_mut(job).insert("labels".to_owned(), labels);
+    }
+}
+
+/// Whether the containers of a suspended job may get other resources: no Pod of it runs.
+fn may_change_resources(job: &Value) -> bool {
+    object::number(job, &["status", "active"]).unwrap_or(0) == 0
+}
+
+/// Takes over the resources of containers that are there in both.
+fn allow_resources(old: &mut Value, new: &Value) {
+    for list in ["containers", "initContainers"] {
+        let wanted = object::list(new, &[list]).to_vec();
+        if wanted.len() != object::list(old, &[list]).len() {
+            continue;
+        }
+        let mut wanted = wanted.into_iter();
+        each(old, list, |own| {
+            let other = wanted.next().unwrap_or_default();
+            if own.get("name") == other.get("name") {
+                restore(own, &other, "resources");
+            }
+        });
     }
 }
 
@@ -457,7 +485,8 @@ fn success_rule(rule: &At<'_>, completions: i64, errors: &mut Errors) {
 }
 
 fn validate_update(job: &Value, old: &Value) -> Errors {
-    let mut errors = Vec::new();
+    // As upstream, which judges the new spec as such and then again as a change.
+    let mut errors = validate_create(job);
     let (spec, before) = (At::root(job).get("spec"), At::root(old).get("spec"));
     check_spec(&spec, &mut errors);
     selector(&spec, &mut errors);
@@ -477,7 +506,14 @@ fn validate_update(job: &Value, old: &Value) -> Errors {
     if waits {
         allow_scheduling(&mut old_template, spec.get("template").value());
     }
-    if *spec.get("template").value() != old_template {
+    if before.get("suspend").is_true() && may_change_resources(old) {
+        let template = spec.at("template.spec");
+        let mut old_spec = old_template.get("spec").cloned().unwrap_or_default();
+        allow_resources(&mut old_spec, template.value());
+        if *template.value() != old_spec {
+            errors.push(template.invalid(check::IMMUTABLE));
+        }
+    } else if *spec.get("template").value() != old_template {
         errors.push(spec.get("template").invalid(check::IMMUTABLE));
     }
     for field in [
