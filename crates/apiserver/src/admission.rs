@@ -1,7 +1,7 @@
 //! Admission: what looks at other objects, or at who writes, before a write is stored.
 //!
-//! A plugin is a file that declares one [`Plugin`]: `mutate` changes the new object, `validate` refuses
-//! it. [`PLUGINS`] has them all in upstream's order; which of them are asked is the server's setting
+//! A plugin is a file that declares one `Plugin`: `mutate` changes the new object, `validate` refuses
+//! it. `PLUGINS` has them all in upstream's order; which of them are asked is the server's setting
 //! ([`Plugins`]).
 //!
 //! ```text
