@@ -14,6 +14,7 @@
 mod always;
 mod always_pull_images;
 mod authorizer;
+mod certificates;
 mod claim_resize;
 mod default_class;
 mod default_toleration_seconds;
@@ -27,7 +28,9 @@ mod mutating_policy;
 mod mutating_webhook;
 mod namespace_auto_provision;
 mod namespace_lifecycle;
+mod node_restriction;
 mod node_taint;
+mod owner_references;
 mod pod_node_selector;
 mod pod_security;
 mod pod_toleration_restriction;
@@ -126,6 +129,7 @@ static PLUGINS: &[&Plugin] = &[
     &hard_anti_affinity::PLUGIN,
     &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
+    &node_restriction::PLUGIN,
     &node_taint::PLUGIN,
     &always_pull_images::PLUGIN,
     &pod_security::PLUGIN,
@@ -136,8 +140,12 @@ static PLUGINS: &[&Plugin] = &[
     &extended_resource_toleration::PLUGIN,
     &default_class::STORAGE,
     &in_use_protection::PLUGIN,
+    &owner_references::PLUGIN,
     &claim_resize::PLUGIN,
     &runtime_class::PLUGIN,
+    &certificates::APPROVAL,
+    &certificates::SIGNING,
+    &certificates::SUBJECT,
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
@@ -151,16 +159,11 @@ static PLUGINS: &[&Plugin] = &[
 
 /// Upstream's plugins that this server does not have; naming one to switch it off is fine.
 const UPSTREAM: &[&str] = &[
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
     "ClusterTrustBundleAttest",
     "EventRateLimit",
     "ImagePolicyWebhook",
     "JobValidation",
     "NodeDeclaredFeatureValidator",
-    "NodeRestriction",
-    "OwnerReferencesPermissionEnforcement",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
     "PodResizeValidator",
@@ -314,7 +317,7 @@ mod tests {
 
     #[test]
     fn plugins_are_switched_by_name() {
-        let off = ["ServiceAccount".to_owned(), "NodeRestriction".to_owned()];
+        let off = ["ServiceAccount".to_owned(), "ImagePolicyWebhook".to_owned()];
         let plugins = Plugins::with(&[], &off).expect("known names");
         assert!(plugins.has("NamespaceLifecycle") && !plugins.has("ServiceAccount"));
         assert!(!plugins.has("AlwaysPullImages"));

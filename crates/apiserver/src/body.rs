@@ -36,6 +36,21 @@ impl Body {
         Self::Whole(Some(bytes.into()))
     }
 
+    /// Its bytes, where they are all there.
+    pub(crate) fn known(&self) -> Option<Bytes> {
+        match self {
+            Self::Whole(bytes) => bytes.clone(),
+            Self::Pieces(pieces) => {
+                let mut all = BytesMut::new();
+                for piece in pieces {
+                    all.extend_from_slice(piece);
+                }
+                Some(all.freeze())
+            }
+            Self::Stream(_) => None,
+        }
+    }
+
     /// A body that comes as it happens.
     pub fn stream(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self::Stream(Box::pin(stream))

@@ -1,29 +1,64 @@
-//! What every cluster has from its first moment: namespaces, the `kubernetes` Service, and the
-//! priority classes of the system.
+//! What every cluster has from its first moment: namespaces, the `kubernetes` Service, the priority
+//! classes of the system, roles and bindings, flow control, and a record of each API.
+//!
+//! Made where it is missing; what the server keeps up to date by itself (roles, flow control) is
+//! brought up to date at every start, unless its annotation says not to.
+
+mod api_services;
+mod flow;
+mod rbac;
+
+pub(crate) use api_services::follow_definitions;
+#[cfg(test)]
+pub(crate) use flow::objects as flow_objects;
+pub(crate) use rbac::rules_of;
 
 use std::sync::Arc;
 
-use model::{GroupVersionKind, Status};
+use futures::StreamExt as _;
+use model::{GroupVersionKind, Status, object};
 use serde_json::{Value, json};
 
+use crate::envelope;
 use crate::identity::User;
 use crate::server::{Error, State};
 
+/// Objects made at a time: enough that their writes share few flushes to the disk.
+const AT_A_TIME: usize = 64;
+
 /// Makes what is missing.
 pub(crate) async fn run(state: &Arc<State>) -> Result<(), Error> {
-    for object in objects(state) {
-        ensure(state, object).await?;
-    }
+    // All others live in these, or do not care.
+    ensure_all(state, namespaces()).await?;
+    let mut rest = objects(state);
+    rest.extend(rbac::objects());
+    rest.extend(flow::objects());
+    rest.extend(api_services::built_in());
+    ensure_all(state, rest).await?;
     // Clients that ask for revisions from before the server was ready are told they are too old.
     state.store.compact(state.store.revision());
     Ok(())
 }
 
+async fn ensure_all(state: &Arc<State>, objects: Vec<Value>) -> Result<(), Error> {
+    let mut pending = futures::stream::iter(objects)
+        .map(|object| ensure(state, object))
+        .buffer_unordered(AT_A_TIME);
+    while let Some(outcome) = pending.next().await {
+        outcome?;
+    }
+    Ok(())
+}
+
+fn namespaces() -> Vec<Value> {
+    ["default", "kube-node-lease", "kube-public", "kube-system"]
+        .into_iter()
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        .collect()
+}
+
 fn objects(state: &State) -> Vec<Value> {
     let mut objects = Vec::new();
-    for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-        objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
-    }
     for (name, value, description) in [
         (
             "system-cluster-critical",
@@ -58,14 +93,23 @@ fn objects(state: &State) -> Vec<Value> {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
         },
     }));
+    if let Some(authority) = &state.options.authority {
+        // How servers that extend this one know its clients.
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+            "data": {"client-ca-file": authority},
+        }));
+    }
     objects
 }
 
 async fn ensure(state: &Arc<State>, object: Value) -> Result<(), Error> {
     let what = format!(
         "{} {}",
-        model::object::text(&object, &["kind"]),
-        model::object::name(&object)
+        object::text(&object, &["kind"]),
+        object::name(&object)
     );
     let failed = |source: Status| Error::Bootstrap {
         what: what.clone(),
@@ -79,21 +123,55 @@ async fn ensure(state: &Arc<State>, object: Value) -> Result<(), Error> {
             "an object of the server has an unknown kind",
         ))
     })?;
-    let namespace = model::object::namespace(&object);
+    let (name, namespace) = (object::name(&object), object::namespace(&object));
     let namespace = (!namespace.is_empty()).then_some(namespace);
-    if state
-        .store
-        .get(&definition.key(namespace, model::object::name(&object)))
-        .is_some()
-    {
-        return Ok(());
-    }
     let path = definition.gvr.collection_path(namespace);
-    let (code, answer) = crate::dispatch::internal(state, "POST", &path, &object).await;
+    let (method, path, body) = match state.store.get(&definition.key(namespace, name)) {
+        None => ("POST", path, object),
+        Some(entry) => {
+            let live = envelope::decode(&entry).map_err(failed)?;
+            let Some(new) = updated(&live, &object) else {
+                return Ok(());
+            };
+            ("PUT", format!("{path}/{name}"), new)
+        }
+    };
+    let (code, answer) = crate::dispatch::internal(state, method, &path, &body).await;
     if code < 300 || code == 409 {
         return Ok(());
     }
     Err(failed(Status::internal(answer)))
+}
+
+/// What an object that is there should be changed to.
+fn updated(live: &Value, wanted: &Value) -> Option<Value> {
+    let new = match object::text(wanted, &["kind"]) {
+        "ClusterRole" | "Role" | "ClusterRoleBinding" | "RoleBinding" => {
+            rbac::reconciled(live, wanted)
+        }
+        "FlowSchema" | "PriorityLevelConfiguration" => flow::reconciled(live, wanted),
+        "ConfigMap" => {
+            let mut new = live.clone();
+            new["data"] = wanted["data"].clone();
+            new
+        }
+        _ => return None,
+    };
+    (new != *live).then_some(new)
+}
+
+/// Adds labels or annotations that an object lacks.
+fn add_missing(live: &mut Value, wanted: &Value, field: &str) {
+    let Some(wanted) = object::at(wanted, &["metadata", field]).and_then(Value::as_object) else {
+        return;
+    };
+    let metadata = object::metadata_mut(live);
+    let own = metadata.entry(field).or_insert_with(|| json!({}));
+    if let Some(own) = own.as_object_mut() {
+        for (key, value) in wanted {
+            own.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 /// Who the server itself is when it writes.

@@ -6,20 +6,22 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
 
+use crate::audit::{self, Annotations};
 use crate::body::Body;
 use crate::context::{Context, Parts};
-use crate::identity::{Attributes, Decision, User, authorize};
+use crate::flow::{self, Admitted, TooMany};
+use crate::identity::{Attributes, User, impersonate, verb, wanted_user};
 use crate::media::{self, Endpoint, Shape};
 use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
 use crate::write::store_error;
-use crate::{bootstrap, discovery, health, openapi, respond, subresources, verbs};
+use crate::{bootstrap, deadline, discovery, health, openapi, respond, subresources, verbs};
 
 /// Largest request body, as upstream's default.
 const BODY_BYTES_MAX: usize = 3 << 20;
@@ -36,35 +38,161 @@ where
 {
     let started = Instant::now();
     let (head, body) = request.into_parts();
-    let route = route::parse(head.uri.path());
-    let query = Query::parse(head.uri.query());
-    let mut seen = Attributes::default();
-    let accept = head.headers.get(ACCEPT).cloned();
-    let outcome = async {
-        let user = state
-            .options
-            .authentication
-            .authenticate(&head.headers, certificate)?;
-        seen = attributes(&route, &head.method, &query, head.uri.path());
-        if authorize(state.store.as_ref(), &user, &seen) == Decision::NoOpinion {
-            return Err(forbidden(&user, &seen));
-        }
-        match route {
-            Route::Resource(path) => {
-                let body = read_body(body).await?;
-                resource(&state, user, path, query, &head.method, head.headers, body).await
-            }
-            other => other_path(&state, other, &head.method, &head.headers, &query),
-        }
-    }
-    .await;
-    let response = outcome.unwrap_or_else(|failure| {
-        respond::status_as(&failure, media::encoding_of_failure(accept.as_ref()))
+    let head = Request::from_parts(head, ());
+    let route = route::parse(head.uri().path());
+    let query = Query::parse(head.uri().query());
+    let seen = Attributes::of(&route, head.method(), &query, head.uri().path());
+    let mut trail = Trail {
+        id: audit_id(head.headers()),
+        record: None,
+        admitted: None,
+    };
+    let asked = Asked {
+        state: &state,
+        head: &head,
+        seen: &seen,
+        certificate,
+    };
+    let outcome = asked.answer(route, query, body, &mut trail).await;
+    let mut response = outcome.unwrap_or_else(|failure| {
+        let accept = head.headers().get(ACCEPT);
+        respond::status_as(&failure, media::encoding_of_failure(accept))
     });
     state
         .metrics
         .request(&seen, response.status().as_u16(), started.elapsed());
-    response
+    if let Some(admitted) = &trail.admitted {
+        admitted.tell(&mut response);
+    }
+    if let Ok(id) = HeaderValue::from_str(&trail.id) {
+        response.headers_mut().insert(AUDIT_ID, id);
+    }
+    match trail.record {
+        Some(record) => record.answered(response, state.options.clock.clone()),
+        None => response,
+    }
+}
+
+/// What is kept of a request beside its answer.
+struct Trail {
+    id: String,
+    record: Option<audit::Record>,
+    /// Its place among those that run; given back when the answer is there.
+    admitted: Option<Admitted>,
+}
+
+/// A request, before anything is decided.
+struct Asked<'a> {
+    state: &'a Arc<State>,
+    head: &'a Request<()>,
+    seen: &'a Attributes,
+    certificate: Option<&'a User>,
+}
+
+impl Asked<'_> {
+    async fn answer<B>(
+        &self,
+        route: Route,
+        query: Query,
+        body: B,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::fmt::Display,
+    {
+        let (state, head, seen) = (self.state, self.head, self.seen);
+        let user = self.who(trail)?;
+        trail.admitted = match self.turn(&user, &query).await {
+            Ok(admitted) => admitted,
+            Err(TooMany) => return Ok(flow::too_many()),
+        };
+        let decision = state.authorizer.authorize(&user, seen);
+        if let Some(record) = &mut trail.record {
+            let verdict = if decision.is_allowed() {
+                "allow"
+            } else {
+                "forbid"
+            };
+            record.annotate("authorization.k8s.io/decision", verdict);
+            record.annotate("authorization.k8s.io/reason", decision.reason());
+        }
+        if !decision.is_allowed() {
+            return Err(seen.forbidden(&user, decision.reason()));
+        }
+        let Route::Resource(path) = route else {
+            return other_path(state, route, head.method(), head.headers(), &query);
+        };
+        let limit = deadline::of(&query, state.options.request_timeout)?;
+        let endless = seen.verb == "watch";
+        let headers = head.headers().clone();
+        let work = async {
+            let body = read_body(body).await?;
+            if let Some(record) = &mut trail.record {
+                record.request_body(&body);
+            }
+            resource(state, user, path, query, head.method(), headers, body).await
+        };
+        if endless {
+            return work.await;
+        }
+        let outcome = tokio::time::timeout(limit, work).await;
+        outcome.unwrap_or_else(|_| Err(deadline::exceeded()))
+    }
+
+    /// Who asks, and in whose name.
+    fn who(&self, trail: &mut Trail) -> Result<User, Status> {
+        let (state, head, seen) = (self.state, self.head, self.seen);
+        let now = (state.options.clock)();
+        let authenticated = state.options.authentication.authenticate(
+            state.store.as_ref(),
+            now,
+            head.headers(),
+            self.certificate,
+        );
+        if let Some(log) = &state.options.audit {
+            let nobody = User::default();
+            let user = authenticated.as_ref().unwrap_or(&nobody);
+            trail.record = log.begin(&trail.id, user, seen, head, now);
+        }
+        let user = authenticated?;
+        let Some(wanted) = wanted_user(head.headers())? else {
+            return Ok(user);
+        };
+        let wanted = impersonate(&state.authorizer, &user, &wanted, seen)?;
+        if let Some(record) = &mut trail.record {
+            record.impersonates(&wanted);
+        }
+        Ok(wanted)
+    }
+
+    /// Waits until it is this request's turn.
+    async fn turn(&self, user: &User, query: &Query) -> Result<Option<Admitted>, TooMany> {
+        let (state, seen) = (self.state, self.seen);
+        let listed = || {
+            let catalog = state.catalog.load();
+            let found = catalog.get(&seen.group, &seen.version, &seen.resource);
+            let namespace = (!seen.namespace.is_empty()).then_some(seen.namespace.as_str());
+            let count = found.map_or(0, |found| state.store.count(&found.prefix(namespace)));
+            let limit = query.number("limit").ok().flatten();
+            let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+            count.min(limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
+        };
+        state.flow.enter(state.store.as_ref(), user, seen, listed).await
+    }
+}
+
+const AUDIT_ID: &str = "audit-id";
+/// Longest id a client may give its request, as upstream.
+const AUDIT_ID_LENGTH_MAX: usize = 64;
+
+/// The id of a request: the client's own, or a new one.
+fn audit_id(headers: &HeaderMap) -> String {
+    let given = headers.get(AUDIT_ID).and_then(|id| id.to_str().ok());
+    match given.filter(|id| !id.is_empty()) {
+        Some(id) => id.chars().take(AUDIT_ID_LENGTH_MAX).collect(),
+        None => uuid::Uuid::new_v4().to_string(),
+    }
 }
 
 /// A request of the server to itself; gives the code and the answer.
@@ -120,78 +248,6 @@ where
     Ok(read.freeze())
 }
 
-/// The verb of a request for objects, as authorization knows it.
-fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
-    match (method.as_str(), path.name.is_some()) {
-        ("POST", _) => "create",
-        ("PUT", _) => "update",
-        ("PATCH", _) => "patch",
-        ("DELETE", true) => "delete",
-        ("DELETE", false) => "deletecollection",
-        _ if path.watch || (query.flag("watch") && path.name.is_none()) => "watch",
-        (_, true) => "get",
-        (_, false) => "list",
-    }
-}
-
-fn attributes(route: &Route, method: &Method, query: &Query, path: &str) -> Attributes {
-    let Route::Resource(parts) = route else {
-        return Attributes {
-            verb: method.as_str().to_lowercase(),
-            path: path.to_owned(),
-            ..Attributes::default()
-        };
-    };
-    let itself = parts.resource == "namespaces" && parts.group.is_empty();
-    let namespace = if itself {
-        &parts.name
-    } else {
-        &parts.namespace
-    };
-    Attributes {
-        verb: verb(method, parts, query).to_owned(),
-        group: parts.group.clone(),
-        resource: parts.resource.clone(),
-        subresource: parts.subresource.clone().unwrap_or_default(),
-        namespace: namespace.clone().unwrap_or_default(),
-        name: parts.name.clone().unwrap_or_default(),
-        path: path.to_owned(),
-    }
-}
-
-fn forbidden(user: &User, attributes: &Attributes) -> Status {
-    let Attributes {
-        verb,
-        group,
-        resource,
-        subresource,
-        namespace,
-        name,
-        path,
-    } = attributes;
-    if resource.is_empty() {
-        let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
-        let mut status = Status::forbidden("", "", "", &why);
-        status.details = Some(Box::new(StatusDetails::default()));
-        return status;
-    }
-    let full = if subresource.is_empty() {
-        resource.clone()
-    } else {
-        format!("{resource}/{subresource}")
-    };
-    let place = if namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace \"{namespace}\"")
-    };
-    let why = format!(
-        "User \"{}\" cannot {verb} resource \"{full}\" in API group \"{group}\" {place}",
-        user.name
-    );
-    Status::forbidden(group, resource, name, &why)
-}
-
 /// 405, as upstream words it.
 pub fn method_not_allowed() -> Status {
     let mut status = Status::new(
@@ -209,12 +265,16 @@ fn other_path(
     headers: &HeaderMap,
     query: &Query,
 ) -> Result<Response<Body>, Status> {
+    let read_only = matches!(
+        route,
+        Route::LegacyVersions | Route::Group(_) | Route::Resources { .. } | Route::Version
+    );
+    if read_only && *method != Method::GET {
+        return Err(method_not_allowed());
+    }
     let catalog = state.catalog.load_full();
     let encoding =
         || media::accept(headers, query, Endpoint::BuiltIn).map(|accept| accept.encoding);
-    if matches!(route, Route::Group(_) | Route::Resources { .. }) && method != Method::GET {
-        return Err(method_not_allowed());
-    }
     Ok(match route {
         Route::Health(check) => health::check(state, &check, query),
         Route::Version => health::version(),
@@ -235,6 +295,8 @@ fn other_path(
         Route::OpenApiV2 => openapi::v2(state, &catalog, headers),
         Route::OpenApiV3Index => openapi::v3_index(state, &catalog),
         Route::OpenApiV3(path) => openapi::v3(state, &catalog, &path, headers, query),
+        Route::IssuerConfiguration => health::issuer_configuration(state, headers),
+        Route::IssuerKeys => health::issuer_keys(state, headers)?,
         Route::Resource(_) | Route::Unknown => respond::text(404, "404 page not found\n"),
     })
 }
@@ -250,7 +312,7 @@ async fn resource(
 ) -> Result<Response<Body>, Status> {
     let catalog = state.catalog.load_full();
     let Some(definition) = catalog.get(&path.group, &path.version, &path.resource) else {
-        if catalog.serves(&path.group, &path.version) {
+        if catalog.has_built_in(&path.group) {
             return Err(Status::unknown_path());
         }
         return Ok(respond::text(404, "404 page not found\n"));
@@ -282,16 +344,20 @@ async fn resource(
         accept,
         body,
     });
-    let (outcome, warnings) = serve(context, method).await;
+    let (outcome, context) = serve(context, method).await;
     let mut response = outcome.unwrap_or_else(|failure| respond::status_as(&failure, failures));
-    respond::add_warnings(&mut response, &warnings);
+    respond::add_warnings(&mut response, &context.warnings());
+    let noted = context.annotations();
+    if !noted.is_empty() {
+        response.extensions_mut().insert(Annotations(noted));
+    }
     Ok(response)
 }
 
 async fn serve(
     mut context: Context,
     method: &Method,
-) -> (Result<Response<Body>, Status>, Vec<String>) {
+) -> (Result<Response<Body>, Status>, Context) {
     if let Some(warning) = context.definition.deprecation() {
         context.warn(warning);
     }
@@ -300,7 +366,7 @@ async fn serve(
     } else {
         serve_object(&mut context, method).await
     };
-    (outcome, context.warnings())
+    (outcome, context)
 }
 
 /// Waits until a read shows all that was acknowledged before it, unless any version will do.

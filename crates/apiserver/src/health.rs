@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use http::Response;
+use http::header::{ACCEPT, CACHE_CONTROL, HOST};
+use http::{HeaderMap, HeaderValue, Response};
+use model::{Reason, Status};
 use serde_json::json;
 
 use crate::body::Body;
@@ -80,4 +82,53 @@ fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
+}
+
+/// The media type of a set of keys.
+const KEY_SET: &str = "application/jwk-set+json";
+
+/// `/.well-known/openid-configuration`: how to check tokens of service accounts.
+pub fn issuer_configuration(state: &State, headers: &HeaderMap) -> Response<Body> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = match (state.options.advertise, host) {
+        (Some(address), _) => address.to_string(),
+        (None, host) => host.unwrap_or("kubernetes.default.svc").to_owned(),
+    };
+    let tokens = &state.options.authentication.service_accounts;
+    cached(respond::value(
+        200,
+        &tokens.configuration(&host),
+        Encoding::Json,
+    ))
+}
+
+/// `/openid/v1/jwks`: the public keys of such tokens.
+pub fn issuer_keys(state: &State, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    let wanted = headers.get_all(ACCEPT).iter();
+    let ranges: Vec<&str> = wanted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .collect();
+    if !ranges.is_empty()
+        && !ranges
+            .iter()
+            .any(|range| ["*/*", "", KEY_SET].contains(range))
+    {
+        let mut status = Status::new(
+            Reason::NotAcceptable,
+            format!("406: Not Acceptable\n\nAvailable representations: {KEY_SET}"),
+        );
+        status.details = Some(Box::default());
+        return Err(status);
+    }
+    let keys = state.options.authentication.service_accounts.key_set();
+    Ok(cached(respond::bytes(200, KEY_SET, keys.to_string())))
+}
+
+/// What everyone may keep for an hour.
+fn cached(mut response: Response<Body>) -> Response<Body> {
+    let value = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(CACHE_CONTROL, value);
+    response
 }

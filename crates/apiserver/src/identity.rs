@@ -1,12 +1,30 @@
 //! Who asks, and what they may do.
 
+mod attributes;
 mod authentication;
-mod authorization;
+mod authorizer;
+mod impersonation;
+mod node;
+mod rbac;
+mod service_accounts;
 
+pub use attributes::Attributes;
 pub use authentication::{Authentication, Tokens, user_of_certificate};
-pub use authorization::{Attributes, Decision, authorize};
+pub use authorizer::{Authorizer, Decision, Mode};
+pub use service_accounts::{ServiceAccounts, TokenSettings, service_account_name};
+
+pub(crate) use attributes::verb;
+pub(crate) use impersonation::{impersonate, wanted_user};
+pub(crate) use node::node_of;
+pub(crate) use rbac::{Rule, check_grants, subjects_of, uncovered};
+pub(crate) use service_accounts::{populate_secrets, request_token};
 
 use std::collections::BTreeMap;
+
+use model::object;
+use serde_json::{Value, json};
+
+use crate::context::Context;
 
 /// The group of cluster administrators, who may do everything.
 pub const MASTERS: &str = "system:masters";
@@ -61,5 +79,28 @@ impl User {
     /// Whether the user is in a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own == group)
+    }
+}
+
+/// A request for a certificate says who made it; the server alone knows.
+pub(crate) fn note_requester(context: &Context, object: &mut Value) {
+    let gvr = &context.definition.gvr;
+    if gvr.resource != "certificatesigningrequests" || gvr.group != "certificates.k8s.io" {
+        return;
+    }
+    let user = &context.user;
+    let spec = object::child_mut(object, "spec");
+    for (field, value) in [
+        ("username", json!(user.name)),
+        ("uid", json!(user.uid)),
+        ("groups", json!(user.groups)),
+        ("extra", json!(user.extra)),
+    ] {
+        let empty = value == "" || value == json!([]) || value == json!({});
+        if empty {
+            spec.remove(field);
+        } else {
+            spec.insert(field.to_owned(), value);
+        }
     }
 }

@@ -21,14 +21,18 @@
 
 pub mod admission;
 mod allocate;
+pub mod audit;
 mod body;
 pub mod bootstrap;
 pub mod catalog;
 mod context;
 pub mod custom;
+mod deadline;
 mod discovery;
 mod dispatch;
 mod envelope;
+mod flow;
+mod follow;
 mod go_json;
 mod health;
 pub mod identity;
@@ -50,6 +54,7 @@ mod write;
 mod yaml_text;
 
 pub use body::Body;
+pub use flow::FlowLimits;
 pub use health::KUBERNETES_VERSION;
 pub use listener::{Listener, ListenerOptions};
 pub use server::{ApiServer, Clock, Error, Options, Service};

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::RemoteAddress;
 use crate::identity::{User, user_of_certificate};
 use crate::server::{ApiServer, Error};
 
@@ -134,6 +137,10 @@ async fn connection(
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY");
     }
+    let remote = socket
+        .peer_addr()
+        .ok()
+        .map(|remote| RemoteAddress(remote.ip()));
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -148,8 +155,11 @@ async fn connection(
         .peer_certificates()
         .and_then(|chain| user_of_certificate(chain.first()?))
         .map(Arc::new);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (server, certificate) = (server.clone(), certificate.clone());
+        if let Some(remote) = remote {
+            request.extensions_mut().insert(remote);
+        }
         async move { Ok::<_, std::convert::Infallible>(server.handle(request, certificate).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());

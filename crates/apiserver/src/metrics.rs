@@ -114,7 +114,7 @@ impl Metrics {
         match encode(&mut text, &self.registry.lock()) {
             Ok(()) => respond::bytes(
                 200,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
                 text,
             ),
             Err(error) => respond::text(500, error.to_string()),

@@ -33,6 +33,10 @@ pub enum Route {
     OpenApiV3Index,
     /// `/openapi/v3/PATH`.
     OpenApiV3(String),
+    /// `/.well-known/openid-configuration`.
+    IssuerConfiguration,
+    /// `/openid/v1/jwks`.
+    IssuerKeys,
     /// Objects.
     Resource(ResourcePath),
     /// Nothing that is served.
@@ -73,6 +77,8 @@ pub fn parse(path: &str) -> Route {
         ["healthz" | "livez" | "readyz", ..] => Route::Health(parts.join("/")),
         ["version"] => Route::Version,
         ["metrics"] => Route::Metrics,
+        [".well-known", "openid-configuration"] => Route::IssuerConfiguration,
+        ["openid", "v1", "jwks"] => Route::IssuerKeys,
         ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApiV3Index,
         ["openapi", "v3", rest @ ..] => Route::OpenApiV3(rest.join("/")),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use std::task::{Context as TaskContext, Poll};
 
 use arc_swap::ArcSwap;
@@ -17,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Plugins};
 use crate::allocate::Allocator;
+use crate::audit::AuditLog;
 use crate::body::Body;
 use crate::catalog::Catalog;
-use crate::identity::{Authentication, User};
+use crate::flow::{Flow, FlowLimits};
+use crate::identity::{Authentication, Authorizer, Mode, User, populate_secrets};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::webhook_client::WebhookClient;
@@ -33,6 +36,16 @@ pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 pub struct Options {
     /// Who may come in.
     pub authentication: Authentication,
+    /// Who may do what; asked in order.
+    pub authorization: Vec<Mode>,
+    /// How much is done at once.
+    pub flow: FlowLimits,
+    /// How long a request may take that is no watch.
+    pub request_timeout: Duration,
+    /// Where requests are recorded.
+    pub audit: Option<Arc<AuditLog>>,
+    /// The certificate of the cluster's authority, as PEM.
+    pub authority: Option<String>,
     /// Admission plugins that are switched on.
     pub admission: Plugins,
     /// Where the time comes from.
@@ -80,6 +93,8 @@ pub(crate) struct State {
     pub store: Arc<dyn Store>,
     pub catalog: ArcSwap<Catalog>,
     pub options: Options,
+    pub authorizer: Authorizer,
+    pub flow: Flow,
     pub allocator: Allocator,
     pub admission: admission::Memory,
     pub webhooks: WebhookClient,
@@ -108,8 +123,11 @@ impl ApiServer {
             store.as_ref(),
         )
         .map_err(Error::Option)?;
+        let authorizer = Authorizer::new(store.clone(), &options.authorization);
         let state = Arc::new(State {
             store,
+            authorizer,
+            flow: Flow::new(options.flow),
             catalog: ArcSwap::from_pointee(Catalog::built_in()),
             allocator,
             metrics: Metrics::default(),
@@ -122,6 +140,8 @@ impl ApiServer {
         bootstrap::run(&state).await?;
         custom::load(&state)?;
         tokio::spawn(custom::run(state.clone()));
+        tokio::spawn(populate_secrets(state.clone()));
+        tokio::spawn(bootstrap::follow_definitions(state.clone()));
         Ok(Self { state })
     }
 

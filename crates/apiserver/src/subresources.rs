@@ -16,6 +16,7 @@ use store::ListOptions;
 use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::method_not_allowed;
+use crate::identity::request_token;
 use crate::{envelope, verbs};
 
 /// Answers a request for a subresource.
@@ -55,10 +56,7 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("eviction", _) => eviction::create(context).await,
         // The only way to change `spec.finalizers` of a Namespace.
         ("finalize", _) => verbs::update(context).await,
-        ("token", _) => Err(not_served(
-            "tokens for service accounts",
-            "use a client certificate or a static bearer token",
-        )),
+        ("token", _) => request_token(context).await,
         ("proxy", _) if definition.gvr.resource == "services" && !has_endpoints(context) => {
             let why = format!("no endpoints available for service \"{}\"", context.name());
             Err(Status::new(Reason::ServiceUnavailable, why))

@@ -8,7 +8,7 @@ mod patch;
 mod update;
 mod watch;
 
-pub use create::create;
+pub use create::{create, place};
 pub use delete::{DeleteOptions, delete, delete_collection, delete_object};
 pub use get::{get, metadata_only};
 pub use list::list;

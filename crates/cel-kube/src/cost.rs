@@ -132,6 +132,8 @@ impl Reader<'_> {
             path.pop();
             return Some(2);
         }
+        // As upstream: what has fields has no size, and costs nothing to compare.
+        self.note(path, 0);
         let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
         let mut least = 2;
         for (key, property) in schema["properties"].as_object().into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod access;
 mod completion;
 mod controllers;
 mod demo;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
 pub use up::Arguments as UpArguments;
 

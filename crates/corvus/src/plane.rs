@@ -1,14 +1,16 @@
 //! A control plane put together: store, certificates, API server, controllers, virtual nodes.
 
+mod access;
 mod files;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use apiserver::admission::Plugins;
-use apiserver::identity::{Authentication, MASTERS, Tokens, User};
+use apiserver::identity::{MASTERS, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
@@ -54,7 +56,7 @@ fn is_endpoint((host, port): (&str, &str)) -> bool {
 }
 
 /// How long controllers may take to end.
-const CONTROLLERS_END: std::time::Duration = std::time::Duration::from_secs(3);
+const CONTROLLERS_END: Duration = Duration::from_secs(3);
 
 /// A running control plane.
 pub struct Plane {
@@ -90,18 +92,22 @@ impl Plane {
         })
         .await?;
         let shutdown = CancellationToken::new();
-        let mut tokens = Tokens::default();
-        tokens.insert(&credentials.token, User::new("admin", &[MASTERS]));
         let admission = Plugins::with(
             &arguments.enable_admission_plugins,
             &arguments.disable_admission_plugins,
         )
         .map_err(anyhow::Error::msg)?;
         let options = Options {
-            authentication: Authentication {
-                tokens,
-                anonymous: arguments.anonymous_auth,
-            },
+            authentication: access::authentication(
+                &arguments.access,
+                &data,
+                &credentials.token,
+            )?,
+            authorization: arguments.access.authorization_mode.clone(),
+            flow: access::flow(&arguments.access),
+            request_timeout: Duration::from_secs(arguments.access.request_timeout),
+            audit: access::audit(&arguments.access)?,
+            authority: Some(credentials.authority.certificate.clone()),
             admission,
             clock: Arc::new(jiff::Timestamp::now),
             service_range: arguments.service_cluster_ip_range.clone(),

@@ -83,6 +83,8 @@ pub struct Behaviour {
     /// Notes times the server itself keeps, after preparation: the object, the old one where there
     /// is one, and now.
     pub stamp: Option<fn(&mut Value, Option<&Value>, &str)>,
+    /// What [`Behaviour::reset_fields`] gives where the rule for the status does not say it all.
+    pub resets: Option<fn(&str) -> Option<Value>>,
     /// Further parts that are written by themselves.
     pub subresources: &'static [Subresource],
     /// Checks a new object (metadata is checked by the server itself).
@@ -125,6 +127,7 @@ impl Behaviour {
         prepare_update: keep_two,
         prepare_status: keep_two,
         stamp: None,
+        resets: None,
         subresources: &[],
         validate_create: fine,
         validate_update: fine_two,
@@ -247,6 +250,9 @@ impl Behaviour {
     /// The fields (in FieldsV1 form) that a write through a subresource, or through none, resets, so
     /// that nobody comes to own them by it.
     pub fn reset_fields(&self, subresource: &str) -> Option<Value> {
+        if let Some(resets) = self.resets {
+            return resets(subresource);
+        }
         let separate = self.status != StatusRule::None;
         match (separate, subresource) {
             (true, "") => Some(json!({"f:status": {}})),

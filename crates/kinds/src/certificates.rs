@@ -21,6 +21,7 @@ pub const REQUEST: Behaviour = Behaviour {
     status: StatusRule::Separate,
     prepare_update: |request, old| restore(request, old, "spec"),
     stamp: Some(stamp),
+    resets: Some(resets),
     subresources: &[Subresource {
         name: "approval",
         prepare,
@@ -40,6 +41,15 @@ fn prepare(request: &mut Value, old: &Value) {
     within(request, "status", |status| {
         set(status, "conditions", conditions);
     });
+}
+
+/// What is asked for never changes, so nobody owns it.
+fn resets(subresource: &str) -> Option<Value> {
+    Some(match subresource {
+        "" => json!({"f:spec": {}, "f:status": {}}),
+        "status" => json!({"f:spec": {}, "f:status": {"f:conditions": {}}}),
+        _ => json!({"f:spec": {}, "f:status": {"f:certificate": {}}}),
+    })
 }
 
 /// The server notes when a condition was set.

@@ -8,6 +8,7 @@
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
 mod cluster;
+mod cluster_role_aggregation;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -65,6 +66,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "disruption" => running.spawn(disruption::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
             "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
+            "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))

@@ -29,6 +29,8 @@ resources! {
     service_cidrs => cluster("networking.k8s.io/v1", "servicecidrs", "ServiceCIDR");
     /// Service accounts.
     service_accounts => namespaced("v1", "serviceaccounts", "ServiceAccount");
+    /// Cluster roles.
+    cluster_roles => cluster("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole");
     /// Resource quotas.
     resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
     /// Pod disruption budgets.

@@ -1,7 +1,9 @@
 //! The cluster's authority, told to every namespace: a ConfigMap `kube-root-ca.crt`, which Pods mount to
 //! know whom they talk to.
 
-use controller::{Backoff, ObjectKey, Outcome, Reconciler, WorkQueue, enqueue};
+use controller::{
+    Backoff, Informer, InformerOptions, ObjectKey, Outcome, Reconciler, WorkQueue, enqueue,
+};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -19,7 +21,7 @@ pub async fn run(cluster: Cluster, certificate: Option<String>) {
     };
     let queue: WorkQueue = WorkQueue::new("rootca", Backoff::default());
     let namespaces = cluster.informer(&resources::namespaces());
-    let maps = cluster.informer(&resources::config_maps());
+    let maps = maps(&cluster);
     let _namespace_handler = namespaces.add_handler(enqueue::object(&queue));
     let _map_handler = maps.add_handler(enqueue::mapped(&queue, |map| {
         let namespace = map.namespace().filter(|_| map.name() == NAME);
@@ -32,6 +34,17 @@ pub async fn run(cluster: Cluster, certificate: Option<String>) {
     cluster
         .drive("rootca", queue, reconciler, vec![namespaces, maps])
         .await;
+}
+
+/// Only the ConfigMaps of this name: there may be very many others.
+fn maps(cluster: &Cluster) -> Informer {
+    let options = InformerOptions {
+        field_selector: Some(format!("metadata.name={NAME}")),
+        ..InformerOptions::default()
+    };
+    cluster
+        .informers()
+        .informer(&resources::config_maps(), options)
 }
 
 struct Publisher {
@@ -57,7 +70,7 @@ impl Reconciler for Publisher {
         let maps = resources::config_maps();
         let own = ObjectKey::new(namespace.name(), NAME);
         let data = data(&self.certificate);
-        let Some(current) = cluster.informer(&maps).get(&own) else {
+        let Some(current) = self::maps(cluster).get(&own) else {
             let wanted = json!({
                 "apiVersion": "v1",
                 "kind": "ConfigMap",

@@ -19,6 +19,7 @@ pub const NAMES: &[&str] = &[
     "persistentvolumeprotection",
     "volumeattributesclassprotection",
     "scheduler",
+    "clusterroleaggregation",
 ];
 
 /// The controllers to run.

@@ -8,9 +8,11 @@
 
 mod authority;
 mod kubeconfig;
+mod token_key;
 
 pub use authority::{Authority, Identity};
 pub use kubeconfig::{Access, kubeconfig};
+pub use token_key::{PublicTokenKey, TokenKey};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -34,6 +36,12 @@ pub enum Error {
     /// A stored text is not PEM.
     #[error("{0} is not in PEM form")]
     Pem(&'static str),
+    /// A key cannot be used for tokens.
+    #[error("{0}: an RSA key of at least 2048 bits is needed")]
+    TokenKey(&'static str),
+    /// A token is not one this key has signed.
+    #[error("{0}")]
+    Token(&'static str),
     /// A name that cannot stand in a certificate.
     #[error("{name:?} is neither an IP address nor a DNS name")]
     Name {

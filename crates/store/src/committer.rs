@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
+use crate::backup::Snapshot;
 use crate::entry::{Entry, Revision};
 use crate::index::{Event, EventKind, Index, check};
 use crate::{Change, Error, Result, Write};
@@ -25,10 +26,26 @@ pub const QUEUE_WRITES_MAX: usize = 65_536;
 pub trait Log: Send + 'static {
     /// Makes all of a batch durable, or none of it.
     fn append(&mut self, batch: &[Arc<Event>]) -> Result<()>;
+
+    /// Makes all of a backup durable, at its revision.
+    fn import(&mut self, snapshot: &Snapshot) -> Result<()>;
+}
+
+/// What the committer is asked for.
+pub enum Request {
+    /// A write, and who waits for it.
+    Write(Waiting),
+    /// All of a backup, into an empty store.
+    Import {
+        /// The backup.
+        snapshot: Snapshot,
+        /// Who waits.
+        reply: std::sync::mpsc::Sender<Result<()>>,
+    },
 }
 
 /// A write and who waits for it.
-pub struct Request {
+pub struct Waiting {
     write: Write,
     reply: oneshot::Sender<Result<Arc<Entry>>>,
 }
@@ -39,7 +56,7 @@ pub type Queue = SyncSender<Request>;
 /// Queues a write; the answer comes once it is durable.
 pub fn submit(queue: &Queue, write: Write) -> oneshot::Receiver<Result<Arc<Entry>>> {
     let (reply, answer) = oneshot::channel();
-    if let Err(refused) = queue.try_send(Request { write, reply }) {
+    if let Err(refused) = queue.try_send(Request::Write(Waiting { write, reply })) {
         let (request, error) = match refused {
             TrySendError::Full(request) => {
                 let message = format!("{QUEUE_WRITES_MAX} writes are waiting already");
@@ -53,8 +70,10 @@ pub fn submit(queue: &Queue, write: Write) -> oneshot::Receiver<Result<Arc<Entry
             }
             TrySendError::Disconnected(request) => (request, Error::Closed),
         };
-        // Who asked may be gone; then nobody needs the answer.
-        let _ = request.reply.send(Err(error));
+        if let Request::Write(waiting) = request {
+            // Who asked may be gone; then nobody needs the answer.
+            let _ = waiting.reply.send(Err(error));
+        }
     }
     answer
 }
@@ -62,13 +81,33 @@ pub fn submit(queue: &Queue, write: Write) -> oneshot::Receiver<Result<Arc<Entry
 /// Takes batches from the queue until every sender is gone.
 pub fn run(queue: &Receiver<Request>, index: &RwLock<Index>, log: &mut dyn Log) {
     while let Ok(first) = queue.recv() {
-        let mut requests = vec![first];
-        requests.extend(queue.try_iter().take(BATCH_WRITES_MAX - 1));
-        commit(requests, index, log);
+        let mut writes = Vec::new();
+        let rest = queue.try_iter().take(BATCH_WRITES_MAX - 1);
+        for request in std::iter::once(first).chain(rest) {
+            match request {
+                Request::Write(waiting) => writes.push(waiting),
+                Request::Import { snapshot, reply } => {
+                    let outcome = import(snapshot, index, log);
+                    // Who asked may be gone; then nobody needs the answer.
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+        commit(writes, index, log);
     }
 }
 
-fn commit(requests: Vec<Request>, index: &RwLock<Index>, log: &mut dyn Log) {
+fn import(snapshot: Snapshot, index: &RwLock<Index>, log: &mut dyn Log) -> Result<()> {
+    log.import(&snapshot)?;
+    let mut restored = Index::at(snapshot.revision);
+    for entry in snapshot.entries {
+        restored.load(entry);
+    }
+    index.write().replace(restored);
+    Ok(())
+}
+
+fn commit(requests: Vec<Waiting>, index: &RwLock<Index>, log: &mut dyn Log) {
     let mut batch = Batch::new(index);
     let mut waiting = Vec::with_capacity(requests.len());
     for request in requests {

@@ -3,27 +3,33 @@
 //! The file is a snapshot that is always current, not a log: each batch overwrites the entries it
 //! changes in one transaction. History is for watchers and lives in memory; after a restart a watch
 //! from an older revision is told that it is too old, and lists again, as Kubernetes clients do.
+//!
+//! Nothing that was damaged on disk is served: every entry has a checksum, and one [`Digest`] over all of
+//! them, kept with the revision, tells whether entries are missing. Opening checks both and names the file
+//! and the key.
+//!
+//! A write the disk refuses (no space, say) fails, and so do those after it, until the disk takes
+//! writes again; reads go on. See [`File`].
+
+mod file;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::committer::Log;
 use crate::entry::{Entry, Revision};
-use crate::index::{Event, EventKind, Index};
+use crate::index::Index;
 use crate::local::LocalStore;
 use crate::{Error, Result};
+use file::File;
 
-/// Key to created revision, revision and document.
-const ENTRIES: TableDefinition<&str, (u64, u64, &[u8])> = TableDefinition::new("entries");
-/// Named numbers: `revision`, `format`.
+/// Key to created revision, revision, checksum and document.
+const ENTRIES: TableDefinition<&str, (u64, u64, u32, &[u8])> = TableDefinition::new("entries");
+/// Named numbers: `revision`, `format`, `digest`.
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 /// The format this program writes.
-const FORMAT: u64 = 1;
-/// The engine's page cache. Small: reads are answered from the index, never from the file.
-const CACHE_BYTES: usize = 8 << 20;
+const FORMAT: u64 = 2;
 
 /// How to open an embedded store.
 #[derive(Debug, Clone)]
@@ -34,19 +40,24 @@ pub struct EmbeddedOptions {
 
 /// Opens or creates an embedded store and reads all of it into memory.
 ///
-/// Fails with [`Error::InUse`] where another process has it open.
+/// Fails with [`Error::InUse`] where another process has it open, and with [`Error::Corrupt`] where
+/// what is in the file is not what was written.
 pub fn open_embedded(options: &EmbeddedOptions) -> Result<LocalStore> {
-    let path = &options.path;
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Error::InUse(path.display().to_string()),
-            other => disk("open")(other),
-        })?;
-    prepare(&database, path)?;
-    let index = load(&database)?;
-    LocalStore::durable(index, File { database })
+    let path = options.path.clone();
+    // The engine meets damaged pages with a panic now and then.
+    let opened = std::panic::catch_unwind(|| {
+        let file = File::open(path)?;
+        let index = load(&file)?;
+        Ok((file, index))
+    });
+    match opened {
+        Ok(outcome) => {
+            let (mut file, index) = outcome?;
+            file.digest = digest_of(&index);
+            LocalStore::durable(index, file)
+        }
+        Err(_) => Err(corrupt(&options.path, "its pages cannot be read")),
+    }
 }
 
 fn disk<E: std::fmt::Display>(operation: &'static str) -> impl Fn(E) -> Error {
@@ -56,90 +67,84 @@ fn disk<E: std::fmt::Display>(operation: &'static str) -> impl Fn(E) -> Error {
     }
 }
 
-/// Makes the tables and checks the format.
-fn prepare(database: &Database, path: &Path) -> Result<()> {
-    let transaction = database.begin_write().map_err(disk("open"))?;
-    {
-        transaction.open_table(ENTRIES).map_err(disk("open"))?;
-        let mut numbers = transaction.open_table(NUMBERS).map_err(disk("open"))?;
-        let found = numbers
-            .get("format")
-            .map_err(disk("open"))?
-            .map(|value| value.value());
-        match found {
-            Some(FORMAT) => return Ok(()),
-            Some(found) => {
-                let path = path.display().to_string();
-                return Err(Error::Format {
-                    path,
-                    found,
-                    expected: FORMAT,
-                });
-            }
-            None => {
-                numbers.insert("format", FORMAT).map_err(disk("open"))?;
-            }
-        }
+fn corrupt(path: &Path, what: impl Into<String>) -> Error {
+    Error::Corrupt {
+        path: path.display().to_string(),
+        what: what.into(),
     }
-    transaction.commit().map_err(disk("open"))
 }
 
-fn load(database: &Database) -> Result<Index> {
+/// The checksum of an entry: of all that is stored of it.
+fn checksum(entry: &Entry) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(entry.key().as_bytes());
+    sum.update(&entry.created().0.to_le_bytes());
+    sum.update(&entry.revision().0.to_le_bytes());
+    sum.update(entry.bytes());
+    sum.finalize()
+}
+
+/// A number over all entries that changes with each of them: what is missing shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Digest(u64);
+
+impl Digest {
+    /// What one entry adds. Spread over all bits, so that sums tell entries apart.
+    fn part(entry: &Entry) -> u64 {
+        let seed = (u64::from(checksum(entry)) << 32) ^ entry.revision().0;
+        seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) ^ seed
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        self.0 = self.0.wrapping_add(Self::part(entry));
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        self.0 = self.0.wrapping_sub(Self::part(entry));
+    }
+}
+
+fn digest_of(index: &Index) -> Digest {
+    let mut digest = Digest::default();
+    for entry in index.all() {
+        digest.add(entry);
+    }
+    digest
+}
+
+/// Reads everything, and checks it.
+fn load(file: &File) -> Result<Index> {
+    let path = &file.path;
+    let database = file.database()?;
+    let bad = |error: redb::StorageError| corrupt(path, error.to_string());
     let transaction = database.begin_read().map_err(disk("load"))?;
-    let numbers = transaction.open_table(NUMBERS).map_err(disk("load"))?;
-    let revision = numbers
-        .get("revision")
-        .map_err(disk("load"))?
-        .map_or(0, |value| value.value());
-    let mut index = Index::at(Revision(revision));
-    let entries = transaction.open_table(ENTRIES).map_err(disk("load"))?;
-    for item in entries.iter().map_err(disk("load"))? {
-        let (key, value) = item.map_err(disk("load"))?;
-        let (created, revision, document) = value.value();
-        index.load(Entry::new(
-            Arc::from(key.value()),
+    let numbers = transaction
+        .open_table(NUMBERS)
+        .map_err(|error| corrupt(path, error.to_string()))?;
+    let number = |name: &str| -> Result<u64> {
+        Ok(numbers.get(name).map_err(bad)?.map_or(0, |n| n.value()))
+    };
+    let mut index = Index::at(Revision(number("revision")?));
+    let entries = transaction
+        .open_table(ENTRIES)
+        .map_err(|error| corrupt(path, error.to_string()))?;
+    for item in entries.iter().map_err(bad)? {
+        let (key, value) = item.map_err(bad)?;
+        let (created, revision, sum, document) = value.value();
+        let entry = Entry::new(
+            key.value().into(),
             Revision(created),
             Revision(revision),
             Bytes::copy_from_slice(document),
-        ));
+        );
+        if checksum(&entry) != sum {
+            let key = key.value();
+            return Err(corrupt(path, format!("the entry {key} is damaged")));
+        }
+        index.load(entry);
+    }
+    if digest_of(&index).0 != number("digest")? {
+        return Err(corrupt(path, "entries are missing or out of date"));
     }
     Ok(index)
-}
-
-struct File {
-    database: Database,
-}
-
-impl Log for File {
-    fn append(&mut self, batch: &[Arc<Event>]) -> Result<()> {
-        let Some(last) = batch.last() else {
-            return Ok(());
-        };
-        let mut transaction = self.database.begin_write().map_err(disk("begin"))?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(disk("begin"))?;
-        {
-            let mut entries = transaction.open_table(ENTRIES).map_err(disk("write"))?;
-            for event in batch {
-                let entry = &event.entry;
-                let key: &str = entry.key();
-                if event.kind == EventKind::Deleted {
-                    entries.remove(key).map_err(disk("write"))?;
-                } else {
-                    let value = (
-                        entry.created().0,
-                        entry.revision().0,
-                        entry.bytes().as_ref(),
-                    );
-                    entries.insert(key, value).map_err(disk("write"))?;
-                }
-            }
-            let mut numbers = transaction.open_table(NUMBERS).map_err(disk("write"))?;
-            numbers
-                .insert("revision", last.revision().0)
-                .map_err(disk("write"))?;
-        }
-        transaction.commit().map_err(disk("commit"))
-    }
 }

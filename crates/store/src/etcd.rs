@@ -28,6 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::Snapshot;
 use crate::entry::{Document, Entry, Revision};
 use crate::index::{Index, Listing};
 use crate::watch::Watch;
@@ -272,6 +273,10 @@ impl Store for EtcdStore {
 
     fn stats(&self) -> Stats {
         self.shared.index.read().stats()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.shared.index.read().snapshot()
     }
 
     fn close(&self) {

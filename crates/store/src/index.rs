@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch::{Receiver, Sender};
 
+use crate::backup::Snapshot;
 use crate::entry::{Entry, Revision};
 use crate::{Error, Expect, ListOptions, Result, Stats};
 
@@ -150,7 +151,8 @@ impl Index {
     }
 
     /// Puts an entry there that was read from disk; no event.
-    pub fn load(&mut self, entry: Entry) {
+    pub fn load(&mut self, entry: impl Into<Arc<Entry>>) {
+        let entry = entry.into();
         let floor = self.floor;
         self.bytes += entry.bytes().len();
         self.entries += 1;
@@ -158,7 +160,7 @@ impl Index {
             .topics
             .entry(topic_of(entry.key()).into())
             .or_insert_with(|| Topic::new(floor));
-        topic.live.insert(entry.key().clone(), Arc::new(entry));
+        topic.live.insert(entry.key().clone(), entry);
     }
 
     /// The revision of the latest change.
@@ -373,6 +375,19 @@ impl Index {
                 topic.forget_oldest();
             }
             topic.floor = topic.floor.max(up_to);
+        }
+    }
+
+    /// All live entries.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.topics.values().flat_map(|topic| topic.live.values())
+    }
+
+    /// See [`crate::Store::snapshot`].
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision,
+            entries: self.all().cloned().collect(),
         }
     }
 

@@ -17,6 +17,7 @@
 //! Left out on purpose: what the documents mean. An entry can carry one parsed form of its bytes
 //! ([`Entry::attachment`]), made once and shared, whose type is the caller's business.
 
+pub mod backup;
 mod committer;
 pub mod conformance;
 mod embedded;
@@ -126,6 +127,14 @@ pub enum Error {
         /// The format this program writes.
         expected: u64,
     },
+    /// What is on disk is not what was written. Nothing of it is served.
+    #[error("{path} is damaged: {what}; restore a backup")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What was found.
+        what: String,
+    },
     /// The disk said no; nothing of the write happened.
     #[error("store {operation}: {message}")]
     Disk {
@@ -181,6 +190,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Counts for metrics.
     fn stats(&self) -> Stats;
+
+    /// Everything, as of now: what a [`backup`] is made of. Entries are shared, not copied.
+    fn snapshot(&self) -> backup::Snapshot;
 
     /// Finishes what is queued and lets go of files and connections. Later writes fail with
     /// [`Error::Closed`].

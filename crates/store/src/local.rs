@@ -8,6 +8,7 @@ use futures::future::{self, BoxFuture};
 use parking_lot::{Mutex, RwLock};
 
 use crate::committer::{self, Batch, Log, QUEUE_WRITES_MAX, Queue};
+use crate::backup::Snapshot;
 use crate::entry::{Entry, Revision};
 use crate::index::{Index, Listing};
 use crate::watch::Watch;
@@ -40,6 +41,18 @@ pub fn memory() -> LocalStore {
 }
 
 impl LocalStore {
+    /// Takes over all of a backup at its revisions; the store must be empty.
+    pub(crate) fn import(&self, snapshot: Snapshot) -> Result<()> {
+        let (reply, answer) = std::sync::mpsc::channel();
+        let request = committer::Request::Import { snapshot, reply };
+        if let Writer::Durable { queue, .. } = &self.writer
+            && let Some(queue) = &*queue.lock()
+        {
+            queue.send(request).map_err(|_| Error::Closed)?;
+        }
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
     /// A store over a loaded index, durable through `log`.
     pub(crate) fn durable(index: Index, mut log: impl Log) -> Result<Self> {
         let index = Arc::new(RwLock::new(index));
@@ -116,6 +129,10 @@ impl Store for LocalStore {
 
     fn stats(&self) -> Stats {
         self.index.read().stats()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.index.read().snapshot()
     }
 
     fn close(&self) {

@@ -17,7 +17,7 @@ use store::{
     Change, Document, EmbeddedOptions, Expect, LocalStore, Revision, Store, Write, open_embedded,
 };
 
-const KILLS: u64 = 120;
+const KILLS: u64 = 200;
 const TASKS: usize = 8;
 const KEYS_PER_TASK: usize = 5;
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::identity::{Authentication, Tokens, User};
+use apiserver::identity::{Authentication, Mode, Tokens, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -37,8 +37,13 @@ pub fn options() -> Options {
     Options {
         authentication: Authentication {
             tokens,
-            anonymous: true,
+            ..Authentication::default()
         },
+        authorization: vec![Mode::Node, Mode::Rbac],
+        flow: apiserver::FlowLimits::default(),
+        request_timeout: Duration::from_mins(1),
+        audit: None,
+        authority: None,
         admission: apiserver::admission::Plugins::default(),
         clock: Arc::new(jiff::Timestamp::now),
         service_range: "10.96.0.0/12".to_owned(),

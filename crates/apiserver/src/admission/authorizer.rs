@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cel_kube::{AuthorizationAttributes, AuthorizationDecision, Authorizer};
 
 use super::Request;
-use crate::identity::{Attributes, Decision, User, authorize};
+use crate::identity::{Attributes, User};
 use crate::server::State;
 
 /// Answers for the user of a request, or for a service account an expression names.
@@ -61,15 +61,14 @@ impl Authorizer for RequestAuthorizer {
             namespace: asked.namespace.clone(),
             name: asked.name.clone(),
             path: asked.path.clone().unwrap_or_default(),
+            ..Attributes::default()
         };
         let user = account.as_ref().unwrap_or(&self.user);
-        match authorize(self.state.store.as_ref(), user, &attributes) {
-            Decision::Allow(reason) => AuthorizationDecision {
-                allowed: true,
-                reason,
-                error: None,
-            },
-            Decision::NoOpinion => AuthorizationDecision::default(),
+        let decision = self.state.authorizer.authorize(user, &attributes);
+        AuthorizationDecision {
+            allowed: decision.is_allowed(),
+            reason: decision.reason().to_owned(),
+            error: None,
         }
     }
 }

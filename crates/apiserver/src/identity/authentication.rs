@@ -1,17 +1,24 @@
-//! Authentication: client certificates and static bearer tokens.
+//! Authentication: client certificates, static bearer tokens, and tokens of service accounts.
 //!
 //! As upstream: a request with no usable credentials is anonymous (or 401 where that is switched
 //! off), one with a wrong bearer token is 401 whatever else it presents.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use jiff::Timestamp;
 use model::{Reason, Status};
 use sha2::{Digest, Sha256};
+use store::Store;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::User;
+use super::service_accounts::Believed;
+use super::{ServiceAccounts, User};
+
+/// What is said of a token nobody knows.
+const INVALID_TOKEN: &str = "invalid bearer token";
 
 /// Bearer tokens known from the start, by digest: looking one up takes no longer for a near miss.
 #[derive(Debug, Clone, Default)]
@@ -23,10 +30,60 @@ impl Tokens {
         self.0.insert(Sha256::digest(token.as_bytes()).into(), user);
     }
 
+    /// Adds the tokens of a file as `--token-auth-file` takes one: lines of token, user, uid and,
+    /// where there are some, groups in quotes.
+    pub fn read(&mut self, text: &str) -> Result<(), String> {
+        for (number, line) in text.lines().enumerate() {
+            let fields = comma_separated(line);
+            let [token, name, uid, rest @ ..] = fields.as_slice() else {
+                if line.trim().is_empty() {
+                    continue;
+                }
+                return Err(format!(
+                    "line {}: at least token, user name and uid are needed",
+                    number + 1
+                ));
+            };
+            if token.is_empty() || name.is_empty() {
+                return Err(format!(
+                    "line {}: token and user name must not be empty",
+                    number + 1
+                ));
+            }
+            let groups = rest.first().map(String::as_str).unwrap_or_default();
+            let groups: Vec<&str> = groups
+                .split(',')
+                .filter(|group| !group.is_empty())
+                .collect();
+            let mut user = User::new(name, &groups);
+            uid.clone_into(&mut user.uid);
+            self.insert(token, user);
+        }
+        Ok(())
+    }
+
     fn get(&self, token: &str) -> Option<&User> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         self.0.get(&digest)
     }
+}
+
+/// The fields of a line; commas within double quotes do not separate.
+fn comma_separated(line: &str) -> Vec<String> {
+    let (mut fields, mut quoted) = (vec![String::new()], false);
+    for c in line.trim().chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            ' ' if !quoted && fields.last().is_some_and(String::is_empty) => {}
+            c => {
+                if let Some(field) = fields.last_mut() {
+                    field.push(c);
+                }
+            }
+        }
+    }
+    fields
 }
 
 /// How requests are authenticated.
@@ -36,12 +93,26 @@ pub struct Authentication {
     pub tokens: Tokens,
     /// Whether a request without credentials is let in as `system:anonymous`.
     pub anonymous: bool,
+    /// Tokens of service accounts.
+    pub service_accounts: Arc<ServiceAccounts>,
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        Self {
+            tokens: Tokens::default(),
+            anonymous: true,
+            service_accounts: Arc::default(),
+        }
+    }
 }
 
 impl Authentication {
     /// Who sends a request, given the user of its verified client certificate.
     pub fn authenticate(
         &self,
+        store: &dyn Store,
+        now: Timestamp,
         headers: &HeaderMap,
         certificate: Option<&User>,
     ) -> Result<User, Status> {
@@ -49,15 +120,47 @@ impl Authentication {
             return Ok(user.clone());
         }
         if let Some(token) = bearer(headers) {
-            return match self.tokens.get(token) {
-                Some(user) => Ok(user.clone()),
-                None => Err(unauthorized()),
+            return match self.token(store, now, token, None) {
+                Ok(believed) => Ok(believed.user),
+                Err(why) => {
+                    tracing::debug!(why, "a bearer token is refused");
+                    Err(unauthorized())
+                }
             };
         }
         if self.anonymous {
             Ok(User::anonymous())
         } else {
             Err(unauthorized())
+        }
+    }
+
+    /// Whose a bearer token is, for one of the wanted audiences (by default the server's own); else
+    /// why it is not believed.
+    pub(crate) fn token(
+        &self,
+        store: &dyn Store,
+        now: Timestamp,
+        token: &str,
+        wanted: Option<&[String]>,
+    ) -> Result<Believed, String> {
+        if let Some(user) = self.tokens.get(token) {
+            let own = &self.service_accounts.settings().audiences;
+            let mut audiences = own.clone();
+            audiences.retain(|audience| wanted.is_none_or(|wanted| wanted.contains(audience)));
+            if audiences.is_empty() {
+                return Err(INVALID_TOKEN.to_owned());
+            }
+            let user = user.clone();
+            return Ok(Believed { user, audiences });
+        }
+        match self
+            .service_accounts
+            .authenticate(store, now, token, wanted)
+        {
+            Some(Ok(believed)) => Ok(believed),
+            Some(Err(why)) => Err(format!("[{INVALID_TOKEN}, {why}]")),
+            None => Err(INVALID_TOKEN.to_owned()),
         }
     }
 }
@@ -68,7 +171,7 @@ fn unauthorized() -> Status {
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+    let (scheme, token) = value.trim().split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
@@ -83,7 +186,16 @@ pub fn user_of_certificate(der: &[u8]) -> Option<User> {
         .iter_organization()
         .filter_map(|organization| organization.as_str().ok())
         .collect();
-    Some(User::new(name, &groups))
+    let mut user = User::new(name, &groups);
+    let digest: String = Sha256::digest(der)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    user.extra.insert(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![format!("X509SHA256={digest}")],
+    );
+    Some(user)
 }
 
 #[cfg(test)]
@@ -103,9 +215,13 @@ mod tests {
         tokens.insert("secret", User::admin());
         let open = Authentication {
             tokens,
-            anonymous: true,
+            ..Authentication::default()
         };
-        let name = |headers: &HeaderMap| open.authenticate(headers, None).map(|user| user.name);
+        let store = store::memory();
+        let name = |headers: &HeaderMap| {
+            open.authenticate(&store, Timestamp::UNIX_EPOCH, headers, None)
+                .map(|user| user.name)
+        };
         assert_eq!(name(&with("Bearer secret")), Ok("admin".to_owned()));
         assert_eq!(name(&with("Bearer wrong")), Err(unauthorized()));
         assert_eq!(name(&with("Basic YTpi")), Ok("system:anonymous".to_owned()));
@@ -114,6 +230,21 @@ mod tests {
             anonymous: false,
             ..open
         };
-        assert!(closed.authenticate(&HeaderMap::new(), None).is_err());
+        let outcome = closed.authenticate(&store, Timestamp::UNIX_EPOCH, &HeaderMap::new(), None);
+        assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn a_file_of_tokens_is_read() {
+        let mut tokens = Tokens::default();
+        tokens
+            .read("t1,jane,u1\n\nt2,joe,u2,\"dev,ops\"\n t3, jim ,u3, one")
+            .expect("well formed");
+        assert_eq!(tokens.get("t1").expect("there").uid, "u1");
+        let joe = tokens.get("t2").expect("there");
+        assert!(joe.is_in("dev") && joe.is_in("ops"));
+        assert!(tokens.get("t3").expect("there").is_in("one"));
+        assert!(tokens.read("a,b").is_err());
+        assert!(tokens.read(",b,c").is_err());
     }
 }

@@ -10,6 +10,7 @@ use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::context::Context;
 use crate::custom;
+use crate::identity::{check_grants, note_requester};
 use crate::subresources::review;
 use crate::write::{
     Kept, canonical, canonical_unstored, default_object, drop_equal_owners, encode_with_text,
@@ -21,7 +22,7 @@ const GENERATED_NAME_ATTEMPTS: usize = 8;
 
 /// `POST` to a collection.
 pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
-    if let Some(answer) = review(context) {
+    if let Some(answer) = review(context).await {
         return answer;
     }
     let object = context.definition.decode(context)?;
@@ -103,6 +104,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     admission::mutate(&request, &mut object).await?;
     generate_name(&mut object);
     definition.behaviour().before_create(&mut object);
+    note_requester(context, &mut object);
     if let Some(stamp) = definition.behaviour().stamp {
         stamp(&mut object, None, &context.now());
     }
@@ -110,6 +112,7 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         object["status"] = custom::initial_status(&object);
     }
     canonical(definition, &mut object);
+    check_grants(context, &object, None)?;
     let errors = validate_create(context, &object);
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));

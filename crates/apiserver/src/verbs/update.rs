@@ -8,7 +8,7 @@ use super::create::{create_object, place};
 use super::get::{render, render_value};
 use crate::body::Body;
 use crate::context::Context;
-use crate::identity::{Attributes, Decision, authorize};
+use crate::identity::Attributes;
 use crate::write::{Kept, Outcome, Update, check_name, update_object, wrong_uid};
 
 /// `PUT` of one object, or of its status.
@@ -66,7 +66,11 @@ pub fn may_create(context: &Context) -> Result<(), Status> {
         name: context.name().to_owned(),
         ..Attributes::default()
     };
-    if authorize(context.state.store.as_ref(), &context.user, &attributes) == Decision::NoOpinion {
+    let decision = context
+        .state
+        .authorizer
+        .authorize(&context.user, &attributes);
+    if !decision.is_allowed() {
         let why = format!(
             "User \"{}\" cannot create resource \"{}\" in API group \"{}\"",
             context.user.name, gvr.resource, gvr.group

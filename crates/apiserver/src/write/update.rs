@@ -14,6 +14,7 @@ use crate::admission::{self, Operation};
 use crate::context::Context;
 use crate::custom;
 use crate::envelope;
+use crate::identity::check_grants;
 use crate::subresources::Scale;
 use crate::write::{encode_object, encode_with_text, opaque};
 
@@ -186,6 +187,7 @@ async fn finish(
     }
     drop_equal_owners(context, &mut new);
     canonical(definition, &mut new);
+    check_grants(context, &new, Some(live))?;
     let errors = if own_change {
         Vec::new()
     } else {

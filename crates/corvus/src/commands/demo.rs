@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::UpArguments;
+use super::{AccessArguments, UpArguments};
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
 
@@ -51,7 +51,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         controllers: vec!["*".to_owned()],
         enable_admission_plugins: Vec::new(),
         disable_admission_plugins: Vec::new(),
-        anonymous_auth: true,
+        access: AccessArguments::default(),
         service_cluster_ip_range: "10.96.0.0/12".to_owned(),
     };
     let started = std::time::Instant::now();

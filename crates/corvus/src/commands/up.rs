@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::AccessArguments;
 use crate::plane::{self, Plane, StoreKind};
 
 /// The arguments of `corvus up`.
@@ -43,12 +44,12 @@ pub struct Arguments {
     /// Admission plugins to switch off.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub disable_admission_plugins: Vec<String>,
-    /// Whether requests without credentials are let in as system:anonymous.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
-    pub anonymous_auth: bool,
     /// The range cluster IPs of Services are taken from.
     #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
     pub service_cluster_ip_range: String,
+    /// Who may come in, and what they may do.
+    #[command(flatten)]
+    pub access: AccessArguments,
 }
 
 /// Runs until Ctrl-C.
