@@ -32,6 +32,7 @@ mod node_restriction;
 mod node_taint;
 mod owner_references;
 mod pod_node_selector;
+mod pod_resize;
 mod pod_security;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
@@ -149,6 +150,7 @@ static PLUGINS: &[&Plugin] = &[
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
+    &pod_resize::PLUGIN,
     &mutating_policy::PLUGIN,
     &mutating_webhook::PLUGIN,
     &validating_policy::PLUGIN,
@@ -166,7 +168,6 @@ const UPSTREAM: &[&str] = &[
     "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
-    "PodResizeValidator",
 ];
 
 /// The plugins that are switched on, and the handlers in this process that are asked like webhooks.

@@ -1,7 +1,7 @@
 //! The parts of a Pod that are written by themselves: ephemeral containers, and the resources of containers
 //! that run.
 
-use model::object;
+use model::{FieldPath, object};
 use serde_json::{Map, Value, json};
 
 use super::{check_pod, quality_class, update};
@@ -67,7 +67,10 @@ fn keep_all_but_resources(pod: &mut Value, old: &Value) {
     };
     restore(spec, &wanted, "resources");
     for list in RESIZED {
-        let (own, new) = (object::list(&before, &[list]), object::list(&wanted, &[list]));
+        let (own, new) = (
+            object::list(&before, &[list]),
+            object::list(&wanted, &[list]),
+        );
         let named = |container: &Value| object::text(container, &["name"]).to_owned();
         if own.iter().map(named).ne(new.iter().map(named)) {
             restore(spec, &wanted, list);
@@ -88,7 +91,7 @@ fn check_ephemeral(pod: &Value, old: &Value) -> Errors {
     let mut errors = check_pod(pod);
     update::annotations(pod, old, &mut errors);
     if is_mirror(old) {
-        let whole = At::root(pod);
+        let whole = At::new(pod, FieldPath::new("[]"));
         return vec![whole.forbidden("static pods do not support ephemeral containers")];
     }
     let new = At::root(pod).at("spec.ephemeralContainers");
@@ -109,18 +112,22 @@ fn check_ephemeral(pod: &Value, old: &Value) -> Errors {
 
 fn check_resize(pod: &Value, old: &Value) -> Errors {
     let root = At::root(pod);
+    let whole = At::new(pod, FieldPath::new("[]"));
     let mut errors = check_pod(pod);
     if is_mirror(old) {
-        return vec![root.forbidden("static pods cannot be resized")];
+        return vec![whole.forbidden("static pods cannot be resized")];
     }
     if object::text(old, &["spec", "os", "name"]) == "windows" {
-        return vec![root.forbidden("windows pods cannot be resized")];
+        return vec![whole.forbidden("windows pods cannot be resized")];
     }
     let before = At::root(old).get("spec");
     let spec = root.get("spec");
     let class = object::text(old, &["status", "qosClass"]);
     if class != quality_class(spec.value()) {
-        let shown = At::new(old.get("status").unwrap_or(&Value::Null), spec.path().clone());
+        let shown = At::new(
+            old.get("status").unwrap_or(&Value::Null),
+            spec.path().clone(),
+        );
         let why = "Pod QOS Class may not change as a result of resizing";
         let error = shown.get("qosClass").said_at(spec.path().clone());
         errors.push(error.invalid(why));
@@ -138,9 +145,8 @@ fn check_resize(pod: &Value, old: &Value) -> Errors {
     }
     for list in ["initContainers", "containers"] {
         for (new, was) in spec.get(list).items().zip(before.get(list).items()) {
-            if list == "containers" || restartable(was.value()) {
-                kept(&new.get("resources"), &was.get("resources"), "resource", &mut errors);
-            }
+            let (new, was) = (new.get("resources"), was.get("resources"));
+            kept(&new, &was, "resource", &mut errors);
         }
     }
     only_amounts(&spec, &before, &mut errors);
@@ -192,7 +198,11 @@ fn same_containers(new: &At<'_>, was: &At<'_>, list: &str, errors: &mut Errors) 
 fn kept(new: &At<'_>, was: &At<'_>, what: &str, errors: &mut Errors) {
     for list in ["requests", "limits"] {
         let now = new.get(list);
-        if was.get(list).entries().any(|(name, _)| !now.get(name).is_set()) {
+        if was
+            .get(list)
+            .entries()
+            .any(|(name, _)| !now.get(name).is_set())
+        {
             let why = format!("{what} {list} cannot be removed");
             errors.push(now.forbidden(&why));
         }
@@ -228,13 +238,20 @@ fn only_amounts(spec: &At<'_>, before: &At<'_>, errors: &mut Errors) {
         }
     }
     for (new, was) in pairs("initContainers") {
-        if new.value() == was {
-        } else if !restartable(new.value()) {
-            let why = "resources for non-sidecar init containers are immutable";
-            errors.push(spec.forbidden(why));
-        } else if rest(new.value()) != rest(was) {
+        if rest(new.value()) != rest(was) {
             let why = "only cpu and memory resources for init or sidecar containers are mutable";
             errors.push(new.forbidden(why));
+        }
+        let restarts = |policy: At<'_>| policy.get("restartPolicy").text() == "RestartContainer";
+        if new.value() != was && !restartable(new.value()) {
+            let why = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+            let policies = new.get("resizePolicy");
+            errors.extend(
+                policies
+                    .items()
+                    .filter(|own| restarts(own.clone()))
+                    .map(|_| new.forbidden(why)),
+            );
         }
     }
     if !errors.is_empty() {
