@@ -173,7 +173,8 @@ impl Bench<'_> {
             Step::new(Method::POST, collection.clone(), JSON, body.to_string())
         };
         self.phase("create", objects, clients, create).await?;
-        let get = |number: usize| Step::new(Method::GET, item(number * 7 % objects), "", String::new());
+        let get =
+            |number: usize| Step::new(Method::GET, item(number * 7 % objects), "", String::new());
         self.phase("get", objects * 2, clients, get).await?;
         let patch = |number: usize| {
             let body = json!({"data": {"count": number.to_string()}}).to_string();
@@ -192,7 +193,10 @@ impl Bench<'_> {
                 "metadata": {"name": format!("bench-{number}")},
                 "data": {"applied": number.to_string()},
             });
-            let path = format!("{}?fieldManager=corvus-bench-apply&force=true", item(number));
+            let path = format!(
+                "{}?fieldManager=corvus-bench-apply&force=true",
+                item(number)
+            );
             Step::new(
                 Method::PATCH,
                 path,

@@ -44,7 +44,9 @@ impl FromStr for StoreKind {
                 Some(endpoint) if endpoint.split_once(':').is_some_and(is_endpoint) => {
                     Ok(Self::Etcd(endpoint.to_owned()))
                 }
-                Some(_) => Err("name etcd by host and port, such as etcd://127.0.0.1:2379".to_owned()),
+                Some(_) => {
+                    Err("name etcd by host and port, such as etcd://127.0.0.1:2379".to_owned())
+                }
                 None => Err("use embedded, memory or etcd://HOST:PORT".to_owned()),
             },
         }
@@ -100,11 +102,7 @@ impl Plane {
         )
         .map_err(anyhow::Error::msg)?;
         let options = Options {
-            authentication: access::authentication(
-                &arguments.access,
-                &data,
-                &credentials.token,
-            )?,
+            authentication: access::authentication(&arguments.access, &data, &credentials.token)?,
             authorization: arguments.access.authorization_mode.clone(),
             flow: access::flow(&arguments.access),
             request_timeout: Duration::from_secs(arguments.access.request_timeout),

@@ -46,7 +46,10 @@ fn every_recorded_exchange_is_answered_as_recorded() {
         .output()
         .expect("python3 runs");
     let told = String::from_utf8_lossy(&output.stdout);
-    let failed: Vec<&str> = told.lines().filter(|line| !line.starts_with("ok ")).collect();
+    let failed: Vec<&str> = told
+        .lines()
+        .filter(|line| !line.starts_with("ok "))
+        .collect();
     println!("{}", failed.join("\n"));
     assert!(
         output.status.success(),

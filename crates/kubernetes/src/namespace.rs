@@ -200,9 +200,9 @@ fn conditions(left: &Left) -> Vec<controller::condition::Condition> {
             .objects
             .iter()
             // As upstream: a resource of the core has a group all the same, the empty one.
-            .map(|(name, n)| match name.contains('.') {
-                true => format!("{name} has {n} resource instances"),
-                false => format!("{name}. has {n} resource instances"),
+            .map(|(name, n)| {
+                let dot = if name.contains('.') { "" } else { "." };
+                format!("{name}{dot} has {n} resource instances")
             })
             .collect();
         names.sort();

@@ -155,7 +155,10 @@ mod tests {
         let new = json!({"spec": {"taints": [mine]}});
         assert_eq!(
             keys(&new),
-            Some(vec!["mine".to_owned(), "node.kubernetes.io/not-ready".to_owned()])
+            Some(vec![
+                "mine".to_owned(),
+                "node.kubernetes.io/not-ready".to_owned()
+            ])
         );
         let not_ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
         let ready = json!({

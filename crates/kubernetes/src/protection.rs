@@ -155,7 +155,7 @@ impl Reconciler for Protection {
         };
         let finalizer = self.protected.finalizer();
         let held = object::finalizers(found.value()).any(|own| own == finalizer);
-        if held == !found.is_terminating() || (held && self.is_used(&found)) {
+        if held != found.is_terminating() || (held && self.is_used(&found)) {
             return Ok(Outcome::Done);
         }
         let finalizers: Vec<&str> = object::finalizers(found.value())

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controller::{
-    Api, Backoff, Event, HandlerGuard, Informer, InformerOptions, ListOptions, Object, ObjectKey, Outcome,
-    Reconciler, Resource, WorkQueue, enqueue,
+    Api, Backoff, Event, HandlerGuard, Informer, InformerOptions, ListOptions, Object, ObjectKey,
+    Outcome, Reconciler, Resource, WorkQueue, enqueue,
 };
 use kinds::demand::{self, Amounts};
 use kinds::quota;
@@ -128,11 +128,7 @@ impl Quotas {
 
     /// Sees to it that what is counted wakes its quotas; gives it, and whether all of it has to be known.
     /// `None` where the cluster does not serve it.
-    async fn follow(
-        &self,
-        group: &str,
-        resource: &str,
-    ) -> Result<Option<(Resource, bool)>, Error> {
+    async fn follow(&self, group: &str, resource: &str) -> Result<Option<(Resource, bool)>, Error> {
         let name = (group.to_owned(), resource.to_owned());
         if let Some(followed) = self.followed.lock().get(&name) {
             return Ok(Some((followed.resource.clone(), followed.full)));

@@ -78,25 +78,26 @@ impl LabelSelector {
                 Token::End if requirements.is_empty() => break,
                 Token::Word(_) | Token::Not => requirements.push(parser.requirement()?),
                 other => {
-                    return Err(parser.error(&format!(
+                    return Err(unparsable(&format!(
                         "found '{other}', expected: !, identifier, or 'end of string'"
                     )));
                 }
             }
             if requirements.len() > REQUIREMENTS_MAX {
-                return Err(parser.error("too many requirements"));
+                return Err(unparsable("too many requirements"));
             }
             match parser.next() {
                 Token::End => break,
                 Token::Comma => {
                     if !matches!(parser.peek(), Token::Word(_) | Token::Not) {
                         let found = parser.peek().to_string();
-                        return Err(parser
-                            .error(&format!("found '{found}', expected: identifier after ','")));
+                        return Err(unparsable(&format!(
+                            "found '{found}', expected: identifier after ','"
+                        )));
                     }
                 }
                 other => {
-                    return Err(parser.error(&format!(
+                    return Err(unparsable(&format!(
                         "found '{other}', expected: ',' or 'end of string'"
                     )));
                 }
@@ -275,26 +276,21 @@ impl fmt::Display for Token {
     }
 }
 
+fn unparsable(why: &str) -> Error {
+    Error::Selector(format!("unable to parse requirement: {why}"))
+}
+
 struct Parser<'a> {
-    text: &'a str,
     rest: &'a str,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, rest: text }
-    }
-
-    fn error(&self, why: &str) -> Error {
-        Error::Selector(format!("unable to parse requirement: {why}"))
+        Self { rest: text }
     }
 
     fn peek(&self) -> Token {
-        Self {
-            text: self.text,
-            rest: self.rest,
-        }
-        .next()
+        Self { rest: self.rest }.next()
     }
 
     fn next(&mut self) -> Token {
@@ -336,7 +332,11 @@ impl<'a> Parser<'a> {
         }
         let key = match self.next() {
             Token::Word(key) => key,
-            other => return Err(self.error(&format!("found '{other}', expected: identifier"))),
+            other => {
+                return Err(unparsable(&format!(
+                    "found '{other}', expected: identifier"
+                )));
+            }
         };
         Self::check_key(&key)?;
         if negated {
@@ -361,7 +361,7 @@ impl<'a> Parser<'a> {
             Token::Greater => (Operator::GreaterThan, vec![self.number()?]),
             Token::Less => (Operator::LessThan, vec![self.number()?]),
             other => {
-                return Err(self.error(&format!(
+                return Err(unparsable(&format!(
                     "found '{other}', expected: in, notin, =, ==, !=, gt, lt"
                 )));
             }
@@ -413,7 +413,7 @@ impl<'a> Parser<'a> {
     fn values(&mut self) -> Result<Vec<String>, Error> {
         match self.next() {
             Token::Open => {}
-            other => return Err(self.error(&format!("found '{other}' expected: '('"))),
+            other => return Err(unparsable(&format!("found '{other}' expected: '('"))),
         }
         let mut values = Vec::new();
         loop {
@@ -422,7 +422,9 @@ impl<'a> Parser<'a> {
                 Token::Comma => {}
                 Token::Close => break,
                 other => {
-                    return Err(self.error(&format!("found '{other}', expected: ',' or ')'")));
+                    return Err(unparsable(&format!(
+                        "found '{other}', expected: ',' or ')'"
+                    )));
                 }
             }
         }

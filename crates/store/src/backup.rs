@@ -159,7 +159,12 @@ mod tests {
     fn snapshot() -> Snapshot {
         let entry = |key: &str, revision| {
             let text = Bytes::from(format!("document of {key}"));
-            Arc::new(Entry::new(key.into(), Revision(1), Revision(revision), text))
+            Arc::new(Entry::new(
+                key.into(),
+                Revision(1),
+                Revision(revision),
+                text,
+            ))
         };
         Snapshot {
             revision: Revision(9),

@@ -134,12 +134,7 @@ fn unpack(packed: &[u8], revision: Revision) -> Option<Bytes> {
 fn entry(found: &KeyValue) -> Option<Entry> {
     let key = found.key.strip_prefix(PREFIX)?;
     let bytes = unpack(&found.value, found.modified)?;
-    Some(Entry::new(
-        key.into(),
-        found.created,
-        found.modified,
-        bytes,
-    ))
+    Some(Entry::new(key.into(), found.created, found.modified, bytes))
 }
 
 impl Shared {

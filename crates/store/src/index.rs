@@ -211,7 +211,10 @@ impl Index {
     pub fn replace(&mut self, mut other: Self) {
         for (name, topic) in std::mem::take(&mut self.topics) {
             let floor = other.floor;
-            let new = other.topics.entry(name).or_insert_with(|| Topic::new(floor));
+            let new = other
+                .topics
+                .entry(name)
+                .or_insert_with(|| Topic::new(floor));
             new.changed = topic.changed;
             new.changed.send_replace(other.revision);
         }

@@ -7,8 +7,8 @@ use futures::FutureExt as _;
 use futures::future::{self, BoxFuture};
 use parking_lot::{Mutex, RwLock};
 
-use crate::committer::{self, Batch, Log, QUEUE_WRITES_MAX, Queue};
 use crate::backup::Snapshot;
+use crate::committer::{self, Batch, Log, QUEUE_WRITES_MAX, Queue};
 use crate::entry::{Entry, Revision};
 use crate::index::{Index, Listing};
 use crate::watch::Watch;

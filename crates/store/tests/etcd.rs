@@ -122,9 +122,8 @@ async fn the_etcd_engine_conforms() {
     let fresh = || {
         let etcd = Etcd::start();
         let opening = etcd.open();
-        let store = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(opening)
-        });
+        let store =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(opening));
         running.lock().expect("not poisoned").push(etcd);
         store
     };
@@ -158,7 +157,8 @@ async fn two_stores_on_one_etcd_see_the_same() {
         seen.extend(watch.next().await.expect("watching"));
     }
     assert!(
-        seen.windows(2).all(|pair| pair[0].revision() < pair[1].revision()),
+        seen.windows(2)
+            .all(|pair| pair[0].revision() < pair[1].revision()),
         "in order"
     );
     // Both believe to be first; one is.
@@ -196,9 +196,7 @@ async fn what_is_acknowledged_outlives_etcd_and_the_store_follows_again() {
     };
     assert!(updated.revision() > entry.revision());
     let again = etcd.open().await;
-    let listing = again
-        .list("//pods/", &ListOptions::default())
-        .expect("now");
+    let listing = again.list("//pods/", &ListOptions::default()).expect("now");
     assert_eq!(listing.entries.len(), 1);
     assert_eq!(listing.entries[0].bytes().as_ref(), b"2");
     assert!(again.revision() >= updated.revision());

@@ -59,8 +59,9 @@ fn validate(request: &Request<'_>, pod: &Value) -> Result<(), Status> {
 
 /// What of processors and memory the node lacks.
 fn lacking(wanted: &Amounts, allocatable: &Amounts) -> Vec<String> {
-    let units: [(&str, fn(&Quantity) -> i64); 2] =
-        [("cpu", Quantity::milli_value), ("memory", Quantity::value)];
+    /// A resource and the unit it is counted in.
+    type Counted = (&'static str, fn(&Quantity) -> i64);
+    let units: [Counted; 2] = [("cpu", Quantity::milli_value), ("memory", Quantity::value)];
     let mut lacking = Vec::new();
     for (name, unit) in units {
         let none = Quantity::from_units(0);

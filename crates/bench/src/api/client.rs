@@ -90,7 +90,10 @@ impl Connection {
         if !content_type.is_empty() {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let response = self.sender.send_request(request.body(Full::new(body))?).await?;
+        let response = self
+            .sender
+            .send_request(request.body(Full::new(body))?)
+            .await?;
         let status = response.status();
         let mut body = response.into_body();
         if status.is_success() {

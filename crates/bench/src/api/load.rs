@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::client::Target;
 
 /// Longest a watcher waits for its next event.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
+const WATCH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One request.
 pub struct Step {

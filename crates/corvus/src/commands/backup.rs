@@ -52,7 +52,10 @@ pub struct RestoreArguments {
 pub fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
     let to = &arguments.to;
     if to.exists() {
-        bail!("{} is there already: name another file with --to", to.display());
+        bail!(
+            "{} is there already: name another file with --to",
+            to.display()
+        );
     }
     // A backup has the name it was asked for once it is whole.
     let unfinished = to.with_extension("unfinished");
@@ -88,7 +91,10 @@ async fn fetch(kubeconfig: &Path, to: &Path) -> anyhow::Result<()> {
     let mut file = File::create_new(to).with_context(|| to.display().to_string())?;
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        let length = stream.read(&mut piece).await.context("reading the backup")?;
+        let length = stream
+            .read(&mut piece)
+            .await
+            .context("reading the backup")?;
         if length == 0 {
             break;
         }
@@ -101,7 +107,10 @@ async fn fetch(kubeconfig: &Path, to: &Path) -> anyhow::Result<()> {
 /// Reads a backup as restoring would.
 fn check(path: &Path) -> anyhow::Result<(u64, usize, u64)> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
-    let bytes = file.metadata().with_context(|| path.display().to_string())?.len();
+    let bytes = file
+        .metadata()
+        .with_context(|| path.display().to_string())?
+        .len();
     let snapshot = store::backup::read(&mut BufReader::new(file))?;
     Ok((snapshot.revision.0, snapshot.entries.len(), bytes))
 }

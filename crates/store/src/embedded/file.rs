@@ -42,11 +42,7 @@ impl File {
         let own = path.clone();
         Self::with_opener(
             path,
-            Box::new(move || {
-                Database::builder()
-                    .set_cache_size(CACHE_BYTES)
-                    .create(&own)
-            }),
+            Box::new(move || Database::builder().set_cache_size(CACHE_BYTES).create(&own)),
         )
     }
 
