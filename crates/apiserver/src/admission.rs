@@ -1,7 +1,7 @@
 //! Admission: what looks at other objects, or at who writes, before a write is stored.
 //!
-//! A plugin is a file that declares one [`Plugin`]: `mutate` changes the new object, `validate` refuses
-//! it. [`PLUGINS`] has them all in upstream's order; which of them are asked is the server's setting
+//! A plugin is a file that declares one `Plugin`: `mutate` changes the new object, `validate` refuses
+//! it. `PLUGINS` has them all in upstream's order; which of them are asked is the server's setting
 //! ([`Plugins`]).
 //!
 //! ```text
@@ -32,6 +32,7 @@ mod node_restriction;
 mod node_taint;
 mod owner_references;
 mod pod_node_selector;
+mod pod_resize;
 mod pod_security;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
@@ -149,6 +150,7 @@ static PLUGINS: &[&Plugin] = &[
     &default_class::INGRESS,
     &external_ips::PLUGIN,
     &pod_topology_labels::PLUGIN,
+    &pod_resize::PLUGIN,
     &mutating_policy::PLUGIN,
     &mutating_webhook::PLUGIN,
     &validating_policy::PLUGIN,
@@ -166,7 +168,6 @@ const UPSTREAM: &[&str] = &[
     "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
-    "PodResizeValidator",
 ];
 
 /// The plugins that are switched on, and the handlers in this process that are asked like webhooks.

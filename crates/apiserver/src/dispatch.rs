@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
@@ -354,7 +354,10 @@ async fn resource(
     });
     let (outcome, context) = serve(context, method).await;
     let mut response = outcome.unwrap_or_else(|failure| respond::status_as(&failure, failures));
-    respond::add_warnings(&mut response, &context.warnings());
+    // What a resource cannot do is not deprecated.
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        respond::add_warnings(&mut response, &context.warnings());
+    }
     let noted = context.annotations();
     if !noted.is_empty() {
         response.extensions_mut().insert(Annotations(noted));
@@ -366,6 +369,11 @@ async fn serve(
     mut context: Context,
     method: &Method,
 ) -> (Result<Response<Body>, Status>, Context) {
+    if *method == Method::GET
+        && let Err(status) = settle(&context).await
+    {
+        return (Err(status), context);
+    }
     if let Some(warning) = context.definition.deprecation() {
         context.warn(warning);
     }
@@ -409,9 +417,6 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
     }
     if !known || !fits || !placed || !context.definition.serves(verb) {
         return Err(method_not_allowed());
-    }
-    if matches!(verb, "get" | "list" | "watch") {
-        settle(context).await?;
     }
     match verb {
         "get" => verbs::get(context).await,

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::body::Body;
 use crate::media::{self, Encoding};
 
-/// Longest text of one `Warning` header, as upstream.
+/// Longest text of one `Warning` header where all together are too long, as upstream.
 const WARNING_LENGTH_MAX: usize = 256;
-/// Most text of all `Warning` headers together, as upstream.
+/// Most characters of all `Warning` headers together, as upstream.
 const WARNINGS_LENGTH_MAX: usize = 4 << 10;
 
 /// A response of a type.
@@ -75,15 +75,20 @@ pub fn status_as(status: &Status, encoding: Encoding) -> Response<Body> {
     response
 }
 
-/// Adds warnings, cut to what upstream allows.
+/// Adds warnings, cut to what upstream allows: long ones only where there are too many.
 pub fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    let length: usize = warnings.iter().map(|text| text.chars().count()).sum();
+    let longest = match length {
+        0..=WARNINGS_LENGTH_MAX => WARNINGS_LENGTH_MAX,
+        _ => WARNING_LENGTH_MAX,
+    };
     let mut total = 0;
     for warning in warnings {
-        let text: String = warning.chars().take(WARNING_LENGTH_MAX).collect();
-        total += text.len();
-        if total > WARNINGS_LENGTH_MAX {
+        if total >= WARNINGS_LENGTH_MAX {
             return;
         }
+        let text: String = warning.chars().take(longest).collect();
+        total += text.chars().count();
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(WARNING, header);

@@ -6,6 +6,7 @@ mod reviews;
 mod scale;
 
 pub use reviews::review;
+pub use scale::Scale;
 
 use http::{Method, Response};
 use model::{Reason, Status, object};
@@ -59,10 +60,7 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("finalize", _) => verbs::update(context).await,
         ("token", _) => request_token(context).await,
         ("proxy", _) if definition.gvr.resource == "services" && !has_endpoints(context) => {
-            let why = format!(
-                "no endpoints available for service \"{}\"",
-                context.name()
-            );
+            let why = format!("no endpoints available for service \"{}\"", context.name());
             Err(Status::new(Reason::ServiceUnavailable, why))
         }
         _ => Err(not_served(
@@ -74,7 +72,11 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
 
 /// Whether a Service has an endpoint that is ready.
 fn has_endpoints(context: &Context) -> bool {
-    let prefix = envelope::key_prefix("discovery.k8s.io", "endpointslices", Some(context.namespace()));
+    let prefix = envelope::key_prefix(
+        "discovery.k8s.io",
+        "endpointslices",
+        Some(context.namespace()),
+    );
     let Ok(listing) = context.state.store.list(&prefix, &ListOptions::default()) else {
         return false;
     };
@@ -82,7 +84,8 @@ fn has_endpoints(context: &Context) -> bool {
         let Ok(slice) = envelope::decode(entry) else {
             return false;
         };
-        let service = object::labels(&slice).and_then(|labels| labels.get("kubernetes.io/service-name"));
+        let service =
+            object::labels(&slice).and_then(|labels| labels.get("kubernetes.io/service-name"));
         let endpoints = object::list(&slice, &["endpoints"]);
         service.and_then(Value::as_str) == Some(context.name())
             && endpoints.iter().any(|endpoint| {

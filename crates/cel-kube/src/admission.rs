@@ -75,6 +75,8 @@ pub struct Compiler {
     /// Whether expressions see `variables` at all.
     composed: bool,
     variables: Vec<(Arc<str>, Type, Compiled)>,
+    /// The types of `object` and `oldObject`, and of `params`, where they are known.
+    types: Option<(Type, Option<Type>)>,
 }
 
 impl Compiler {
@@ -89,7 +91,17 @@ impl Compiler {
     pub fn with_variables() -> Self {
         Self {
             composed: true,
-            variables: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// For expressions that see `variables`, and objects and parameters of known types: to find what does
+    /// not fit them.
+    #[must_use]
+    pub fn with_types(object: Type, params: Option<Type>) -> Self {
+        Self {
+            types: Some((object, params)),
+            ..Self::with_variables()
         }
     }
 
@@ -135,9 +147,16 @@ impl Compiler {
         for (name, ty, _) in &self.variables {
             fields = fields.field(name.clone(), ty.clone());
         }
-        env.extend()
-            .variable("variables", Type::object(fields))
-            .build()
+        let mut env = env.extend().variable("variables", Type::object(fields));
+        if let Some((object, params)) = &self.types {
+            env = env
+                .variable("object", object.clone())
+                .variable("oldObject", object.clone());
+            if let Some(params) = params.as_ref().filter(|_| declarations.params) {
+                env = env.variable("params", params.clone());
+            }
+        }
+        env.build()
             .map_err(|error| format!("unexpected error loading CEL environment: {error}"))
     }
 

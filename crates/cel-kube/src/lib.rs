@@ -25,12 +25,14 @@
 //! * [`estimate`] bounds what a rule costs, with the sizes of a schema; the limits are constants beside it.
 //! * [`authorizer_library`], [`json_patch_library`] and [`ApplyConfigurationTypes`] are for admission policies.
 //! * [`admission`] compiles and evaluates the expressions of admission policies and webhooks.
+//! * [`check_device_selector`] checks what selects devices.
 //! * [`to_json`] turns results into what a template needs.
 
 pub mod admission;
 mod convert;
 mod cost;
 mod declare;
+mod devices;
 mod environment;
 mod kro;
 mod kubernetes;
@@ -41,6 +43,7 @@ pub use crate::cost::{
     estimate, occurrences_max,
 };
 pub use crate::declare::{Resolver, SchemaError, declare, declare_resource, escape, no_refs};
+pub use crate::devices::check_device_selector;
 pub use crate::environment::{kro_env, kubernetes_env};
 pub use crate::kro::{Omit, condition_type};
 pub use crate::kubernetes::{

@@ -21,6 +21,8 @@ const ONE_OF: &str = "exactly one of `exactly` or `firstAvailable` is required";
 pub const CLASS: Behaviour = Behaviour {
     generation: true,
     delete_returns_object: true,
+    validate_create: check_class,
+    validate_update: |class, _| check_class(class),
     cells: Some(|class, now| vec![json!(object::name(class)), cell::age_of(class, now)]),
     ..Behaviour::DEFAULT
 };
@@ -69,6 +71,10 @@ pub const SLICE: Behaviour = Behaviour {
     selectable_fields: &["spec.nodeName", "spec.driver"],
     ..Behaviour::DEFAULT
 };
+
+/// Most selectors of one request or class, and the longest, as upstream.
+const SELECTORS_MAX: usize = 32;
+const SELECTOR_BYTES_MAX: usize = 10 << 10;
 
 fn default_spec(spec: &mut Value) {
     with(spec, "devices", |devices| {
@@ -141,11 +147,38 @@ fn check_request(at: &At<'_>, names: &mut HashSet<String>, errors: &mut Errors) 
     }
 }
 
+fn check_class(class: &Value) -> Errors {
+    let mut errors = Vec::new();
+    check_selectors(&At::root(class).at("spec.selectors"), &mut errors);
+    errors
+}
+
+/// Expressions that select devices.
+fn check_selectors(at: &At<'_>, errors: &mut Errors) {
+    if at.len() > SELECTORS_MAX {
+        errors.push(FieldError::too_many(at.path(), at.len(), SELECTORS_MAX));
+    }
+    for selector in at.items() {
+        let cel = selector.get("cel");
+        if !cel.is_set() {
+            errors.push(cel.required(""));
+            continue;
+        }
+        let expression = cel.get("expression");
+        if expression.text().len() > SELECTOR_BYTES_MAX {
+            errors.push(FieldError::too_long(expression.path(), SELECTOR_BYTES_MAX));
+        } else if let Err(why) = cel_kube::check_device_selector(expression.text()) {
+            errors.push(expression.invalid_text(why));
+        }
+    }
+}
+
 fn check_devices(at: &At<'_>, errors: &mut Errors) {
     let class = at.get("deviceClassName");
     if check::required(&class, errors) {
         check::subdomain(&class, errors);
     }
+    check_selectors(&at.get("selectors"), errors);
     let (mode, count) = (at.get("allocationMode"), at.get("count"));
     match mode.text() {
         "All" => {

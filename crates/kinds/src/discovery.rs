@@ -32,7 +32,9 @@ pub const SLICE: Behaviour = Behaviour {
     prepare_update: |slice, old| {
         let has = |slice: &Value| {
             let endpoints = object::list(slice, &["endpoints"]);
-            endpoints.iter().any(|e| e.get("deprecatedTopology").is_some())
+            endpoints
+                .iter()
+                .any(|e| e.get("deprecatedTopology").is_some())
         };
         if !has(old) {
             drop_topology(slice);

@@ -52,5 +52,6 @@ pub use age::age;
 pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresource};
 pub use columns::{Column, columns};
 pub use convert::convert;
+pub use core::pod::quality_class as pod_quality_class;
 pub use registry::{behaviour, deprecation};
 pub use warnings::{deletion_warning, finalizer_warnings, warnings};

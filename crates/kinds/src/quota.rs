@@ -141,15 +141,16 @@ fn pod_usage(pod: &Value, now: Timestamp) -> Amounts {
 
 /// A Pod that has ended, or whose end is overdue, is charged for nothing.
 fn is_charged(pod: &Value, now: Timestamp) -> bool {
-    if matches!(object::text(pod, &["status", "phase"]), "Failed" | "Succeeded") {
+    if matches!(
+        object::text(pod, &["status", "phase"]),
+        "Failed" | "Succeeded"
+    ) {
         return false;
     }
     let deleted = object::text(pod, &["metadata", "deletionTimestamp"]);
     let grace = object::number(pod, &["metadata", "deletionGracePeriodSeconds"]);
     match (deleted.parse::<Timestamp>(), grace) {
-        (Ok(deleted), Some(grace)) => {
-            now.as_second() <= deleted.as_second().saturating_add(grace)
-        }
+        (Ok(deleted), Some(grace)) => now.as_second() <= deleted.as_second().saturating_add(grace),
         _ => true,
     }
 }
@@ -210,10 +211,10 @@ fn service_usage(service: &Value) -> Amounts {
 
 fn claim_usage(claim: &Value) -> Amounts {
     let mut usage = Amounts::from([("persistentvolumeclaims".to_owned(), one())]);
-    let wanted = object::at(claim, &["spec", "resources", "requests", "storage"])
-        .and_then(demand::quantity);
-    let given = object::at(claim, &["status", "allocatedResources", "storage"])
-        .and_then(demand::quantity);
+    let wanted =
+        object::at(claim, &["spec", "resources", "requests", "storage"]).and_then(demand::quantity);
+    let given =
+        object::at(claim, &["status", "allocatedResources", "storage"]).and_then(demand::quantity);
     if let Some(wanted) = wanted {
         let most = given.filter(|given| *given > wanted).unwrap_or(wanted);
         let whole = if most.is_integer() {
@@ -295,7 +296,11 @@ fn attribute_classes(claim: &Value) -> Vec<&str> {
     let paths: [&[&str]; 3] = [
         &["spec", "volumeAttributesClassName"],
         &["status", "currentVolumeAttributesClassName"],
-        &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
+        &[
+            "status",
+            "modifyVolumeStatus",
+            "targetVolumeAttributesClassName",
+        ],
     ];
     paths
         .into_iter()
@@ -330,8 +335,9 @@ pub fn missing_measures(limited: &[&str], pod: &Value) -> Option<String> {
         object::at(pod, &["spec", "resources", field])
             .and_then(Value::as_object)
             .is_some_and(|list| {
-                list.keys()
-                    .any(|name| matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-"))
+                list.keys().any(|name| {
+                    matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-")
+                })
             })
     });
     if own {
@@ -390,13 +396,21 @@ mod tests {
             json!({"spec": {"containers": [container]}}),
             "count/pods=1 cpu=1 limits.memory=1Gi pods=1 requests.cpu=1 requests.x.y/z=2",
         );
-        check_usage("pods", json!({"status": {"phase": "Failed"}}), "count/pods=1");
+        check_usage(
+            "pods",
+            json!({"status": {"phase": "Failed"}}),
+            "count/pods=1",
+        );
     }
 
     #[test]
     fn limits_know_what_they_are_on() {
         let check = |name: &str, group: &str, resource: &str| {
-            assert_eq!(measured(name), (group.to_owned(), resource.to_owned()), "{name}");
+            assert_eq!(
+                measured(name),
+                (group.to_owned(), resource.to_owned()),
+                "{name}"
+            );
             assert!(measures(group, resource, name), "{name}");
         };
         check("pods", "", "pods");
@@ -425,9 +439,16 @@ mod tests {
         let within = |quota: &Value| in_scope("", "pods", quota, &pod);
         assert!(within(&quota("PriorityClass", "In", json!(["high"]))));
         assert!(!within(&quota("PriorityClass", "NotIn", json!(["high"]))));
-        assert!(within(&json!({"spec": {"scopes": ["BestEffort", "NotTerminating"]}})));
+        assert!(within(
+            &json!({"spec": {"scopes": ["BestEffort", "NotTerminating"]}})
+        ));
         assert!(!within(&json!({"spec": {"scopes": ["Terminating"]}})));
-        assert!(!in_scope("", "services", &json!({"spec": {"scopes": ["Terminating"]}}), &pod));
+        assert!(!in_scope(
+            "",
+            "services",
+            &json!({"spec": {"scopes": ["Terminating"]}}),
+            &pod
+        ));
     }
 
     #[test]

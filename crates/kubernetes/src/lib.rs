@@ -10,13 +10,16 @@
 mod cluster;
 mod cluster_role_aggregation;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod error;
 mod garbage_collector;
 mod job;
 mod namespace;
 mod node_lifecycle;
+mod persistent_volume;
 mod pod;
+mod policy_type_checking;
 mod protection;
 mod replica_set;
 mod resource_quota;
@@ -61,6 +64,9 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
+            "disruption" => running.spawn(disruption::run(cluster)),
+            "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
+            "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {

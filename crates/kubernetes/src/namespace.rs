@@ -123,10 +123,8 @@ impl Namespaces {
                 continue;
             }
             left.objects.push((
-                resource
-                    .group_version_resource()
-                    .group_resource()
-                    .to_string(),
+                // Upstream's form, with its dot also for the core group.
+                format!("{}.{}", resource.plural, resource.group),
                 rest.len(),
             ));
             for finalizer in rest.iter().flat_map(controller::Object::finalizers) {
@@ -198,7 +196,7 @@ fn conditions(left: &Left) -> Vec<controller::condition::Condition> {
             "All content successfully removed",
         )
     } else {
-        let names: Vec<String> = left
+        let mut names: Vec<String> = left
             .objects
             .iter()
             // As upstream: a resource of the core has a group all the same, the empty one.
@@ -207,6 +205,7 @@ fn conditions(left: &Left) -> Vec<controller::condition::Condition> {
                 false => format!("{name}. has {n} resource instances"),
             })
             .collect();
+        names.sort();
         make(
             "NamespaceContentRemaining",
             true,

@@ -33,6 +33,10 @@ resources! {
     cluster_roles => cluster("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole");
     /// Resource quotas.
     resource_quotas => namespaced("v1", "resourcequotas", "ResourceQuota");
+    /// Pod disruption budgets.
+    pod_disruption_budgets => namespaced("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget");
+    /// Admission policies that check.
+    validating_admission_policies => cluster("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.

@@ -85,7 +85,9 @@ impl Reconciler for Publisher {
                 Ok(_) => Ok(Outcome::Done),
                 // Made by somebody else, or the namespace is going: both end well.
                 Err(error)
-                    if error.is_already_exists() || error.is_not_found() || error.is_forbidden() =>
+                    if error.is_already_exists()
+                        || error.is_not_found()
+                        || error.is_forbidden() =>
                 {
                     Ok(Outcome::Done)
                 }

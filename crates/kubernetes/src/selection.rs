@@ -10,6 +10,9 @@ pub const NAMES: &[&str] = &[
     "job",
     "endpointslice",
     "resourcequota",
+    "disruption",
+    "persistentvolumebinder",
+    "validatingadmissionpolicystatus",
     "rootcacertificatepublisher",
     "nodelifecycle",
     "servicecidr",
@@ -97,14 +100,12 @@ mod tests {
     fn lists_select_controllers() {
         check("*", NAMES);
         check("job,namespace-controller", &["namespace", "job"]);
-        check(
-            "*,-scheduler,-job",
-            &NAMES
-                .iter()
-                .filter(|name| !["scheduler", "job"].contains(name))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        let others: Vec<&str> = NAMES
+            .iter()
+            .filter(|name| !["scheduler", "job"].contains(name))
+            .copied()
+            .collect();
+        check("*,-scheduler,-job", &others);
         check("garbage-collector-controller", &["garbagecollector"]);
         check("", &[]);
         assert!(Selection::parse(&["nonsense".to_owned()]).is_err());

@@ -36,6 +36,14 @@ fn annotated(request: &Request<'_>, key: &str) -> Result<Vec<Value>, Status> {
     }
 }
 
+/// The class of a Pod, which a new one does not say yet.
+fn quality(pod: &Value) -> &str {
+    match object::text(pod, &["status", "qosClass"]) {
+        "" => kinds::pod_quality_class(pod.get("spec").unwrap_or(&Value::Null)),
+        class => class,
+    }
+}
+
 fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
     if !applies(request) {
         return Ok(());
@@ -45,7 +53,7 @@ fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), Status> {
     } else {
         Vec::new()
     };
-    if object::text(pod, &["status", "qosClass"]) != "BestEffort" {
+    if quality(pod) != "BestEffort" {
         extra.push(json!({
             "key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule",
         }));

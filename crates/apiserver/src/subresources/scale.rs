@@ -6,6 +6,7 @@ use patch::JsonPatch;
 use schema::Schema;
 use serde_json::{Map, Value, json};
 
+use crate::admission::{self, Request};
 use crate::body::Body;
 use crate::catalog::Definition;
 use crate::context::Context;
@@ -163,6 +164,56 @@ fn kind() -> GroupVersionKind {
 
 fn schema() -> Schema {
     Schema::built_in("autoscaling", "v1", "Scale").unwrap_or_else(Schema::any)
+}
+
+/// A write to a scale, as admission sees it: a change of the Scale, whatever it is the scale of.
+pub struct Scale<'a> {
+    definition: &'a Definition,
+    before: Value,
+}
+
+impl<'a> Scale<'a> {
+    /// The scale of an object that is written through `subresource`, if that is its scale.
+    pub fn of(
+        context: &'a Context,
+        subresource: &str,
+        live: &Value,
+    ) -> Result<Option<Self>, Status> {
+        if subresource != "scale" {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            definition: &context.definition,
+            before: scale_of(&context.definition, live)?,
+        }))
+    }
+
+    /// The kind admission is asked about.
+    pub fn kind() -> GroupVersionKind {
+        kind()
+    }
+
+    /// The Scale before the write.
+    pub fn before(&self) -> &Value {
+        &self.before
+    }
+
+    /// The Scale of the changed object.
+    pub fn view(&self, object: &Value) -> Result<Value, Status> {
+        scale_of(self.definition, object)
+    }
+
+    /// Lets admission change the number of replicas.
+    pub async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Status> {
+        let before = self.view(object)?;
+        let mut view = before.clone();
+        admission::mutate(request, &mut view).await?;
+        if view != before {
+            let replicas = object::number(&view, &["spec", "replicas"]).unwrap_or(0);
+            set(object, &Paths::of(self.definition).spec, json!(replicas));
+        }
+        Ok(())
+    }
 }
 
 /// `GET` of the scale.

@@ -270,6 +270,7 @@ pub async fn delete_object(
         let mut live = envelope::decode(&entry)?;
         context.definition.read(&context.state, &mut live).await?;
         check_preconditions(context, options, &live)?;
+        check_protected(context, &live)?;
         let dry_run = options.is_dry_run() || context.dry_run()?;
         if context.subresource().is_empty() {
             let mut request = admission::Request::new(context, Operation::Delete, "", Some(&live));
@@ -306,6 +307,20 @@ pub async fn delete_object(
         }
     }
     Err(crate::write::modified(context))
+}
+
+/// The priority classes of the system stay.
+fn check_protected(context: &Context, live: &Value) -> Result<(), Status> {
+    let gvr = &context.definition.gvr;
+    let name = object::name(live);
+    if gvr.resource == "priorityclasses"
+        && gvr.group == "scheduling.k8s.io"
+        && matches!(name, "system-node-critical" | "system-cluster-critical")
+    {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(Status::forbidden(&gvr.group, &gvr.resource, name, why));
+    }
+    Ok(())
 }
 
 /// What a deletion makes of an object.

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::custom;
 use crate::envelope;
 use crate::identity::check_grants;
+use crate::subresources::Scale;
 use crate::write::{encode_object, encode_with_text, opaque};
 
 /// How often a write is tried again when others are faster.
@@ -182,9 +183,15 @@ async fn finish(
     canonical(definition, &mut new);
     // A binding is the server's own change: it sets what no client may.
     let own_change = update.subresource == "binding";
-    let request =
-        admission::Request::new(context, Operation::Update, update.subresource, Some(live));
-    if !own_change {
+    // Admission sees what the client sees: for a scale, the Scale.
+    let scale = Scale::of(context, update.subresource, live)?;
+    let seen = scale.as_ref().map_or(live, Scale::before);
+    let mut request =
+        admission::Request::new(context, Operation::Update, update.subresource, Some(seen));
+    if let Some(scale) = &scale {
+        request.kind = Scale::kind();
+        scale.mutate(&request, &mut new).await?;
+    } else if !own_change {
         admission::mutate(&request, &mut new).await?;
     }
     if !own_change {
@@ -207,7 +214,9 @@ async fn finish(
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&new), &errors));
     }
-    if !own_change {
+    if let Some(scale) = &scale {
+        admission::validate(&request, &scale.view(&new)?).await?;
+    } else if !own_change {
         admission::validate(&request, &new).await?;
     }
     patch::keep_timestamps(live, &mut new);

@@ -10,7 +10,7 @@ use crate::behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule};
 use crate::cell;
 use crate::check;
 use crate::core::{persistent_volume_claim, pod};
-use crate::edit::{remove, each, fill, fill_zero, restore, set, within};
+use crate::edit::{each, fill, fill_zero, remove, restore, set, within};
 
 const REVISIONS: i64 = 10;
 const FIXED: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";

@@ -6,6 +6,7 @@ mod defaults;
 mod fields;
 mod handlers;
 mod image;
+mod parts;
 mod quality;
 mod scheduling;
 mod security;
@@ -40,6 +41,7 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     validate_create,
     validate_update,
     validate_status: status::check,
+    subresources: &[parts::EPHEMERAL_CONTAINERS, parts::RESIZE],
     cells: Some(cells::cells),
     selectable_fields: &[
         "spec.nodeName",
