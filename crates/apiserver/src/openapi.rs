@@ -69,6 +69,11 @@ fn resource(definition: &Definition) -> Resource {
                 verbs: sub.verbs.clone(),
             })
             .collect(),
+        selectable: definition
+            .custom
+            .as_ref()
+            .map(|custom| custom.selectable.clone())
+            .unwrap_or_default(),
         custom_schema: definition
             .custom
             .as_ref()

@@ -36,6 +36,8 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// The schema, for a custom resource: its `openAPIV3Schema`.
     pub custom_schema: Option<Value>,
+    /// Fields a field selector may name, for a custom resource.
+    pub selectable: Vec<String>,
 }
 
 /// A subresource that is served.
@@ -70,12 +72,18 @@ pub fn v3_index(documents: &[(String, String)]) -> Value {
 pub fn v3_document(group: &str, version: &str, resources: &[Resource]) -> Value {
     let is_here = |resource: &&Resource| resource.group == group && resource.version == version;
     let resources: Vec<&Resource> = resources.iter().filter(is_here).collect();
+    // As upstream: the documents of custom resources do not tell of discovery.
+    let is_custom = resources
+        .iter()
+        .all(|resource| resource.custom_schema.is_some());
     let mut components = Components::new(Form::V3);
     let mut paths = Map::new();
     for resource in resources {
         paths::add(resource, &mut components, &mut paths);
     }
-    paths::add_discovery(&group_path(group, version), &mut components, &mut paths);
+    if !is_custom {
+        paths::add_discovery(&group_path(group, version), &mut components, &mut paths);
+    }
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": VERSION},

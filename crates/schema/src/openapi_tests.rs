@@ -34,6 +34,7 @@ fn deployment() -> Resource {
             kind: "Scale".to_owned(),
             verbs: vec!["get".to_owned(), "patch".to_owned(), "update".to_owned()],
         }],
+        selectable: Vec::new(),
         custom_schema: None,
     }
 }
@@ -47,6 +48,7 @@ fn widget() -> Resource {
         kind: "Widget".to_owned(),
         plural: "widgets".to_owned(),
         verbs: all_verbs(),
+        selectable: Vec::new(),
         custom_schema: Some(json!({"type": "object", "properties": {"spec": spec}})),
         ..Resource::default()
     }

@@ -345,14 +345,15 @@ impl Checker {
             }
         }
         if let Some(found) = text(schema, "type").filter(|found| !found.is_empty()) {
+            if !TYPES.contains(&found) {
+                self.errors
+                    .push(not_supported(&path.child("type"), found, &TYPES));
+            }
             if found == "null" {
                 self.forbidden(
                     &path.child("type"),
                     "type cannot be set to null, use nullable as an alternative",
                 );
-            } else if !TYPES.contains(&found) {
-                self.errors
-                    .push(not_supported(&path.child("type"), found, &TYPES));
             }
         }
         if schema.get("$ref").is_some_and(|found| !is_zero(found)) {

@@ -568,7 +568,8 @@ fn collect_embedded<'a>(
     }
 }
 
-fn check_resource(members: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// What every resource says of itself.
+pub fn check_resource(members: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for name in ["apiVersion", "kind"] {
         let path = path.child(name);
         match members.get(name) {

@@ -206,7 +206,10 @@ fn check_conversion(
             &client_path,
             "required when strategy is set to Webhook",
         )),
-        Some(client) => errors.extend(kinds::check_webhook_client(client, client_path)),
+        Some(client) => {
+            let found = kinds::check_webhook_client(client, client_path);
+            errors.extend(found.into_iter().map(swap_service_fields));
+        }
     }
     let old_reviews = old.map_or(&[][..], |old| {
         object::list(
@@ -215,6 +218,17 @@ fn check_conversion(
         )
     });
     check_reviews(reviews, old_reviews, &reviews_path, errors);
+}
+
+/// As upstream: of the Service of a conversion webhook, name and namespace are taken for each other.
+fn swap_service_fields(error: FieldError) -> FieldError {
+    let path = error.path.as_str();
+    let swapped = match path.rsplit_once(".service.") {
+        Some((start, "name")) => format!("{start}.service.namespace"),
+        Some((start, "namespace")) => format!("{start}.service.name"),
+        _ => return error,
+    };
+    FieldError::required(&FieldPath::new(swapped), "")
 }
 
 fn check_reviews(reviews: &[Value], old: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {

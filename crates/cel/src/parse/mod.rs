@@ -215,7 +215,13 @@ impl<'s> Parser<'s> {
                     .collect::<String>()
             ),
         };
-        let message = format!("Syntax error: mismatched input {found} expecting {expected}");
+        // One closing symbol alone that never comes is missing.
+        let is_one = matches!(expected, "')'" | "']'" | "'}'");
+        let message = if is_one && self.token.kind == TokenKind::End {
+            format!("Syntax error: missing {expected} at {found}")
+        } else {
+            format!("Syntax error: mismatched input {found} expecting {expected}")
+        };
         Issue::new(self.token.span, message)
     }
 

@@ -20,8 +20,9 @@ fn kinds(resource: &Resource, kind: &str) -> Value {
 /// The resource's own schema, with what every object has.
 pub(super) fn object(resource: &Resource, schema: &Value, object_meta: Value, form: Form) -> Value {
     let mut schema = schema.clone();
-    if form == Form::V2 {
-        simplify(&mut schema, 0);
+    match form {
+        Form::V2 => simplify(&mut schema, 0),
+        Form::V3 => spell_out(&mut schema, 0),
     }
     let Value::Object(members) = &mut schema else {
         return json!({"type": "object"});
@@ -33,6 +34,9 @@ pub(super) fn object(resource: &Resource, schema: &Value, object_meta: Value, fo
         kinds(resource, &resource.kind),
     );
     members.insert("type".to_owned(), Value::from("object"));
+    if let Some(selectable) = selectable(resource) {
+        members.insert(SELECTABLE.to_owned(), selectable);
+    }
     // A resource that keeps everything is published without properties in the older format.
     if form == Form::V2 && keeps_all && !has_properties {
         return schema;
@@ -53,17 +57,67 @@ pub(super) fn object(resource: &Resource, schema: &Value, object_meta: Value, fo
 }
 
 pub(super) fn list(resource: &Resource, item: Value, list_meta: Value) -> Value {
-    json!({
+    let kind = &resource.kind;
+    let conventions = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
+    let mut list = json!({
+        "description": format!("{kind}List is a list of {kind}"),
         "type": "object",
         "required": ["items"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "items": {"type": "array", "items": item},
-            "metadata": {"allOf": [list_meta]},
+            "items": {
+                "description": format!("List of {}. {conventions}", resource.plural),
+                "type": "array",
+                "items": item,
+            },
+            "metadata": {
+                "description": format!("Standard list metadata. {conventions}#types-kinds"),
+                "allOf": [list_meta],
+            },
         },
         "x-kubernetes-group-version-kind": kinds(resource, &format!("{}List", resource.kind)),
-    })
+    });
+    if let Some(selectable) = selectable(resource) {
+        list[SELECTABLE] = selectable;
+    }
+    list
+}
+
+const SELECTABLE: &str = "x-kubernetes-selectable-fields";
+
+fn selectable(resource: &Resource) -> Option<Value> {
+    let fields = &resource.selectable;
+    let fields: Vec<Value> = fields
+        .iter()
+        .map(|path| json!({"fieldPath": path}))
+        .collect();
+    (!fields.is_empty()).then_some(Value::Array(fields))
+}
+
+/// Says in the words of OpenAPI what an extension means.
+fn spell_out(schema: &mut Value, depth: usize) {
+    let Value::Object(members) = schema else {
+        return;
+    };
+    if depth > MAX_DEPTH {
+        return members.clear();
+    }
+    let either = members.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
+    if either && !members.contains_key("anyOf") {
+        let both = json!([{"type": "integer"}, {"type": "string"}]);
+        members.insert("anyOf".to_owned(), both);
+    }
+    if let Some(Value::Object(properties)) = members.get_mut("properties") {
+        for property in properties.values_mut() {
+            spell_out(property, depth + 1);
+        }
+    }
+    for name in ["items", "additionalProperties"] {
+        if let Some(inner) = members.get_mut(name) {
+            spell_out(inner, depth + 1);
+        }
+    }
 }
 
 /// Leaves out what the older format cannot say.

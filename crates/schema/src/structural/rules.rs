@@ -86,6 +86,17 @@ pub(super) fn check_extensions(schema: &Object, path: &FieldPath, errors: &mut V
     if list_type == Some("map") {
         check_map_list(schema, keys, path, errors);
     }
+    let is_compared = matches!(list_type, Some("map" | "set"));
+    if is_compared && object(schema, "items").is_some_and(|items| flag(items, "nullable")) {
+        let detail = format!(
+            "cannot be nullable when x-kubernetes-list-type is {}",
+            list_type.unwrap_or_default()
+        );
+        errors.push(FieldError::forbidden(
+            &path.child("items").child("nullable"),
+            detail,
+        ));
+    }
 }
 
 /// The elements of a set are compared as a whole.
@@ -237,6 +248,9 @@ pub(super) fn check_defaults(root: &Value, path: &FieldPath, errors: &mut Vec<Fi
             let mut pruned = default.clone();
             if prune(&compiled, &mut pruned).is_empty() {
                 errors.extend(validate::validate_at(&compiled, default, None, &path));
+                if let Some(members) = default.as_object().filter(|_| compiled.embedded) {
+                    validate::check_resource(members, &path, errors);
+                }
             } else {
                 errors.push(FieldError::invalid(
                     &path,
