@@ -441,7 +441,7 @@ mod tests {
         );
         check(
             json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
-            &["metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty"],
+            &["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"],
         );
     }
 
