@@ -105,9 +105,14 @@ impl Definition {
         }
     }
 
+    /// Whether objects are stored in this version.
+    pub fn is_stored_version(&self) -> bool {
+        self.storage_version == self.kind.api_version()
+    }
+
     /// Whether the bytes of a stored object are what this definition serves.
     pub fn serves_as_stored(&self, entry: &store::Entry) -> bool {
-        self.storage_version == self.kind.api_version()
+        self.is_stored_version()
             && self
                 .custom
                 .as_ref()

@@ -5,8 +5,10 @@
 //! condition is served. A deleted one first takes its objects with it.
 
 mod columns;
+mod conversion;
 mod definition;
 mod establish;
+mod naming;
 mod rules;
 
 pub use definition::{
@@ -136,6 +138,8 @@ pub struct CustomVersion {
     pub since: Revision,
     /// The definition's `spec`.
     pub spec: Arc<Value>,
+    /// What converts between versions; without it they differ by their name only.
+    pub conversion: Option<conversion::Webhook>,
     schema: Schema,
     has_status: bool,
     rules: Rules,
@@ -385,6 +389,7 @@ fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
         is_terminating: object::is_deleting(crd),
         since: Revision(0),
         spec: Arc::default(),
+        conversion: conversion::Webhook::of(crd),
         document,
         scale,
         selectable,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use model::{Reason, Status, StatusDetails};
 use serde_json::Value;
@@ -278,6 +278,7 @@ fn other_path(
     Ok(match route {
         Route::Health(check) => health::check(state, &check, query),
         Route::Version => health::version(),
+        Route::Backup => backup(state),
         Route::Metrics => state.metrics.expose(state.store.stats()),
         Route::Root => discovery::paths(&catalog),
         Route::LegacyVersions | Route::Groups => {
@@ -299,6 +300,13 @@ fn other_path(
         Route::IssuerKeys => health::issuer_keys(state, headers)?,
         Route::Resource(_) | Route::Unknown => respond::text(404, "404 page not found\n"),
     })
+}
+
+/// Everything as of now; entries are shared with the store until they are sent.
+fn backup(state: &State) -> Response<Body> {
+    let pieces = store::backup::pieces(state.store.snapshot());
+    let body = Body::stream(futures::stream::iter(pieces));
+    respond::with_body(200, "application/octet-stream", body)
 }
 
 async fn resource(
@@ -346,7 +354,10 @@ async fn resource(
     });
     let (outcome, context) = serve(context, method).await;
     let mut response = outcome.unwrap_or_else(|failure| respond::status_as(&failure, failures));
-    respond::add_warnings(&mut response, &context.warnings());
+    // What a resource cannot do is not deprecated.
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        respond::add_warnings(&mut response, &context.warnings());
+    }
     let noted = context.annotations();
     if !noted.is_empty() {
         response.extensions_mut().insert(Annotations(noted));
@@ -358,6 +369,11 @@ async fn serve(
     mut context: Context,
     method: &Method,
 ) -> (Result<Response<Body>, Status>, Context) {
+    if *method == Method::GET
+        && let Err(status) = settle(&context).await
+    {
+        return (Err(status), context);
+    }
     if let Some(warning) = context.definition.deprecation() {
         context.warn(warning);
     }
@@ -402,12 +418,9 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
     if !known || !fits || !placed || !context.definition.serves(verb) {
         return Err(method_not_allowed());
     }
-    if matches!(verb, "get" | "list" | "watch") {
-        settle(context).await?;
-    }
     match verb {
-        "get" => verbs::get(context),
-        "list" => verbs::list(context),
+        "get" => verbs::get(context).await,
+        "list" => verbs::list(context).await,
         "watch" => verbs::watch(context),
         "create" => verbs::create(context).await,
         "update" => verbs::update(context).await,

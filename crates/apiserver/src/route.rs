@@ -14,6 +14,8 @@ pub enum Route {
     Version,
     /// `/metrics`.
     Metrics,
+    /// `/corvus/backup`
+    Backup,
     /// `/api`.
     LegacyVersions,
     /// `/apis`.
@@ -77,6 +79,7 @@ pub fn parse(path: &str) -> Route {
         ["healthz" | "livez" | "readyz", ..] => Route::Health(parts.join("/")),
         ["version"] => Route::Version,
         ["metrics"] => Route::Metrics,
+        ["corvus", "backup"] => Route::Backup,
         [".well-known", "openid-configuration"] => Route::IssuerConfiguration,
         ["openid", "v1", "jwks"] => Route::IssuerKeys,
         ["openapi", "v2"] => Route::OpenApiV2,

@@ -42,14 +42,16 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         return Err(method_not_allowed());
     }
     match (name.as_str(), verb) {
-        ("status" | "ephemeralcontainers" | "resize" | "approval", "get") => verbs::get(context),
+        ("status" | "ephemeralcontainers" | "resize" | "approval", "get") => {
+            verbs::get(context).await
+        }
         ("status" | "ephemeralcontainers" | "resize" | "approval", "update") => {
             verbs::update(context).await
         }
         ("status" | "ephemeralcontainers" | "resize" | "approval", "patch") => {
             verbs::patch(context).await
         }
-        ("scale", "get") => scale::get(context),
+        ("scale", "get") => scale::get(context).await,
         ("scale", "update") => scale::update(context).await,
         ("scale", _) => scale::patch(context).await,
         ("binding", _) => binding::create(context).await,

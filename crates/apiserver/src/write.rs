@@ -74,6 +74,9 @@ pub fn validate_create(context: &Context, object: &Value) -> Vec<FieldError> {
         errors.extend(custom::check_definition(object, None));
         warn_all(context, custom::definition_warnings(object, None));
     }
+    if errors.is_empty() {
+        warn_of_use(context, object, None);
+    }
     errors
 }
 
@@ -100,7 +103,21 @@ pub fn validate_update(
         errors.extend(custom::check_definition(object, Some(old)));
         warn_all(context, custom::definition_warnings(object, Some(old)));
     }
+    if errors.is_empty() && subresource.is_empty() {
+        warn_of_use(context, object, Some(old));
+    }
     errors
+}
+
+/// Warns of what is sound, but deprecated or hardly meant.
+fn warn_of_use(context: &Context, object: &Value, old: Option<&Value>) {
+    let definition = &context.definition;
+    let found = if definition.custom.is_some() {
+        kinds::finalizer_warnings(object, old)
+    } else {
+        kinds::warnings(&definition.gvr.group, &definition.gvr.resource, object, old)
+    };
+    warn_all(context, found);
 }
 
 fn warn_all(context: &Context, warnings: Vec<String>) {

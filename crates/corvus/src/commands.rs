@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod access;
+mod backup;
 mod completion;
 mod controllers;
 mod demo;
@@ -44,6 +45,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the controllers on a cluster that is there already.
     Run(run::Arguments),
+    /// Take a backup of a running control plane.
+    Backup(backup::BackupArguments),
+    /// Make a data directory of a backup.
+    Restore(backup::RestoreArguments),
     /// Work on ResourceGraphDefinitions without a cluster.
     Graph(graph::Arguments),
     /// Print the version.
@@ -62,6 +67,8 @@ pub fn run() -> ExitCode {
         Command::Up(arguments) => up::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Backup(arguments) => backup::backup(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
         // Its exit code says what was found.
         Command::Graph(arguments) => {
             return graph::run(&arguments).unwrap_or_else(|error| fail(&error));

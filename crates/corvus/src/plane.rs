@@ -55,6 +55,8 @@ fn is_endpoint((host, port): (&str, &str)) -> bool {
     !host.is_empty() && port.parse::<u16>().is_ok()
 }
 
+/// The embedded store in the data directory.
+pub const STORE_FILE: &str = "store.redb";
 /// How long controllers may take to end.
 const CONTROLLERS_END: Duration = Duration::from_secs(3);
 
@@ -223,7 +225,7 @@ async fn open_store(
     match &arguments.store {
         StoreKind::Memory => Ok(Arc::new(store::memory())),
         StoreKind::Embedded => {
-            let path = data.path().join("store.redb");
+            let path = data.path().join(STORE_FILE);
             match store::open_embedded(&EmbeddedOptions { path }) {
                 Ok(store) => Ok(Arc::new(store)),
                 Err(store::Error::InUse(path)) => bail!(

@@ -85,7 +85,7 @@ fn unknown_names_are_listed_with_the_known_ones() {
     );
     let (code, _, stderr) = corvus(&["up", "--store", "floppy"]);
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("embedded or memory"), "{stderr}");
+    assert!(stderr.contains("embedded, memory or etcd://HOST:PORT"), "{stderr}");
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod registry;
 mod resources;
 mod scheduling;
 mod storage;
+mod warnings;
 
 pub use admissionregistration::webhook::check_client as check_webhook_client;
 pub use age::age;
@@ -53,3 +54,4 @@ pub use columns::{Column, columns};
 pub use convert::convert;
 pub use core::pod::quality_class as pod_quality_class;
 pub use registry::{behaviour, deprecation};
+pub use warnings::{deletion_warning, finalizer_warnings, warnings};

@@ -16,6 +16,7 @@ mod error;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod node_lifecycle;
 mod persistent_volume;
 mod pod;
 mod policy_type_checking;
@@ -71,6 +72,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
+            "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
             "servicecidr" => running.spawn(service_cidr::run(cluster)),
             "persistentvolumeclaimprotection" => {
                 running.spawn(protection::run(cluster, Protected::Claims))

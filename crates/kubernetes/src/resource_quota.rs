@@ -4,11 +4,10 @@
 //! when a quota is new or changed, and gives back what deleted objects and ended Pods were charged for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Api, Backoff, Event, HandlerGuard, Informer, InformerOptions, Object, ObjectKey, Outcome,
+    Api, Backoff, Event, HandlerGuard, Informer, InformerOptions, ListOptions, Object, ObjectKey, Outcome,
     Reconciler, Resource, WorkQueue, enqueue,
 };
 use kinds::demand::{self, Amounts};
@@ -31,7 +30,12 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub async fn run(cluster: Cluster) {
     let queue: WorkQueue = WorkQueue::new("resourcequota", Backoff::default());
     let quotas = cluster.informer(&resources::resource_quotas());
-    let _handler = quotas.add_handler(enqueue::object(&queue));
+    // What admission charges is no reason to count: it would be counted before it is there.
+    let _handler = quotas.add_handler(enqueue::mapped(&queue, |quota| {
+        let limits = |part: &str| demand::amounts(quota.get(&[part, "hard"]));
+        let is_new = print(&limits("spec")) != print(&limits("status"));
+        is_new.then(|| quota.key()).into_iter().collect()
+    }));
     let reconciler = Quotas {
         cluster: cluster.clone(),
         queue: queue.clone(),
@@ -46,7 +50,15 @@ struct Quotas {
     cluster: Cluster,
     queue: WorkQueue,
     /// What is counted for some quota; each wakes the quotas of its namespace when something goes.
-    followed: Mutex<BTreeMap<(String, String), (Informer, HandlerGuard)>>,
+    followed: Mutex<BTreeMap<(String, String), Followed>>,
+}
+
+/// A resource that is counted.
+struct Followed {
+    resource: Resource,
+    full: bool,
+    _informer: Informer,
+    _guard: HandlerGuard,
 }
 
 impl Reconciler for Quotas {
@@ -97,13 +109,16 @@ impl Quotas {
             hard.keys().map(|name| quota::measured(name)).collect();
         let mut used = Amounts::new();
         for (group, resource) in wanted {
-            let Some(informer) = self.follow(&group, &resource).await? else {
+            let Some((found, full)) = self.follow(&group, &resource).await? else {
                 continue;
             };
-            if !informer.wait_for_sync().await {
-                continue;
-            }
-            let objects = informer.list_namespace(namespace);
+            // Asked of the server: a cache may lag behind what has been charged.
+            let options = ListOptions {
+                namespace: Some(namespace.to_owned()),
+                metadata_only: !full,
+                ..ListOptions::default()
+            };
+            let objects = self.cluster.api().list(&found, &options).await?.items;
             let (group, resource) = (group.as_str(), resource.as_str());
             let now = self.cluster.now();
             used.extend(sum(quota, group, resource, hard, &objects, now));
@@ -111,11 +126,16 @@ impl Quotas {
         Ok(used)
     }
 
-    /// The informer of what is counted; `None` where the cluster does not serve it.
-    async fn follow(&self, group: &str, resource: &str) -> Result<Option<Informer>, Error> {
+    /// Sees to it that what is counted wakes its quotas; gives it, and whether all of it has to be known.
+    /// `None` where the cluster does not serve it.
+    async fn follow(
+        &self,
+        group: &str,
+        resource: &str,
+    ) -> Result<Option<(Resource, bool)>, Error> {
         let name = (group.to_owned(), resource.to_owned());
-        if let Some((informer, _)) = self.followed.lock().get(&name) {
-            return Ok(Some(informer.clone()));
+        if let Some(followed) = self.followed.lock().get(&name) {
+            return Ok(Some((followed.resource.clone(), followed.full)));
         }
         let Some(found) = find(self.cluster.api(), group, resource).await? else {
             return Ok(None);
@@ -141,8 +161,14 @@ impl Quotas {
                 }
             }
         });
-        self.followed.lock().insert(name, (informer.clone(), guard));
-        Ok(Some(informer))
+        let followed = Followed {
+            resource: found.clone(),
+            full,
+            _informer: informer,
+            _guard: guard,
+        };
+        self.followed.lock().insert(name, followed);
+        Ok(Some((found, full)))
     }
 }
 
@@ -178,7 +204,7 @@ fn sum(
     group: &str,
     resource: &str,
     hard: &Amounts,
-    objects: &[Arc<Object>],
+    objects: &[Object],
     now: jiff::Timestamp,
 ) -> Amounts {
     let zero = model::Quantity::from_units(0);
@@ -211,13 +237,13 @@ mod tests {
     #[test]
     fn objects_in_scope_are_counted() {
         let pod = |class: &str, cpu: &str| {
-            Arc::new(Object::new(json!({
+            Object::new(json!({
                 "metadata": {"name": cpu, "namespace": "a"},
                 "spec": {
                     "priorityClassName": class,
                     "containers": [{"resources": {"requests": {"cpu": cpu}}}],
                 },
-            })))
+            }))
         };
         let quota = json!({"spec": {"scopeSelector": {"matchExpressions": [
             {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]},

@@ -14,6 +14,7 @@ pub const NAMES: &[&str] = &[
     "persistentvolumebinder",
     "validatingadmissionpolicystatus",
     "rootcacertificatepublisher",
+    "nodelifecycle",
     "servicecidr",
     "persistentvolumeclaimprotection",
     "persistentvolumeprotection",

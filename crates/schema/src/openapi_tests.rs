@@ -131,8 +131,13 @@ fn the_older_format_refers_plainly() {
     let document = v2_document(&[deployment(), widget()]);
     check_references(&document);
     let spec = &document["definitions"]["io.k8s.api.apps.v1.DeploymentSpec"];
-    let strategy = json!({"$ref": "#/definitions/io.k8s.api.apps.v1.DeploymentStrategy", "x-kubernetes-patch-strategy": "retainKeys"});
-    assert_eq!(spec["properties"]["strategy"], strategy);
+    let strategy = &spec["properties"]["strategy"];
+    assert_eq!(
+        strategy["$ref"],
+        "#/definitions/io.k8s.api.apps.v1.DeploymentStrategy"
+    );
+    assert_eq!(strategy["x-kubernetes-patch-strategy"], "retainKeys");
+    assert!(strategy.get("allOf").is_none());
     let widget =
         &document["definitions"]["com.example.shop.v1.Widget"]["properties"]["spec"]["properties"];
     assert_eq!(*widget, json!({"size": {"type": "integer"}, "any": {}}));

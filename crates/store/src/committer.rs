@@ -111,23 +111,23 @@ fn commit(requests: Vec<Waiting>, index: &RwLock<Index>, log: &mut dyn Log) {
     let mut batch = Batch::new(index);
     let mut waiting = Vec::with_capacity(requests.len());
     for request in requests {
-        match batch.add(request.write) {
-            Ok(entry) => waiting.push((request.reply, entry)),
-            Err(error) => drop(request.reply.send(Err(error))),
-        }
+        waiting.push((request.reply, batch.add(request.write)));
     }
-    if batch.events.is_empty() {
-        return;
-    }
-    let outcome = log.append(&batch.events);
+    let outcome = if batch.events.is_empty() {
+        Ok(())
+    } else {
+        log.append(&batch.events)
+    };
     if outcome.is_ok() {
         let mut index = index.write();
         for event in batch.events {
             index.apply(event);
         }
     }
-    for (reply, entry) in waiting {
-        let _ = reply.send(outcome.clone().map(|()| entry));
+    // Refusals wait as well: what a write has lost to may be part of this batch, and nobody may learn
+    // of it before it can be read, or where it comes to nothing.
+    for (reply, answer) in waiting {
+        let _ = reply.send(outcome.clone().and(answer));
     }
 }
 

@@ -63,10 +63,18 @@ impl Cluster {
     /// # Panics
     /// If the server does not start.
     pub async fn with(options: Options) -> Self {
+        Self::on(Arc::new(store::memory()), options).await
+    }
+
+    /// A cluster on a store of one's own.
+    ///
+    /// # Panics
+    /// If the server does not start.
+    pub async fn on(store: Arc<dyn store::Store>, options: Options) -> Self {
         let shutdown = CancellationToken::new();
-        let server = ApiServer::start(Arc::new(store::memory()), options, shutdown.clone())
+        let server = ApiServer::start(store, options, shutdown.clone())
             .await
-            .expect("a server on a memory store starts");
+            .expect("a server starts on a store that works");
         Self {
             server,
             _guard: shutdown.clone().drop_guard(),

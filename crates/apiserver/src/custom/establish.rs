@@ -9,6 +9,7 @@ use store::{EventKind, ListOptions, Revision};
 use crate::catalog::Catalog;
 use crate::context::timestamp;
 use crate::custom::definitions;
+use crate::custom::naming::{self, Taken};
 use crate::dispatch;
 use crate::envelope;
 use crate::server::{Error, State};
@@ -74,6 +75,8 @@ async fn follow(state: &Arc<State>, from: &mut Revision) {
             if event.kind == EventKind::Deleted {
                 if let Ok(crd) = envelope::decode(&event.entry) {
                     withdraw(state, &crd);
+                    let group = object::text(&crd, &["spec", "group"]);
+                    reconsider(state, group).await;
                 }
             } else {
                 changed(state, &event.entry).await;
@@ -165,65 +168,56 @@ fn update_catalog(state: &Arc<State>, change: impl FnOnce(&mut Catalog)) {
     state.catalog.store(Arc::new(catalog));
 }
 
-/// The names of a definition that another one, or a built-in kind, has already.
-fn conflicts(state: &State, crd: &Value) -> Vec<(&'static str, String)> {
+/// The names other definitions of the group have.
+fn taken(state: &State, crd: &Value) -> Taken {
     let catalog = state.catalog.load();
     let group = object::text(crd, &["spec", "group"]);
     let plural = object::text(crd, &["spec", "names", "plural"]);
-    let others: Vec<_> = catalog
+    let mut taken = Taken::default();
+    for other in catalog
         .all()
         .filter(|other| other.gvr.group == group && other.gvr.resource != plural)
-        .collect();
-    let text = |field: &str| object::text(crd, &["spec", "names", field]).to_owned();
-    let mut found = Vec::new();
-    for other in others {
-        let resource_names: Vec<&String> = [&other.gvr.resource, &other.singular]
-            .into_iter()
-            .chain(&other.short_names)
-            .collect();
-        for (reason, name) in [
-            ("PluralConflict", text("plural")),
-            ("SingularConflict", text("singular")),
-        ] {
-            if resource_names.contains(&&name) {
-                found.push((reason, format!("\"{name}\" is already in use")));
-            }
+    {
+        let names = [&other.gvr.resource, &other.singular];
+        let names = names.into_iter().chain(&other.short_names).cloned();
+        taken.resources.extend(names);
+        let kinds = [other.kind.kind.clone(), other.list_kind.clone()];
+        taken.kinds.extend(kinds);
+    }
+    taken
+}
+
+/// Looks again at the definitions of a group that do not have all their names.
+async fn reconsider(state: &Arc<State>, group: &str) {
+    let Ok(listing) = state.store.list(&prefix(), &ListOptions::default()) else {
+        return;
+    };
+    let suffix = format!(".{group}");
+    for entry in listing.entries {
+        // The group is the end of the name.
+        if !entry.key().ends_with(&suffix) {
+            continue;
         }
-        for short in object::list(crd, &["spec", "names", "shortNames"]) {
-            let short = short.as_str().unwrap_or_default();
-            if resource_names.iter().any(|taken| *taken == short) {
-                found.push((
-                    "ShortNamesConflict",
-                    format!("\"{short}\" is already in use"),
-                ));
-            }
-        }
-        for (reason, name) in [
-            ("KindConflict", text("kind")),
-            ("ListKindConflict", text("listKind")),
-        ] {
-            if other.kind.kind == name || other.list_kind == name {
-                found.push((reason, format!("\"{name}\" is already in use")));
-            }
+        let Ok(crd) = envelope::decode(&entry) else {
+            continue;
+        };
+        if !is_true(&crd, "NamesAccepted") && !object::is_deleting(&crd) {
+            establish(state, &crd).await;
         }
     }
-    found.dedup();
-    found
 }
 
 async fn establish(state: &Arc<State>, crd: &Value) {
     let now = timestamp((state.options.clock)());
-    let conflicts = conflicts(state, crd);
-    let accepted = conflicts.is_empty();
     let mut status = crd.get("status").cloned().unwrap_or_else(|| json!({}));
-    if accepted {
-        status["acceptedNames"] = object::at(crd, &["spec", "names"])
-            .cloned()
-            .unwrap_or_default();
-    }
-    let names = match conflicts.first() {
+    let wanted = object::at(crd, &["spec", "names"]).unwrap_or(&Value::Null);
+    let own = status.get("acceptedNames").cloned().unwrap_or_default();
+    let naming = naming::accept(wanted, &own, &taken(state, crd));
+    let accepted = naming.conflict.is_none();
+    status["acceptedNames"] = naming.accepted;
+    let names = match naming.conflict {
         None => ("True", "NoConflicts", "no conflicts found".to_owned()),
-        Some((reason, message)) => ("False", *reason, message.clone()),
+        Some((reason, message)) => ("False", reason, message),
     };
     let established = if accepted {
         (

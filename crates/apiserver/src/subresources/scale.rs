@@ -217,7 +217,7 @@ impl<'a> Scale<'a> {
 }
 
 /// `GET` of the scale.
-pub fn get(context: &Context) -> Result<Response<Body>, Status> {
+pub async fn get(context: &Context) -> Result<Response<Body>, Status> {
     let key = context
         .definition
         .key(context.path.namespace.as_deref(), context.name());
@@ -227,7 +227,7 @@ pub fn get(context: &Context) -> Result<Response<Body>, Status> {
         .get(&key)
         .ok_or_else(|| context.not_found())?;
     let mut value = envelope::decode(&entry)?;
-    context.definition.present(&mut value);
+    context.definition.read(&context.state, &mut value).await?;
     if let Some(path) = missing(&context.definition, &value) {
         let why = format!("the spec replicas field {path:?} does not exist");
         return Err(Status::internal(why));
@@ -372,7 +372,7 @@ async fn store(
         Kept::Entry(entry) => envelope::decode(&entry)?,
         Kept::Value(value) => *value,
     };
-    context.definition.present(&mut value);
+    context.definition.read(&context.state, &mut value).await?;
     answer(context, scale_of(&context.definition, &value)?)
 }
 

@@ -27,8 +27,8 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
     }
     let object = context.definition.decode(context)?;
     match create_object(context, object).await? {
-        Kept::Entry(entry) => render(context, 201, &entry),
-        Kept::Value(value) => render_value(context, 201, *value),
+        Kept::Entry(entry) => render(context, 201, &entry).await,
+        Kept::Value(value) => render_value(context, 201, *value).await,
     }
 }
 
@@ -132,7 +132,9 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
         return Ok(Kept::Value(Box::new(object)));
     }
     let text = opaque::sent(context, &object);
-    let change = Change::Put(encode_with_text(definition, &object, text.as_deref())?);
+    let converted = definition.for_storage(&context.state, &object).await?;
+    let stored = converted.as_ref().unwrap_or(&object);
+    let change = Change::Put(encode_with_text(definition, stored, text.as_deref())?);
     match context
         .state
         .store

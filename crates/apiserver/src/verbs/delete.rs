@@ -167,6 +167,7 @@ pub async fn delete(context: &Context) -> Result<Response<Body>, Status> {
     let key = context
         .definition
         .key(context.path.namespace.as_deref(), context.name());
+    warn_of_dependents(context, &options);
     let deleted = delete_object(context, &key, &options).await?;
     let returns_object = context.definition.behaviour().delete_returns_object;
     if deleted.gone && !returns_object {
@@ -181,8 +182,17 @@ pub async fn delete(context: &Context) -> Result<Response<Body>, Status> {
         ));
     }
     match deleted.kept {
-        Kept::Entry(entry) => render(context, 200, &entry),
-        Kept::Value(value) => render_value(context, 200, *value),
+        Kept::Entry(entry) => render(context, 200, &entry).await,
+        Kept::Value(value) => render_value(context, 200, *value).await,
+    }
+}
+
+/// Some kinds keep their dependents unless told otherwise, which few expect.
+fn warn_of_dependents(context: &Context, options: &DeleteOptions) {
+    let gvr = &context.definition.gvr;
+    let is_open = options.propagation_policy.is_none() && options.orphan_dependents.is_none();
+    if let Some(warning) = kinds::deletion_warning(&gvr.group, &gvr.resource).filter(|_| is_open) {
+        context.warn(warning);
     }
 }
 
@@ -208,6 +218,7 @@ fn success(context: &Context, value: &Value) -> Value {
 /// `DELETE` of a collection: every selected object, each as if it were deleted alone.
 pub async fn delete_collection(context: &Context) -> Result<Response<Body>, Status> {
     let options = DeleteOptions::of(context)?;
+    warn_of_dependents(context, &options);
     let selection = Selection::of(context)?;
     let page = super::list::page(context, &selection)?;
     // As upstream: the answer has the objects as they were listed.
@@ -221,8 +232,11 @@ pub async fn delete_collection(context: &Context) -> Result<Response<Body>, Stat
         }
     }
     let custom = context.definition.custom.is_some();
+    context
+        .definition
+        .read_all(&context.state, &mut items)
+        .await?;
     for item in &mut items {
-        context.definition.present(item);
         if !custom && let Some(members) = item.as_object_mut() {
             members.remove("kind");
             members.remove("apiVersion");
@@ -254,7 +268,7 @@ pub async fn delete_object(
             return Err(Status::not_found(&gvr.group, &gvr.resource, name));
         };
         let mut live = envelope::decode(&entry)?;
-        context.definition.present(&mut live);
+        context.definition.read(&context.state, &mut live).await?;
         check_preconditions(context, options, &live)?;
         check_protected(context, &live)?;
         let dry_run = options.is_dry_run() || context.dry_run()?;
@@ -513,6 +527,8 @@ async fn carry_out(
         Plan::Wait(new) | Plan::WaitNot(new) => Some(new),
     };
     let last = wait.as_ref().unwrap_or(live);
+    let converted = context.definition.for_storage(&context.state, last).await?;
+    let last = converted.as_ref().unwrap_or(last);
     let mut expect = entry.revision();
     let mut kept = None;
     if wait.is_some() {

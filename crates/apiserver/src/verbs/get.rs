@@ -2,7 +2,7 @@
 
 use http::Response;
 use model::{Status, object};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::Entry;
 
 use crate::body::Body;
@@ -11,7 +11,7 @@ use crate::media::{Encoding, Shape};
 use crate::{envelope, respond, table};
 
 /// `GET` of one object.
-pub fn get(context: &Context) -> Result<Response<Body>, Status> {
+pub async fn get(context: &Context) -> Result<Response<Body>, Status> {
     let key = context
         .definition
         .key(context.path.namespace.as_deref(), context.name());
@@ -21,7 +21,7 @@ pub fn get(context: &Context) -> Result<Response<Body>, Status> {
         .get(&key)
         .ok_or_else(|| context.not_found())?;
     check_version(context)?;
-    render(context, 200, &entry)
+    render(context, 200, &entry).await
 }
 
 /// A `resourceVersion` in a get must be a number that has happened.
@@ -34,7 +34,7 @@ fn check_version(context: &Context) -> Result<(), Status> {
 }
 
 /// Answers with a stored object: the stored bytes themselves where that is what is asked for.
-pub fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Body>, Status> {
+pub async fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Body>, Status> {
     let accept = context.accept;
     let definition = &context.definition;
     let stored = definition.serves_as_stored(entry);
@@ -45,16 +45,16 @@ pub fn render(context: &Context, code: u16, entry: &Entry) -> Result<Response<Bo
             entry.bytes().clone(),
         ));
     }
-    render_value(context, code, envelope::decode(entry)?)
+    render_value(context, code, envelope::decode(entry)?).await
 }
 
 /// Answers with an object.
-pub fn render_value(
+pub async fn render_value(
     context: &Context,
     code: u16,
     mut value: Value,
 ) -> Result<Response<Body>, Status> {
-    context.definition.present(&mut value);
+    context.definition.read(&context.state, &mut value).await?;
     let encoding = context.accept.encoding;
     let shaped = match context.accept.shape {
         Shape::Object | Shape::AggregatedDiscovery(_) => value,
@@ -75,9 +75,26 @@ fn not_a_list(context: &Context) -> Status {
     )
 }
 
+/// As upstream: an annotation that repeats a field is only there in whole objects.
+fn drop_derived_annotation(metadata: &mut Map<String, Value>) {
+    let Some(annotations) = metadata
+        .get_mut("annotations")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    annotations.remove("deprecated.daemonset.template.generation");
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+}
+
 /// An object with nothing but its metadata.
 pub fn metadata_only(value: &Value, version: &str) -> Value {
-    let metadata = object::metadata(value).cloned().unwrap_or_default();
+    let mut metadata = object::metadata(value).cloned().unwrap_or_default();
+    if object::text(value, &["kind"]) == "DaemonSet" {
+        drop_derived_annotation(&mut metadata);
+    }
     json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": format!("meta.k8s.io/{version}"),

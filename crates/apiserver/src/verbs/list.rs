@@ -43,21 +43,28 @@ pub struct Page {
 }
 
 /// `GET` of a collection.
-pub fn list(context: &Context) -> Result<Response<Body>, Status> {
+pub async fn list(context: &Context) -> Result<Response<Body>, Status> {
     let selection = Selection::of(context)?;
     let page = page(context, &selection)?;
     let accept = context.accept;
+    // A webhook converts a list as a whole.
+    let shares_bytes = context.definition.is_stored_version()
+        || context
+            .definition
+            .custom
+            .as_ref()
+            .is_none_or(|custom| custom.conversion.is_none());
     match (accept.shape, accept.encoding) {
-        (Shape::Object | Shape::AggregatedDiscovery(_), Encoding::Json) => {
+        (Shape::Object | Shape::AggregatedDiscovery(_), Encoding::Json) if shares_bytes => {
             Ok(encode_objects(context, &page))
         }
         (shape, encoding) => {
             let mut items = Vec::with_capacity(page.entries.len());
             for entry in &page.entries {
-                let mut value = envelope::decode(entry)?;
-                context.definition.present(&mut value);
-                items.push(value);
+                items.push(envelope::decode(entry)?);
             }
+            let definition = &context.definition;
+            definition.read_all(&context.state, &mut items).await?;
             let value = shape_items(context, shape, &page, items)?;
             Ok(respond::value(200, &value, encoding))
         }

@@ -118,7 +118,7 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
     };
     let change = |live: &Value| patched(context, patch, live);
     match update_object(context, &update, &change).await? {
-        Some(Outcome { kept }) => answer(context, 200, kept),
+        Some(Outcome { kept }) => answer(context, 200, kept).await,
         None => Err(context.not_found()),
     }
 }
@@ -233,7 +233,7 @@ async fn apply(context: &Context, config: Value) -> Result<Response<Body>, Statu
     };
     let change = |live: &Value| merge(Some(live));
     if let Some(Outcome { kept }) = update_object(context, &update, &change).await? {
-        return answer(context, 200, kept);
+        return answer(context, 200, kept).await;
     }
     if !subresource.is_empty() {
         return Err(context.not_found());
@@ -242,7 +242,7 @@ async fn apply(context: &Context, config: Value) -> Result<Response<Body>, Statu
     may_create(context)?;
     // As upstream: there is nothing the version could be compared with.
     object::metadata_mut(&mut object).remove("resourceVersion");
-    answer(context, 201, create_object(context, object).await?)
+    answer(context, 201, create_object(context, object).await?).await
 }
 
 /// What an applied configuration must say of itself.

@@ -27,16 +27,16 @@ pub async fn update(context: &Context) -> Result<Response<Body>, Status> {
     };
     let change = |_: &Value| Ok(object.clone());
     match update_object(context, &update, &change).await? {
-        Some(Outcome { kept }) => answer(context, 200, kept),
+        Some(Outcome { kept }) => answer(context, 200, kept).await,
         None => create_instead(context, object).await,
     }
 }
 
 /// Answers with what is there after a write.
-pub fn answer(context: &Context, code: u16, kept: Kept) -> Result<Response<Body>, Status> {
+pub async fn answer(context: &Context, code: u16, kept: Kept) -> Result<Response<Body>, Status> {
     match kept {
-        Kept::Entry(entry) => render(context, code, &entry),
-        Kept::Value(value) => render_value(context, code, *value),
+        Kept::Entry(entry) => render(context, code, &entry).await,
+        Kept::Value(value) => render_value(context, code, *value).await,
     }
 }
 
@@ -52,7 +52,7 @@ async fn create_instead(context: &Context, mut object: Value) -> Result<Response
     }
     may_create(context)?;
     object::metadata_mut(&mut object).remove("resourceVersion");
-    answer(context, 201, create_object(context, object).await?)
+    answer(context, 201, create_object(context, object).await?).await
 }
 
 /// Creating through another verb asks for the right to create.

@@ -47,6 +47,7 @@ pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
     let prefix = context.definition.prefix(context.path.namespace.as_deref());
     let encoding = context.accept.encoding;
     let frames = Frames {
+        state: context.state.clone(),
         definition: context.definition.clone(),
         shape: context.accept.shape,
         encoding,
@@ -209,7 +210,7 @@ impl Session {
     /// The next piece, of one event or of several that are there already; none when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            self.write();
+            self.write().await;
             if !self.out.is_empty() {
                 return Some(Bytes::from(std::mem::take(&mut self.out)));
             }
@@ -235,14 +236,14 @@ impl Session {
     }
 
     /// Writes what waits, up to about a piece.
-    fn write(&mut self) {
+    async fn write(&mut self) {
         while self.out.len() < PIECE_BYTES {
             if let Some(entry) = self.initial.next() {
-                self.frames.object("ADDED", &entry, &mut self.out);
+                self.frames.object("ADDED", &entry, &mut self.out).await;
             } else if let Some(revision) = self.mark.take() {
                 self.frames.bookmark(revision, true, &mut self.out);
             } else if let Some(event) = self.events.pop_front() {
-                self.translate(&event);
+                self.translate(&event).await;
             } else {
                 return;
             }
@@ -265,7 +266,7 @@ impl Session {
 
     /// Writes a change as this watch sees it: an object that enters the selection is added, one that
     /// leaves it is deleted, with the content it had when it was selected.
-    fn translate(&mut self, event: &Event) {
+    async fn translate(&mut self, event: &Event) {
         let before = event
             .previous
             .as_ref()
@@ -275,12 +276,12 @@ impl Session {
         let (frames, out) = (&mut self.frames, &mut self.out);
         match (before, after) {
             (None, None) => {}
-            (None, Some(entry)) => frames.object("ADDED", entry, out),
-            (Some(_), Some(entry)) => frames.object("MODIFIED", entry, out),
+            (None, Some(entry)) => frames.object("ADDED", entry, out).await,
+            (Some(_), Some(entry)) => frames.object("MODIFIED", entry, out).await,
             (Some(_), None) if event.kind == EventKind::Deleted => {
-                frames.object("DELETED", &event.entry, out);
+                frames.object("DELETED", &event.entry, out).await;
             }
-            (Some(previous), None) => frames.left(previous, event.revision(), out),
+            (Some(previous), None) => frames.left(previous, event.revision(), out).await,
         }
     }
 }

@@ -142,8 +142,8 @@ pub fn decode_value(
         object::text(&value, &["kind"]).to_owned(),
     );
     let word = |why: String| unhandled(kind, &found, &why);
-    let (object, unknown) =
-        typed(context, kind, schema, custom, value, Some(json)).map_err(|misfit| misfit.with(word))?;
+    let (object, unknown) = typed(context, kind, schema, custom, value, Some(json))
+        .map_err(|misfit| misfit.with(word))?;
     let validation = context.field_validation()?;
     report(context, validation, unknown).map_err(word)?;
     Ok(object)

@@ -62,7 +62,7 @@ pub async fn update_object(
             return Ok(None);
         };
         let mut live = envelope::decode(&entry)?;
-        context.definition.present(&mut live);
+        context.definition.read(&context.state, &mut live).await?;
         let wanted = change(&live)?;
         let mut new = finish(context, update, &live, wanted).await?;
         let dry_run = context.dry_run()?;
@@ -71,7 +71,7 @@ pub async fn update_object(
                 .state
                 .allocator
                 .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
-        if new == live {
+        if new == live && is_as_stored(context, &entry, &new).await? {
             return Ok(Some(Outcome {
                 kept: Kept::Entry(entry),
             }));
@@ -83,14 +83,17 @@ pub async fn update_object(
         }
         let gone = is_finished(&new);
         // As upstream: what watchers see of an object that goes is what was stored last.
+        let last = if gone { &live } else { &new };
+        let converted = context.definition.for_storage(&context.state, last).await?;
+        let last = converted.as_ref().unwrap_or(last);
         let change = if gone {
-            Change::Delete(encode_object(&context.definition, &live)?)
+            Change::Delete(encode_object(&context.definition, last)?)
         } else {
             opaque::check_unchanged(context, &entry, &new)?;
             let text = opaque::sent(context, &new);
             Change::Put(encode_with_text(
                 &context.definition,
-                &new,
+                last,
                 text.as_deref(),
             )?)
         };
@@ -118,6 +121,21 @@ pub async fn update_object(
         }
     }
     Err(modified(context))
+}
+
+/// Whether what is stored is what would be stored now. A rewrite brings an object that is stored in an
+/// older version, or without a default that came later, up to date.
+async fn is_as_stored(context: &Context, entry: &Entry, new: &Value) -> Result<bool, Status> {
+    let definition = &context.definition;
+    if definition.custom.is_none() || definition.serves_as_stored(entry) {
+        return Ok(true);
+    }
+    let mut stored = match definition.for_storage(&context.state, new).await? {
+        Some(stored) => stored,
+        None => new.clone(),
+    };
+    definition.to_storage(&mut stored);
+    Ok(stored == envelope::decode(entry)?)
 }
 
 /// 409, as upstream words it.

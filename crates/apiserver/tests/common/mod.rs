@@ -1,5 +1,7 @@
 //! Requests in JSON, for tests of what a client gets to see.
 
+pub mod raw;
+
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use testkit::Cluster;
 /// A client that asks in JSON.
 pub struct Requests {
     client: Client,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 #[allow(dead_code, reason = "each test binary uses some of these")]
@@ -22,8 +24,13 @@ impl Requests {
     pub fn on(cluster: Cluster) -> Self {
         Self {
             client: cluster.client(),
-            _cluster: cluster,
+            cluster,
         }
+    }
+
+    /// The server.
+    pub fn server(&self) -> &apiserver::ApiServer {
+        self.cluster.server()
     }
 
     /// Sends a request; gives the code and the answer.

@@ -57,11 +57,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let runtime = plane::runtime()?;
     runtime.block_on(async {
+        // Whoever reads that it is ready may end it in the same moment.
+        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let plane = Plane::start(arguments).await?;
         println!("ready in {} ms", started.elapsed().as_millis());
         eprintln!("listening on {}", plane.url());
         eprintln!("export KUBECONFIG={}", plane.kubeconfig().display());
-        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         tokio::select! {
             outcome = tokio::signal::ctrl_c() => outcome.context("waiting for Ctrl-C")?,
             _ = terminate.recv() => {}

@@ -8,11 +8,13 @@ use store::{Entry, Revision};
 
 use crate::catalog::Definition;
 use crate::media::{Encoding, Shape};
+use crate::server::State;
 use crate::verbs::metadata_only;
 use crate::{envelope, table};
 
 /// How events are written for one client.
 pub struct Frames {
+    pub state: Arc<State>,
     pub definition: Arc<Definition>,
     pub shape: Shape,
     pub encoding: Encoding,
@@ -24,30 +26,32 @@ pub struct Frames {
 
 impl Frames {
     /// Writes an event of an object: the stored bytes themselves where that is what is asked for.
-    pub fn object(&mut self, kind: &str, entry: &Entry, out: &mut Vec<u8>) {
+    pub async fn object(&mut self, kind: &str, entry: &Entry, out: &mut Vec<u8>) {
         let stored = self.definition.serves_as_stored(entry);
         if self.shape == Shape::Object && self.encoding == Encoding::Json && stored {
             return line(kind, entry.bytes(), out);
         }
         match envelope::decode(entry) {
-            Ok(value) => self.value(kind, value, out),
+            Ok(value) => self.value(kind, value, out).await,
             Err(status) => error(self.encoding, &status, out),
         }
     }
 
     /// Writes that an object left the selection: what it was, at the revision at which it left.
-    pub fn left(&mut self, previous: &Entry, revision: Revision, out: &mut Vec<u8>) {
+    pub async fn left(&mut self, previous: &Entry, revision: Revision, out: &mut Vec<u8>) {
         match envelope::decode(previous) {
             Ok(mut value) => {
                 value["metadata"]["resourceVersion"] = json!(revision.to_string());
-                self.value("DELETED", value, out);
+                self.value("DELETED", value, out).await;
             }
             Err(status) => error(self.encoding, &status, out),
         }
     }
 
-    fn value(&mut self, kind: &str, mut value: Value, out: &mut Vec<u8>) {
-        self.definition.present(&mut value);
+    async fn value(&mut self, kind: &str, mut value: Value, out: &mut Vec<u8>) {
+        if let Err(status) = self.definition.read(&self.state, &mut value).await {
+            return error(self.encoding, &status, out);
+        }
         let shaped = match self.shape {
             Shape::Table(version) => {
                 let with_columns = !std::mem::replace(&mut self.columns_sent, true);

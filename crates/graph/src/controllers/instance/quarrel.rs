@@ -109,14 +109,14 @@ fn text_of(path: &[&str]) -> String {
     text
 }
 
-/// The managers besides us that own any of these fields, or else the one who wrote last.
+/// The managers besides us that own any of these fields (through the status too, as it may change
+/// annotations), or else the one who wrote last.
 fn other_managers(live: &Object, fields: &[String]) -> Vec<String> {
     let entries = || {
         let list = live.value()["metadata"]["managedFields"].as_array();
         list.into_iter()
             .flatten()
             .filter(|entry| entry["manager"] != keys::MANAGER_APPLYSET)
-            .filter(|entry| entry.get("subresource").is_none_or(|name| name == ""))
     };
     let name = |entry: &Value| format!("\"{}\"", entry["manager"].as_str().unwrap_or_default());
     let mut owners: Vec<String> = entries()
