@@ -133,6 +133,7 @@ impl Compiler {
         let env = self.environment(declarations)?;
         let program = env
             .compile(source)
+            .and_then(|program| program.ast().check_literals().map(|()| program))
             .map_err(|error| format!("compilation failed: {}", error.without_hints()))?;
         expect.check(program.result_type())?;
         Ok(program)

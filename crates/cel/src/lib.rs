@@ -60,6 +60,7 @@ mod env;
 mod error;
 mod eval;
 mod library;
+mod literals;
 mod parse;
 mod program;
 mod references;

@@ -189,6 +189,10 @@ fn invoke(
             }
         }
         if object != before {
+            let matched = &invocation.matched;
+            if matched.custom.is_none() && request.kind == request.context.definition.kind {
+                schema::decode(&matched.schema, &mut object).map_err(Status::internal)?;
+            }
             request.reinvocation.policy_changed();
             *new = back(request, invocation, object);
         }

@@ -57,11 +57,12 @@ fn validate(request: &Request<'_>, pod: &Value) -> Result<(), Status> {
     refuse(&why, "NodeCapacity")
 }
 
+/// How a message counts a resource.
+type Unit = fn(&Quantity) -> i64;
+
 /// What of processors and memory the node lacks.
 fn lacking(wanted: &Amounts, allocatable: &Amounts) -> Vec<String> {
-    /// A resource and the unit it is counted in.
-    type Counted = (&'static str, fn(&Quantity) -> i64);
-    let units: [Counted; 2] = [("cpu", Quantity::milli_value), ("memory", Quantity::value)];
+    let units: [(&str, Unit); 2] = [("cpu", Quantity::milli_value), ("memory", Quantity::value)];
     let mut lacking = Vec::new();
     for (name, unit) in units {
         let none = Quantity::from_units(0);

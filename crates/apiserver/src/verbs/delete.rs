@@ -275,7 +275,6 @@ pub async fn delete_object(
         if context.subresource().is_empty() {
             let mut request = admission::Request::new(context, Operation::Delete, "", Some(&live));
             request.dry_run = dry_run;
-            object::name(&live).clone_into(&mut request.name);
             admission::mutate(&request, &mut Value::Null).await?;
             admission::validate(&request, &Value::Null).await?;
         }
