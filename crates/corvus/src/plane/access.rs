@@ -1,6 +1,6 @@
 //! From the flags about access to the server's options.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
