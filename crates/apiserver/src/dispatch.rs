@@ -178,7 +178,10 @@ impl Asked<'_> {
             let limit = limit.and_then(|limit| usize::try_from(limit).ok());
             count.min(limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
         };
-        state.flow.enter(state.store.as_ref(), user, seen, listed).await
+        state
+            .flow
+            .enter(state.store.as_ref(), user, seen, listed)
+            .await
     }
 }
 
@@ -365,10 +368,7 @@ async fn resource(
     Ok(response)
 }
 
-async fn serve(
-    mut context: Context,
-    method: &Method,
-) -> (Result<Response<Body>, Status>, Context) {
+async fn serve(mut context: Context, method: &Method) -> (Result<Response<Body>, Status>, Context) {
     if *method == Method::GET
         && let Err(status) = settle(&context).await
     {

@@ -79,7 +79,9 @@ async fn slow_clients_do_not_hold_up_others() {
     let endpoint = cluster.listen().await;
     let mut lorises = Vec::new();
     for number in 0..LORISES {
-        let mut socket = TcpStream::connect(endpoint.address).await.expect("accepted");
+        let mut socket = TcpStream::connect(endpoint.address)
+            .await
+            .expect("accepted");
         // The first bytes of a handshake that never goes on.
         if number % 2 == 0 {
             socket.write_all(&[22, 3, 1]).await.expect("open");
@@ -100,12 +102,14 @@ async fn a_clock_that_jumps_confuses_nobody() {
     let seconds = Arc::new(AtomicI64::new(1_800_000_000));
     let now = seconds.clone();
     let mut options = testkit::options();
-    options.clock = Arc::new(move || {
-        jiff::Timestamp::from_second(now.load(Ordering::SeqCst)).expect("a time")
-    });
+    options.clock =
+        Arc::new(move || jiff::Timestamp::from_second(now.load(Ordering::SeqCst)).expect("a time"));
     let requests = Requests::on(Cluster::with(options).await);
     let mut versions = Vec::new();
-    for (number, jump) in [0, -86_400 * 365, 86_400 * 3_650, 0].into_iter().enumerate() {
+    for (number, jump) in [0, -86_400 * 365, 86_400 * 3_650, 0]
+        .into_iter()
+        .enumerate()
+    {
         seconds.store(1_800_000_000 + jump, Ordering::SeqCst);
         let name = format!("at-{number}");
         let made = requests.create(CONFIG_MAPS, config_map(&name)).await;

@@ -128,7 +128,8 @@ async fn send(server: &ApiServer, method: &str, path: &str, body: Value) -> (u16
 
 async fn ask(server: &ApiServer, key: &str, request: Request1) -> Answer {
     let item = format!("{CONFIG_MAPS}/{key}");
-    let object = |content: u64| json!({"metadata": {"name": key}, "data": {"n": content.to_string()}});
+    let object =
+        |content: u64| json!({"metadata": {"name": key}, "data": {"n": content.to_string()}});
     let (code, answer) = match request {
         Request1::Create(content) => send(server, "POST", CONFIG_MAPS, object(content)).await,
         Request1::Change(content) => send(server, "PATCH", &item, object(content)).await,

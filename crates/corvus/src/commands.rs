@@ -39,7 +39,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Bring up a Kubernetes control plane with everything Corvus does, in this process.
-    Up(up::Arguments),
+    Up(Box<up::Arguments>),
     /// Watch Corvus turn a ResourceGraphDefinition into an API and an instance of it into an
     /// application.
     Demo(demo::Arguments),

@@ -569,7 +569,11 @@ fn collect_embedded<'a>(
 }
 
 /// What every resource says of itself.
-pub fn check_resource(members: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+pub fn check_resource(
+    members: &Map<String, Value>,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     for name in ["apiVersion", "kind"] {
         let path = path.child(name);
         match members.get(name) {

@@ -125,16 +125,17 @@ async fn modify(context: &Context, patch: &Patch) -> Result<Response<Body>, Stat
 
 /// The object a patch makes of the current one, checked and typed.
 fn patched(context: &Context, patch: &Patch, live: &Value) -> Result<Value, Status> {
-    let mut new = decode_patched(context, apply_patch(context, patch, live)?).map_err(|misfit| {
-        misfit.with(|why| match patch {
-            Patch::Strategic(patch) => unfit(go_value(patch), &why),
-            // What came out is made once more, as it is not kept where all goes well.
-            _ => match apply_patch(context, patch, live) {
-                Ok(object) => unfit(object.to_string(), &why),
-                Err(status) => status,
-            },
-        })
-    })?;
+    let mut new =
+        decode_patched(context, apply_patch(context, patch, live)?).map_err(|misfit| {
+            misfit.with(|why| match patch {
+                Patch::Strategic(patch) => unfit(go_value(patch), &why),
+                // What came out is made once more, as it is not kept where all goes well.
+                _ => match apply_patch(context, patch, live) {
+                    Ok(object) => unfit(object.to_string(), &why),
+                    Err(status) => status,
+                },
+            })
+        })?;
     place(context, &mut new)?;
     check_name(context, &new)?;
     Ok(new)

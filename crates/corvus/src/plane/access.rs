@@ -1,6 +1,6 @@
 //! From the flags about access to the server's options.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ fn service_accounts(
 }
 
 /// Makes the key and keeps it.
-fn new_key(path: &PathBuf) -> TokenKey {
+fn new_key(path: &Path) -> TokenKey {
     let key = TokenKey::generate().expect("the system has randomness and memory for a key");
     let kept = key
         .to_pem()

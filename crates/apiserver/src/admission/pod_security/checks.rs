@@ -4,6 +4,8 @@
 //! level and version: a check may begin with a version, change with another, and a restricted one may
 //! stand for a baseline one.
 
+mod restricted;
+
 use std::collections::BTreeSet;
 
 use model::object;
@@ -67,13 +69,13 @@ const BASELINE: &[(u32, u32, Check)] = &[
 
 /// Checks of the restricted level, each with the version it begins with.
 const RESTRICTED: &[(u32, Check)] = &[
-    (8, privilege_escalation),
-    (22, dropped_capabilities),
-    (35, proc_mount_always),
-    (0, volume_types),
-    (0, non_root),
-    (23, user),
-    (19, seccomp_required),
+    (8, restricted::privilege_escalation),
+    (22, restricted::dropped_capabilities),
+    (35, restricted::proc_mount_always),
+    (0, restricted::volume_types),
+    (0, restricted::non_root),
+    (23, restricted::user),
+    (19, restricted::seccomp_required),
 ];
 
 /// Runs the checks of a standard on a Pod, or on the template of one.
@@ -280,35 +282,6 @@ fn added_capabilities(pod: &Pod<'_>, _: u32) -> Finding {
     found("non-default capabilities", detail)
 }
 
-fn dropped_capabilities(pod: &Pod<'_>, minor: u32) -> Finding {
-    if minor >= 25 && pod.is_windows() {
-        return None;
-    }
-    let missing = pod.containers_where(|container| {
-        let dropped = context(container, &["capabilities", "drop"]).and_then(Value::as_array);
-        !dropped.is_some_and(|dropped| dropped.iter().any(|name| name == "ALL"))
-    });
-    let (containers, forbidden) = adding(pod, &["NET_BIND_SERVICE"]);
-    let mut details = Vec::new();
-    if !missing.is_empty() {
-        let who = named("container", &missing);
-        details.push(format!(
-            "{who} must set securityContext.capabilities.drop=[\"ALL\"]"
-        ));
-    }
-    if !containers.is_empty() {
-        details.push(format!(
-            "{} must not include {} in securityContext.capabilities.add",
-            named("container", &containers),
-            quoted(&forbidden)
-        ));
-    }
-    if details.is_empty() {
-        return None;
-    }
-    found("unrestricted capabilities", details.join("; "))
-}
-
 fn host_namespaces(pod: &Pod<'_>, _: u32) -> Finding {
     let shared: Vec<String> = ["hostNetwork", "hostPID", "hostIPC"]
         .iter()
@@ -417,25 +390,7 @@ fn proc_mount(pod: &Pod<'_>, minor: u32) -> Finding {
     if minor >= 35 && pod.has_user_namespace() {
         return None;
     }
-    proc_mount_always(pod, minor)
-}
-
-fn proc_mount_always(pod: &Pod<'_>, _: u32) -> Finding {
-    let mut kinds = BTreeSet::new();
-    let containers = pod.containers_where(|container| {
-        let kind = context(container, &["procMount"]).and_then(Value::as_str);
-        let bad = kind.filter(|kind| *kind != "Default");
-        bad.map(|kind| kinds.insert(kind.to_owned())).is_some()
-    });
-    if containers.is_empty() {
-        return None;
-    }
-    let detail = format!(
-        "{} must not set securityContext.procMount to {}",
-        named("container", &containers),
-        quoted(&kinds)
-    );
-    found("procMount", detail)
+    restricted::proc_mount_always(pod, minor)
 }
 
 fn selinux(pod: &Pod<'_>, minor: u32) -> Finding {
@@ -534,27 +489,6 @@ fn seccomp(pod: &Pod<'_>, minor: u32) -> Finding {
     )
 }
 
-fn seccomp_required(pod: &Pod<'_>, minor: u32) -> Finding {
-    if minor >= 25 && pod.is_windows() {
-        return None;
-    }
-    if let Some(bad) = bad_seccomp(pod) {
-        return Some(bad);
-    }
-    if context(pod.spec, &["seccompProfile"]).is_some() {
-        return None;
-    }
-    let missing = pod.containers_where(|own| context(own, &["seccompProfile"]).is_none());
-    if missing.is_empty() {
-        return None;
-    }
-    let detail = format!(
-        "pod or {} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"",
-        named("container", &missing)
-    );
-    found("seccompProfile", detail)
-}
-
 fn sysctls(pod: &Pod<'_>, minor: u32) -> Finding {
     let allowed = |name: &str| match name {
         "kernel.shm_rmid_forced"
@@ -595,125 +529,6 @@ fn host_process(pod: &Pod<'_>, _: u32) -> Finding {
         setters.join(" and ")
     );
     found("hostProcess", detail)
-}
-
-fn privilege_escalation(pod: &Pod<'_>, minor: u32) -> Finding {
-    if minor >= 25 && pod.is_windows() {
-        return None;
-    }
-    let containers = pod.containers_where(|own| {
-        context(own, &["allowPrivilegeEscalation"]) != Some(&Value::Bool(false))
-    });
-    if containers.is_empty() {
-        return None;
-    }
-    let who = named("container", &containers);
-    found(
-        "allowPrivilegeEscalation != false",
-        format!("{who} must set securityContext.allowPrivilegeEscalation=false"),
-    )
-}
-
-/// Volume types that are told by name.
-const RESTRICTED_VOLUMES: &[&str] = &[
-    "hostPath",
-    "gcePersistentDisk",
-    "awsElasticBlockStore",
-    "gitRepo",
-    "nfs",
-    "iscsi",
-    "glusterfs",
-    "rbd",
-    "flexVolume",
-    "cinder",
-    "cephfs",
-    "flocker",
-    "fc",
-    "azureFile",
-    "vsphereVolume",
-    "quobyte",
-    "azureDisk",
-    "photonPersistentDisk",
-    "portworxVolume",
-    "scaleIO",
-    "storageos",
-];
-const ALLOWED_VOLUMES: &[&str] = &[
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "image",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-];
-
-fn volume_types(pod: &Pod<'_>, _: u32) -> Finding {
-    let mut types = BTreeSet::new();
-    let mut volumes = Vec::new();
-    for volume in object::list(pod.spec, &["volumes"]) {
-        let has = |kind: &&&str| volume.get(**kind).is_some();
-        if ALLOWED_VOLUMES.iter().any(|kind| has(&kind)) {
-            continue;
-        }
-        volumes.push(object::text(volume, &["name"]));
-        let kind = RESTRICTED_VOLUMES.iter().find(has).copied();
-        types.insert(kind.unwrap_or("unknown"));
-    }
-    if volumes.is_empty() {
-        return None;
-    }
-    let detail = format!(
-        "{} {} {} {}",
-        named("volume", &volumes),
-        uses(volumes.len()),
-        plural("restricted volume type", types.len()),
-        quoted(&types)
-    );
-    found("restricted volume types", detail)
-}
-
-fn non_root(pod: &Pod<'_>, minor: u32) -> Finding {
-    if minor >= 35 && pod.has_user_namespace() {
-        return None;
-    }
-    let reason = "runAsNonRoot != true";
-    let says = |owner: &Value| context(owner, &["runAsNonRoot"]).cloned();
-    let setters = pod.setters(|owner| says(owner) == Some(Value::Bool(false)));
-    if !setters.is_empty() {
-        let who = setters.join(" and ");
-        return found(
-            reason,
-            format!("{who} must not set securityContext.runAsNonRoot=false"),
-        );
-    }
-    if says(pod.spec) == Some(Value::Bool(true)) {
-        return None;
-    }
-    let missing = pod.containers_where(|own| says(own).is_none());
-    if missing.is_empty() {
-        return None;
-    }
-    let who = named("container", &missing);
-    found(
-        reason,
-        format!("pod or {who} must set securityContext.runAsNonRoot=true"),
-    )
-}
-
-fn user(pod: &Pod<'_>, minor: u32) -> Finding {
-    if minor >= 35 && pod.has_user_namespace() {
-        return None;
-    }
-    let setters =
-        pod.setters(|owner| context(owner, &["runAsUser"]).and_then(Value::as_i64) == Some(0));
-    if setters.is_empty() {
-        return None;
-    }
-    let who = setters.join(" and ");
-    found("runAsUser=0", format!("{who} must not set runAsUser=0"))
 }
 
 #[cfg(test)]
