@@ -14,6 +14,7 @@ use apiserver::identity::{MASTERS, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
+use http::uri::Authority;
 use store::{EmbeddedOptions, EtcdOptions, Store};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -41,9 +42,7 @@ impl FromStr for StoreKind {
             "embedded" => Ok(Self::Embedded),
             "memory" => Ok(Self::Memory),
             _ => match text.strip_prefix("etcd://") {
-                Some(endpoint) if endpoint.split_once(':').is_some_and(is_endpoint) => {
-                    Ok(Self::Etcd(endpoint.to_owned()))
-                }
+                Some(endpoint) if is_endpoint(endpoint) => Ok(Self::Etcd(endpoint.to_owned())),
                 Some(_) => {
                     Err("name etcd by host and port, such as etcd://127.0.0.1:2379".to_owned())
                 }
@@ -53,8 +52,13 @@ impl FromStr for StoreKind {
     }
 }
 
-fn is_endpoint((host, port): (&str, &str)) -> bool {
-    !host.is_empty() && port.parse::<u16>().is_ok()
+/// Whether it is one host and its port, such as `etcd-0:2379` or `[::1]:2379`.
+fn is_endpoint(text: &str) -> bool {
+    let parsed = text.parse::<Authority>().ok();
+    parsed.is_some_and(|authority| {
+        let named = !authority.host().is_empty() && authority.port_u16().is_some();
+        named && !text.contains('@')
+    })
 }
 
 /// The embedded store in the data directory.

@@ -83,11 +83,44 @@ fn unknown_names_are_listed_with_the_known_ones() {
         ],
         &["Nonsense", "NamespaceLifecycle"],
     );
-    let (code, _, stderr) = corvus(&["up", "--store", "floppy"]);
-    assert_eq!(code, Some(2));
-    assert!(
-        stderr.contains("embedded, memory or etcd://HOST:PORT"),
-        "{stderr}"
+}
+
+#[test]
+fn wrong_values_say_what_is_wanted() {
+    let etcd = "by host and port, such as etcd://127.0.0.1:2379";
+    for (flag, value, expect) in [
+        ("--store", "floppy", "embedded, memory or etcd://HOST:PORT"),
+        ("--store", "etcd://a:1,b:2", etcd),
+        ("--store", "etcd://user@a:1", etcd),
+        ("--store", "etcd://http://a:1", etcd),
+        ("--listen", "localhost:1", "an IP address and a port"),
+        ("--authorization-mode", "rbac", "Node, RBAC, AlwaysAllow"),
+        ("--request-timeout", "60s", "a whole number of seconds"),
+        ("--request-timeout", "0", "at least a second"),
+        ("--service-account-issuer", "", "a value is required"),
+        (
+            "--service-account-max-token-expiration",
+            "1h",
+            "a whole number of seconds",
+        ),
+    ] {
+        let (code, _, stderr) = corvus(&["up", flag, value]);
+        assert_eq!(code, Some(2), "{flag} {value}: {stderr}");
+        assert!(stderr.contains(expect), "{flag} {value}: {stderr}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    let backup = folder.path().join("backup");
+    std::fs::write(&backup, "something else entirely, but long enough").expect("a file");
+    check_refused(
+        &[
+            "restore",
+            "--from",
+            &backup.display().to_string(),
+            "--data-dir",
+            &data,
+        ],
+        &["is no whole backup"],
     );
 }
 

@@ -89,6 +89,9 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self, String> {
         let value =
             crate::write::yaml_to_value(text.as_bytes()).map_err(|status| status.message)?;
+        if !value.is_object() {
+            return Err("an audit.k8s.io/v1 Policy is wanted".to_owned());
+        }
         let policy: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
         if policy.kind != "Policy" || policy.api_version != "audit.k8s.io/v1" {
             return Err(format!(

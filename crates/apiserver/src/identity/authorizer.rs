@@ -60,7 +60,9 @@ impl FromStr for Mode {
             "Webhook" | "ABAC" => Err(format!(
                 "{text} is not served; use Node, RBAC, AlwaysAllow or AlwaysDeny"
             )),
-            _ => Err(format!("{text:?} is not a valid mode")),
+            _ => Err(format!(
+                "{text:?} is not a valid mode; use Node, RBAC, AlwaysAllow or AlwaysDeny"
+            )),
         }
     }
 }

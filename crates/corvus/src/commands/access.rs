@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use apiserver::identity::Mode;
+use clap::builder::NonEmptyStringValueParser;
 
 /// Who may come in, and what they may do.
 #[derive(clap::Args, Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
     /// Who issues the tokens of service accounts.
-    #[arg(long, default_value = ISSUER, value_name = "URL")]
+    #[arg(long, default_value = ISSUER, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub service_account_issuer: String,
     /// Whom tokens of service accounts are for by default [default: the issuer].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
@@ -36,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub service_account_key_file: Vec<PathBuf>,
     /// Longest a requested token of a service account lasts, in seconds; 0 for no limit.
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = seconds)]
     pub service_account_max_token_expiration: i64,
     /// Requests that read, at a time; with those that write, what priority and fairness divides.
     #[arg(long, default_value_t = 400, value_name = "N")]
@@ -48,7 +49,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub enable_priority_and_fairness: bool,
     /// How many seconds a request may take that is no watch.
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = some_seconds)]
     pub request_timeout: u64,
     /// What of which request is recorded: an audit.k8s.io/v1 Policy.
     #[arg(long, value_name = "FILE", requires = "audit_log_path")]
@@ -68,6 +69,19 @@ pub struct Arguments {
 }
 
 const ISSUER: &str = "https://kubernetes.default.svc";
+
+/// Upstream takes durations here; who writes one learns what to write instead.
+fn seconds(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok().filter(|seconds| *seconds >= 0);
+    number.ok_or_else(|| "write a whole number of seconds, without a unit".to_owned())
+}
+
+fn some_seconds(text: &str) -> Result<u64, String> {
+    match seconds(text)? {
+        0 => Err("a request needs at least a second".to_owned()),
+        some => Ok(some.unsigned_abs()),
+    }
+}
 
 impl Default for Arguments {
     /// What the flags say by default.

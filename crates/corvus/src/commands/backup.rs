@@ -122,8 +122,14 @@ pub fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let folder = &arguments.data_dir;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let path = folder.join(plane::STORE_FILE);
-    let revision = store::backup::restore(&mut BufReader::new(file), &path)
-        .with_context(|| format!("restoring {}", from.display()))?;
+    let revision = match store::backup::restore(&mut BufReader::new(file), &path) {
+        Ok(revision) => revision,
+        // That a backup should be restored is no help here.
+        Err(store::Error::Corrupt { what, .. }) => {
+            bail!("{} is no whole backup: {what}", from.display())
+        }
+        Err(other) => return Err(other).with_context(|| format!("restoring {}", from.display())),
+    };
     println!(
         "{} is as of revision {revision}; `corvus up --data-dir {}` serves it",
         path.display(),

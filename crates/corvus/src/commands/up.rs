@@ -22,7 +22,7 @@ pub struct Arguments {
     #[arg(long, default_value = ".corvus", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Address and port to listen on; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR:PORT", value_parser = address)]
     pub listen: SocketAddr,
     /// Where to write the kubeconfig of the administrator [default: DIR/kubeconfig].
     #[arg(long, value_name = "FILE")]
@@ -50,6 +50,12 @@ pub struct Arguments {
     /// Who may come in, and what they may do.
     #[command(flatten)]
     pub access: AccessArguments,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "name an IP address and a port, such as 127.0.0.1:6443 or [::1]:6443".to_owned()
+    })
 }
 
 /// Runs until Ctrl-C.

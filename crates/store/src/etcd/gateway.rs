@@ -154,6 +154,16 @@ fn failure(operation: &'static str, error: impl std::fmt::Display) -> Error {
     }
 }
 
+/// What the client's error comes from; that a request failed is clear already.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let texts: Vec<String> = causes.take(8).map(ToString::to_string).collect();
+    if texts.is_empty() {
+        return error.to_string();
+    }
+    texts.join(": ")
+}
+
 impl Gateway {
     /// A client of the etcd at `HOST:PORT`.
     pub fn new(endpoint: &str) -> Self {
@@ -175,9 +185,10 @@ impl Gateway {
             .await
             .map_err(|_| self.silent())?
             .map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                let cause = cause.unwrap_or_else(|| error.to_string());
-                failure("asking etcd", format!("{}: {cause}", self.endpoint))
+                failure(
+                    "asking etcd",
+                    format!("{}: {}", self.endpoint, causes(&error)),
+                )
             })?;
         let status = response.status();
         if status.is_success() {
