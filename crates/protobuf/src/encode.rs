@@ -35,6 +35,44 @@ pub fn encode(object: &Value) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
+/// One item of a list, as it stands in the list's message: lists are written item by item, so that a long
+/// one never stands in memory as values.
+pub fn encode_item(api_version: &str, kind: &str, item: &Value) -> Result<Vec<u8>, Error> {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let name = table::name_of(group, version, kind)
+        .ok_or_else(|| Error::Kind(format!("{api_version} {kind}")))?;
+    let mut out = Vec::new();
+    put_bytes(&mut out, LIST_ITEMS, &message(&name, item, DEPTH_MAX)?);
+    Ok(out)
+}
+
+/// What comes before and after the items of a list that take `length` bytes in all.
+pub fn encode_list(
+    api_version: &str,
+    list_kind: &str,
+    metadata: &Value,
+    length: usize,
+) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let mut list = Vec::new();
+    put_bytes(
+        &mut list,
+        LIST_METADATA,
+        &message(LIST_META, metadata, DEPTH_MAX)?,
+    );
+    let mut meta = Vec::new();
+    put_bytes(&mut meta, 1, api_version.as_bytes());
+    put_bytes(&mut meta, 2, list_kind.as_bytes());
+    let mut head = PREFIX.to_vec();
+    put_bytes(&mut head, 1, &meta);
+    put_tag(&mut head, 2, BYTES);
+    put_varint(&mut head, (list.len() + length) as u64);
+    head.extend_from_slice(&list);
+    let mut tail = Vec::new();
+    put_bytes(&mut tail, 3, b"");
+    put_bytes(&mut tail, 4, b"");
+    Ok((head, tail))
+}
+
 /// One event of a watch, with the four bytes of length before it.
 pub fn encode_event(kind: &str, object: &Value) -> Result<Vec<u8>, Error> {
     let mut raw = Vec::new();
@@ -47,6 +85,11 @@ pub fn encode_event(kind: &str, object: &Value) -> Result<Vec<u8>, Error> {
     frame.extend_from_slice(&event);
     Ok(frame)
 }
+
+/// The fields every list's message has, and the type of the first.
+const LIST_METADATA: u64 = 1;
+const LIST_ITEMS: u64 = 2;
+const LIST_META: &str = "%apis.meta.v1.ListMeta";
 
 /// Whether a kind has a message.
 pub fn has_message(group: &str, version: &str, kind: &str) -> bool {
@@ -312,6 +355,24 @@ mod tests {
             \x12\x07Failure\x1a\x02no\"\x0dNotAcceptable0\x96\x03\x1a\0\"\0";
         let bytes = encode(&status).expect("has a message");
         assert_eq!(bytes, expect);
+    }
+
+    #[test]
+    fn a_list_written_item_by_item_is_the_list() {
+        let item = |name: &str| json!({"metadata": {"name": name}, "data": {"k": name}});
+        let items = [item("a"), item("b")];
+        let metadata = json!({"resourceVersion": "7"});
+        let whole = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": metadata,
+            "items": items});
+        let parts: Vec<Vec<u8>> = items
+            .iter()
+            .map(|item| encode_item("v1", "ConfigMap", item).expect("has a message"))
+            .collect();
+        let length = parts.iter().map(Vec::len).sum();
+        let (head, tail) =
+            encode_list("v1", "ConfigMapList", &metadata, length).expect("has a message");
+        let joined = [head, parts.concat(), tail].concat();
+        assert_eq!(joined, encode(&whole).expect("has a message"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod message;
 mod table;
 mod wire;
 
-pub use encode::{encode, encode_event, has_message};
+pub use encode::{encode, encode_event, encode_item, encode_list, has_message};
 pub use message::decode;
 
 /// The media type of the encoding.

@@ -1,5 +1,7 @@
 //! `list`: selectors, pages, and the rules of `resourceVersion`.
 
+mod rendered;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -42,6 +44,9 @@ pub struct Page {
     pub remaining: Option<usize>,
 }
 
+/// The version of lists of metadata that have a protobuf form.
+const PARTIAL_VERSION: &str = "meta.k8s.io/v1";
+
 /// `GET` of a collection.
 pub async fn list(context: &Context) -> Result<Response<Body>, Status> {
     let selection = Selection::of(context)?;
@@ -57,6 +62,18 @@ pub async fn list(context: &Context) -> Result<Response<Body>, Status> {
     match (accept.shape, accept.encoding) {
         (Shape::Object | Shape::AggregatedDiscovery(_), Encoding::Json) if shares_bytes => {
             Ok(encode_objects(context, &page))
+        }
+        (Shape::Object | Shape::AggregatedDiscovery(_), Encoding::PrettyJson) if shares_bytes => {
+            Ok(encode_pretty(context, page))
+        }
+        (Shape::Object, Encoding::Protobuf) if context.definition.custom.is_none() => {
+            encode_protobuf(context, page, false)
+        }
+        (Shape::MetadataList("v1"), Encoding::Protobuf) if shares_bytes => {
+            encode_protobuf(context, page, true)
+        }
+        (Shape::MetadataList(version), Encoding::Json) if shares_bytes => {
+            Ok(encode_metadata(context, page, version))
         }
         (shape, encoding) => {
             let mut items = Vec::with_capacity(page.entries.len());
@@ -138,15 +155,88 @@ fn list_metadata(page: &Page) -> Value {
     metadata
 }
 
+/// The list for people, written item by item.
+fn encode_pretty(context: &Context, page: Page) -> Response<Body> {
+    let definition = &context.definition;
+    let metadata = serde_json::to_string_pretty(&object_list_metadata(context, &page));
+    let head = format!(
+        "{{\n  \"kind\": {},\n  \"apiVersion\": {},\n  \"metadata\": {},\n  \"items\": [",
+        Value::from(definition.list_kind.as_str()),
+        Value::from(definition.kind.api_version()),
+        metadata.unwrap_or_default().replace('\n', "\n  "),
+    );
+    let tail = if page.entries.is_empty() {
+        "]\n}\n"
+    } else {
+        "\n  ]\n}\n"
+    };
+    let form = rendered::Form::Pretty;
+    let body = rendered::body(definition.clone(), form, head, page.entries, tail);
+    respond::with_body(200, "application/json", body)
+}
+
+/// The list of the items' metadata, written item by item.
+fn encode_metadata(context: &Context, page: Page, version: &'static str) -> Response<Body> {
+    let head = format!(
+        "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{},\"items\":[",
+        list_metadata(&page)
+    );
+    let form = rendered::Form::Metadata(version);
+    let definition = context.definition.clone();
+    let body = rendered::body(definition, form, head, page.entries, "]}\n");
+    respond::with_body(200, "application/json", body)
+}
+
+/// The list in protobuf: each item is written and forgotten before the next.
+fn encode_protobuf(context: &Context, page: Page, partial: bool) -> Result<Response<Body>, Status> {
+    let definition = &context.definition;
+    let own = definition.kind.api_version();
+    let (api_version, kind, list_kind) = if partial {
+        (
+            PARTIAL_VERSION,
+            "PartialObjectMetadata",
+            "PartialObjectMetadataList",
+        )
+    } else {
+        (
+            own.as_str(),
+            definition.kind.kind.as_str(),
+            definition.list_kind.as_str(),
+        )
+    };
+    let metadata = list_metadata(&page);
+    let mut pieces = VecDeque::with_capacity(page.entries.len() + 2);
+    let mut length = 0;
+    for entry in page.entries {
+        let mut value = envelope::decode(&entry)?;
+        definition.present(&mut value);
+        let item = protobuf::encode_item(api_version, kind, &value).map_err(Status::internal)?;
+        length += item.len();
+        pieces.push_back(Bytes::from(item));
+    }
+    let (head, tail) = protobuf::encode_list(api_version, list_kind, &metadata, length)
+        .map_err(Status::internal)?;
+    pieces.push_front(Bytes::from(head));
+    pieces.push_back(Bytes::from(tail));
+    let media_type = Encoding::Protobuf.media_type();
+    Ok(respond::with_body(200, media_type, Body::Pieces(pieces)))
+}
+
+/// The metadata of a list of whole objects.
+fn object_list_metadata(context: &Context, page: &Page) -> Value {
+    let mut metadata = list_metadata(page);
+    if context.definition.custom.is_some() && page.next.is_empty() {
+        // Lists of custom resources always name the token.
+        metadata["continue"] = json!("");
+    }
+    metadata
+}
+
 /// The list as pieces that share the stored bytes.
 fn encode_objects(context: &Context, page: &Page) -> Response<Body> {
     let definition = &context.definition;
     let custom = definition.custom.is_some();
-    let mut metadata = list_metadata(page);
-    if custom && page.next.is_empty() {
-        // Lists of custom resources always name the token.
-        metadata["continue"] = json!("");
-    }
+    let metadata = object_list_metadata(context, page);
     let head = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
         Value::from(definition.list_kind.as_str()),
