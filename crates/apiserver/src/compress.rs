@@ -45,42 +45,71 @@ pub fn limit(route: &Route, headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Compresses an answer that is larger than `limit`.
-pub fn apply(mut response: Response<Body>, limit: u64) -> Response<Body> {
-    let large = response
-        .body()
-        .size_hint()
-        .exact()
-        .is_some_and(|size| size > limit);
-    let headers = response.headers_mut();
-    let is_object = headers
+pub fn apply(response: Response<Body>, limit: u64) -> Response<Body> {
+    let is_object = response
+        .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));
-    if !large || !is_object || headers.contains_key(CONTENT_ENCODING) {
+    if !is_object || response.headers().contains_key(CONTENT_ENCODING) {
         return response;
     }
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
-    headers.remove(CONTENT_LENGTH);
-    response.map(|body| match body {
-        Body::Whole(bytes) => compressed(bytes.into_iter().collect()),
-        Body::Pieces(pieces) => compressed(pieces),
-        Body::Stream(_) => body,
-    })
+    let (mut head, body) = response.into_parts();
+    let body = match body {
+        Body::Made(rest) => begun(rest, limit),
+        Body::Whole(_) | Body::Pieces(_) if !is_larger(&body, limit) => Err(body),
+        Body::Whole(bytes) => Ok(Frames::new(bytes.into_iter().collect())),
+        Body::Pieces(pieces) => Ok(Frames::new(pieces)),
+        Body::Stream(_) => Err(body),
+    };
+    match body {
+        Err(plain) => Response::from_parts(head, plain),
+        Ok(frames) => {
+            let headers = &mut head.headers;
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+            headers.remove(CONTENT_LENGTH);
+            Response::from_parts(head, Body::Made(Box::new(frames)))
+        }
+    }
 }
 
-fn compressed(pieces: VecDeque<Bytes>) -> Body {
-    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    Body::stream(futures::stream::iter(Frames {
-        pieces,
-        encoder: Some(encoder),
-    }))
+fn is_larger(body: &Body, limit: u64) -> bool {
+    body.size_hint().exact().is_some_and(|size| size > limit)
+}
+
+/// Takes pieces until there is enough to compress, or no more: then the body is all there.
+fn begun(mut rest: Box<dyn Iterator<Item = Bytes> + Send>, limit: u64) -> Result<Frames, Body> {
+    let (mut pieces, mut size) = (VecDeque::new(), 0);
+    while size <= limit {
+        let Some(piece) = rest.next() else {
+            return Err(Body::Pieces(pieces));
+        };
+        size += piece.len() as u64;
+        pieces.push_back(piece);
+    }
+    let mut frames = Frames::new(pieces);
+    frames.rest = rest;
+    Ok(frames)
 }
 
 /// Compressed frames of a text in pieces.
 struct Frames {
+    /// What comes first.
     pieces: VecDeque<Bytes>,
+    /// What is made after that.
+    rest: Box<dyn Iterator<Item = Bytes> + Send>,
     /// None after the end.
     encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Frames {
+    fn new(pieces: VecDeque<Bytes>) -> Self {
+        Self {
+            pieces,
+            rest: Box::new(std::iter::empty()),
+            encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
+        }
+    }
 }
 
 impl Iterator for Frames {
@@ -89,7 +118,8 @@ impl Iterator for Frames {
     fn next(&mut self) -> Option<Bytes> {
         let encoder = self.encoder.as_mut()?;
         while encoder.get_ref().len() < FRAME_BYTES {
-            let Some(mut piece) = self.pieces.pop_front() else {
+            let next = self.pieces.pop_front().or_else(|| self.rest.next());
+            let Some(mut piece) = next else {
                 let finished = self.encoder.take()?.finish();
                 return Some(finished.expect("a vector takes all bytes").into());
             };
@@ -119,8 +149,9 @@ mod tests {
         let many = (0..40_000).map(|n| uuid::Uuid::from_u128(n * n * 7919).to_string());
         let pieces: VecDeque<Bytes> = texts.into_iter().chain(many).map(Bytes::from).collect();
         let expect: Vec<u8> = pieces.iter().flatten().copied().collect();
-        let encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
-        let frames: Vec<Bytes> = Frames { pieces, encoder }.collect();
+        let made = Box::new(pieces.into_iter());
+        let frames = begun(made, OBJECT_BYTES_MAX).ok().expect("is large");
+        let frames: Vec<Bytes> = frames.collect();
         assert!(frames.len() > 5, "{} frames", frames.len());
         assert!(frames.iter().all(|frame| frame.len() < 4 * STEP_BYTES));
         let all = frames.concat();
