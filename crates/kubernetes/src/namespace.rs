@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use controller::{
     Backoff, DeleteOptions, Error as ApiError, ListOptions, ObjectKey, Outcome, Reconciler,
-    Resource, WorkQueue, enqueue,
+    Resource, WorkQueue,
 };
 use model::object;
 use serde_json::Value;
@@ -20,11 +20,21 @@ use crate::resources;
 /// go wake it sooner.
 const RECHECK: Duration = Duration::from_millis(250);
 
+/// How long a deleted namespace is left alone, so that writes that were let in before have come to an
+/// end. Upstream waits five seconds, as its servers learn of the deletion one after another.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {
     let queue: WorkQueue = WorkQueue::new("namespace", Backoff::default());
     let informer = cluster.informer(&resources::namespaces());
-    let _handler = informer.add_handler(enqueue::object(&queue));
+    let later = queue.clone();
+    let _handler = informer.add_handler(move |event| {
+        let namespace = event.object();
+        if namespace.is_terminating() {
+            later.add_after(namespace.key(), SETTLE);
+        }
+    });
     let reconciler = Namespaces {
         cluster: cluster.clone(),
     };
