@@ -21,7 +21,9 @@ use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
 use crate::write::store_error;
-use crate::{bootstrap, compress, deadline, discovery, health, openapi, respond, subresources, verbs};
+use crate::{
+    bootstrap, compress, deadline, discovery, health, openapi, respond, subresources, verbs,
+};
 
 /// Largest request body, as upstream's default.
 const BODY_BYTES_MAX: usize = 3 << 20;
