@@ -5,6 +5,7 @@
 //! that what is measured is the server.
 
 mod client;
+pub mod crowd;
 mod load;
 
 use std::collections::BTreeMap;

@@ -21,6 +21,8 @@ struct Arguments {
 enum Command {
     /// How fast an API server answers, whichever it is.
     Api(api::Arguments),
+    /// How long an event takes to reach many watchers, beside many connections.
+    Crowd(api::crowd::Arguments),
     /// How long an in-process test cluster takes to start.
     TestCluster(start::TestCluster),
     /// How long `corvus up` takes on an empty data directory, and what it weighs idle.
@@ -33,6 +35,7 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     let line = match Arguments::parse().command {
         Command::Api(arguments) => api::run(&arguments).await?,
+        Command::Crowd(arguments) => api::crowd::run(&arguments).await?,
         Command::TestCluster(arguments) => start::test_cluster(&arguments).await,
         Command::Up(arguments) => start::up(&arguments)?,
         Command::Instances(arguments) => instances::run(&arguments).await?,

@@ -5,7 +5,7 @@
 //! on keys of its own; it prints `start` before and `done` after each write, so the parent knows for
 //! every key the last acknowledged value and the one value that may or may not have made it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -64,8 +64,26 @@ fn parent() {
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     let (mut revision, mut acknowledged) = (Revision(0), 0);
     for round in 0..KILLS {
-        acknowledged += kill_a_writer(&path, random.random(), &mut random, &mut known);
+        let mut numbers = BTreeSet::new();
+        acknowledged += kill_a_writer(
+            &path,
+            random.random(),
+            &mut random,
+            &mut known,
+            &mut numbers,
+        );
+        assert!(
+            numbers.first().is_none_or(|first| *first > revision.0),
+            "round {round}: revision {:?} was used before, up to {revision}",
+            numbers.first()
+        );
         let store = open(&path);
+        assert!(
+            numbers
+                .last()
+                .is_none_or(|last| store.revision().0 >= *last),
+            "round {round}: an acknowledged revision is gone"
+        );
         assert!(
             store.revision() >= revision,
             "round {round}: revisions went back"
@@ -97,6 +115,7 @@ fn kill_a_writer(
     seed: u64,
     random: &mut StdRng,
     known: &mut BTreeMap<String, Known>,
+    numbers: &mut BTreeSet<u64>,
 ) -> u64 {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["writer", &path.display().to_string(), &seed.to_string()])
@@ -108,7 +127,7 @@ fn kill_a_writer(
     let delay = Duration::from_micros(random.random_range(0..700));
     let mut acknowledged = 0;
     for line in lines.map_while(Result::ok) {
-        note(&line, known, &mut acknowledged);
+        note(&line, known, numbers, &mut acknowledged);
         if acknowledged == limit {
             // Somewhere within the next commit, not always at its start.
             std::thread::sleep(delay);
@@ -119,14 +138,18 @@ fn kill_a_writer(
     acknowledged
 }
 
-fn note(line: &str, known: &mut BTreeMap<String, Known>, acknowledged: &mut u64) {
-    let mut words = line.split(' ');
+fn note(
+    line: &str,
+    known: &mut BTreeMap<String, Known>,
+    numbers: &mut BTreeSet<u64>,
+    acknowledged: &mut u64,
+) {
+    let words: Vec<&str> = line.split(' ').collect();
     // A line cut off by the kill is no acknowledgement.
-    let (Some(what), Some(key), Some(value), Some(".")) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
+    let [what, key, value, number, "."] = words.as_slice() else {
         return;
     };
+    let (what, key, value) = (*what, *key, *value);
     let value = (value != "-").then(|| value.to_owned());
     let entry = known.entry(key.to_owned()).or_default();
     match what {
@@ -135,15 +158,17 @@ fn note(line: &str, known: &mut BTreeMap<String, Known>, acknowledged: &mut u64)
             entry.attempted = None;
             entry.acknowledged = value;
             *acknowledged += 1;
+            let number = number.parse().expect("a revision");
+            assert!(numbers.insert(number), "revision {number} was given twice");
         }
         other => panic!("the writer said {other}"),
     }
 }
 
-fn say(what: &str, key: &str, value: Option<&str>) {
+fn say(what: &str, key: &str, value: Option<&str>, revision: Revision) {
     let mut out = std::io::stdout().lock();
     // One write per line, flushed: what the parent reads is what happened before the kill.
-    let line = format!("{what} {key} {} .\n", value.unwrap_or("-"));
+    let line = format!("{what} {key} {} {revision} .\n", value.unwrap_or("-"));
     if out
         .write_all(line.as_bytes())
         .and_then(|()| out.flush())
@@ -183,8 +208,8 @@ async fn write_forever(store: Arc<LocalStore>, task: usize, seed: u64) {
                 Some(value),
             )
         };
-        say("start", &key, value.as_deref());
-        store
+        say("start", &key, value.as_deref(), Revision(0));
+        let written = store
             .commit(Write {
                 key: key.clone(),
                 expect,
@@ -192,6 +217,6 @@ async fn write_forever(store: Arc<LocalStore>, task: usize, seed: u64) {
             })
             .await
             .expect("only I write it");
-        say("done", &key, value.as_deref());
+        say("done", &key, value.as_deref(), written.revision());
     }
 }
