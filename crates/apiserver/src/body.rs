@@ -21,6 +21,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// Pieces in order.
     Pieces(VecDeque<Bytes>),
+    /// Pieces in order, each made when it is sent.
+    Made(Box<dyn Iterator<Item = Bytes> + Send>),
     /// Frames as they come.
     Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
@@ -47,7 +49,7 @@ impl Body {
                 }
                 Some(all.freeze())
             }
-            Self::Stream(_) => None,
+            Self::Made(_) | Self::Stream(_) => None,
         }
     }
 
@@ -84,6 +86,7 @@ impl http_body::Body for Body {
         let next = match self.get_mut() {
             Self::Whole(bytes) => bytes.take(),
             Self::Pieces(pieces) => gather(pieces),
+            Self::Made(pieces) => pieces.next(),
             Self::Stream(stream) => match stream.as_mut().poll_next(context) {
                 Poll::Ready(next) => next,
                 Poll::Pending => return Poll::Pending,
@@ -96,7 +99,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Pieces(pieces) => pieces.is_empty(),
-            Self::Stream(_) => false,
+            Self::Made(_) | Self::Stream(_) => false,
         }
     }
 
@@ -108,7 +111,7 @@ impl http_body::Body for Body {
             Self::Pieces(pieces) => {
                 http_body::SizeHint::with_exact(pieces.iter().map(|p| p.len() as u64).sum())
             }
-            Self::Stream(_) => http_body::SizeHint::default(),
+            Self::Made(_) | Self::Stream(_) => http_body::SizeHint::default(),
         }
     }
 }

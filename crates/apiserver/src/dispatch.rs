@@ -21,7 +21,7 @@ use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
 use crate::write::store_error;
-use crate::{bootstrap, deadline, discovery, health, openapi, respond, subresources, verbs};
+use crate::{bootstrap, compress, deadline, discovery, health, openapi, respond, subresources, verbs};
 
 /// Largest request body, as upstream's default.
 const BODY_BYTES_MAX: usize = 3 << 20;
@@ -42,6 +42,7 @@ where
     let route = route::parse(head.uri().path());
     let query = Query::parse(head.uri().query());
     let seen = Attributes::of(&route, head.method(), &query, head.uri().path());
+    let compress = compress::limit(&route, head.headers());
     let mut trail = Trail {
         id: audit_id(head.headers()),
         record: None,
@@ -67,8 +68,12 @@ where
     if let Ok(id) = HeaderValue::from_str(&trail.id) {
         response.headers_mut().insert(AUDIT_ID, id);
     }
-    match trail.record {
+    let response = match trail.record {
         Some(record) => record.answered(response, state.options.clock.clone()),
+        None => response,
+    };
+    match compress {
+        Some(limit) => compress::apply(response, limit),
         None => response,
     }
 }

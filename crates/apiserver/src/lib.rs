@@ -25,6 +25,7 @@ pub mod audit;
 mod body;
 pub mod bootstrap;
 pub mod catalog;
+mod compress;
 mod context;
 pub mod custom;
 mod deadline;

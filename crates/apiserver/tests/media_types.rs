@@ -214,3 +214,49 @@ async fn discovery_and_documents_answer_in_their_own_ways() {
         406
     );
 }
+
+#[tokio::test]
+async fn large_answers_are_compressed_for_those_who_ask() {
+    let raw = with_config_map().await;
+    for n in 0..4 {
+        let mut object = config_map(&format!("large-{n}"));
+        object["data"] = json!({"text": "some text ".repeat(5_000)});
+        let made = raw.send("POST", CONFIG_MAPS, &[], &object).await;
+        assert_eq!(made.code, 201, "{}", made.text());
+    }
+    let gzip = ("accept-encoding", "deflate, gzip");
+    let accepts = [
+        "application/json",
+        "application/yaml",
+        PROTOBUF,
+        "application/json;pretty=1",
+    ];
+    for accept in accepts {
+        let accept = ("accept", accept);
+        let plain = raw.send("GET", CONFIG_MAPS, &[accept], &Value::Null).await;
+        assert_eq!(plain.header("content-encoding"), None);
+        assert_eq!(plain.header("vary"), None);
+        let small = raw
+            .send("GET", CONFIG_MAPS, &[accept, gzip], &Value::Null)
+            .await;
+        assert_eq!(small.header("content-encoding").as_deref(), Some("gzip"));
+        assert_eq!(small.header("vary").as_deref(), Some("Accept-Encoding"));
+        assert_eq!(small.header("content-type"), plain.header("content-type"));
+        assert!(small.body.len() < plain.body.len() / 10);
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(
+            &mut flate2::read::GzDecoder::new(small.body.as_ref()),
+            &mut read,
+        )
+        .expect("gzip");
+        assert!(read == plain.body.as_ref(), "{accept:?}");
+    }
+    let watch = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1");
+    let one = format!("{CONFIG_MAPS}/large-0");
+    for path in [watch, one] {
+        let answer = raw.send("GET", &path, &[gzip], &Value::Null).await;
+        assert_eq!(answer.header("content-encoding"), None, "{path}");
+    }
+    let document = raw.send("GET", "/openapi/v2", &[gzip], &Value::Null).await;
+    assert_eq!(document.header("content-encoding").as_deref(), Some("gzip"));
+}

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream;
 use model::Status;
 use serde_json::Value;
 use store::Entry;
@@ -44,10 +43,7 @@ pub fn body(
         first: true,
         tail: Some(tail),
     };
-    Body::stream(stream::unfold(writer, |mut writer| async move {
-        let piece = writer.next()?;
-        Some((piece, writer))
-    }))
+    Body::Made(Box::new(writer))
 }
 
 struct Writer {
@@ -59,7 +55,9 @@ struct Writer {
     tail: Option<&'static str>,
 }
 
-impl Writer {
+impl Iterator for Writer {
+    type Item = Bytes;
+
     fn next(&mut self) -> Option<Bytes> {
         while self.out.len() < PIECE_BYTES {
             let Some(entry) = self.entries.next() else {
@@ -83,7 +81,9 @@ impl Writer {
         let piece = std::mem::take(&mut self.out);
         (!piece.is_empty()).then(|| Bytes::from(piece))
     }
+}
 
+impl Writer {
     fn item(&self, entry: &Entry) -> Result<String, Status> {
         let mut value = envelope::decode(entry)?;
         self.definition.present(&mut value);
