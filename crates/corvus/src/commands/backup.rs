@@ -3,8 +3,9 @@
 //! A backup is taken from the running server, which goes on, and is of one revision. Restoring makes a new
 //! store of it; certificates and tokens are files beside the store and are not part of it.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufReader, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -88,7 +89,13 @@ async fn fetch(kubeconfig: &Path, to: &Path) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("asking {url} for a backup"))?;
     let mut stream = std::pin::pin!(stream);
-    let mut file = File::create_new(to).with_context(|| to.display().to_string())?;
+    // It holds the cluster's Secrets.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .with_context(|| to.display().to_string())?;
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let length = stream
@@ -120,7 +127,12 @@ pub fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let from = &arguments.from;
     let file = File::open(from).with_context(|| format!("opening {}", from.display()))?;
     let folder = &arguments.data_dir;
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    // For nobody else's eyes, as `corvus up` makes it.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| folder.display().to_string())?;
     let path = folder.join(plane::STORE_FILE);
     let revision = match store::backup::restore(&mut BufReader::new(file), &path) {
         Ok(revision) => revision,
