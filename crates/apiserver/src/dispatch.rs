@@ -201,7 +201,10 @@ fn audit_id(headers: &HeaderMap) -> String {
     let given = headers.get(AUDIT_ID).and_then(|id| id.to_str().ok());
     match given.filter(|id| !id.is_empty()) {
         Some(id) => id.chars().take(AUDIT_ID_LENGTH_MAX).collect(),
-        None => uuid::Uuid::new_v4().to_string(),
+        // The thread's own randomness: ids need no more, and a call of the system costs more.
+        None => uuid::Builder::from_random_bytes(rand::random())
+            .into_uuid()
+            .to_string(),
     }
 }
 
@@ -420,6 +423,10 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
             .iter()
             .any(|v| context.definition.serves(v))
     {
+        return Err(Status::unknown_path());
+    }
+    // Where nothing is listed, there is no path across namespaces at all.
+    if !placed && !context.definition.serves("list") {
         return Err(Status::unknown_path());
     }
     if !known || !fits || !placed || !context.definition.serves(verb) {

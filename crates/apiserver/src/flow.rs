@@ -88,13 +88,9 @@ impl Flow {
         if self.limits.concurrency == 0 {
             return Ok(None);
         }
-        let (schema, level, flow) = {
-            let config = self.config.read(store);
-            let Some((schema, level)) = config.classify(user, wanted) else {
-                return Ok(None);
-            };
-            let flow = schema.flow(user, wanted);
-            (schema, level, flow)
+        let found = self.config.read(store).classify(user, wanted);
+        let Some((schema, level)) = found else {
+            return Ok(None);
         };
         let admitted = |ticket| {
             Some(Admitted {
@@ -113,7 +109,7 @@ impl Flow {
         };
         let ticket = level
             .clone()
-            .enter(&flow, seats.max(1), self.limits.wait)
+            .enter(|| schema.flow(user, wanted), seats.max(1), self.limits.wait)
             .await?;
         Ok(admitted(Some(ticket)))
     }

@@ -23,10 +23,9 @@ fn mutate(request: &Request<'_>, new: &mut Value) -> Result<(), Status> {
     check(request, new)
 }
 
-/// Deletions pass through validation only; tokens too.
+/// Deletions pass through validation only.
 fn validate_deletion(request: &Request<'_>, new: &Value) -> Result<(), Status> {
-    let token = request.is("", "serviceaccounts") && request.subresource == "token";
-    if request.operation == Operation::Delete || token {
+    if request.operation == Operation::Delete {
         return check(request, new);
     }
     Ok(())
@@ -324,24 +323,9 @@ impl Asked<'_> {
     }
 
     fn audience(&self, pod: &Value) -> Result<(), Status> {
-        let settings = self
-            .request
-            .context
-            .state
-            .options
-            .authentication
-            .service_accounts
-            .settings();
         let audiences = object::list(self.new, &["spec", "audiences"]);
-        // Where none was asked for, the server's own have been filled in by now.
-        let own = audiences.len() == settings.audiences.len()
-            && audiences
-                .iter()
-                .zip(&settings.audiences)
-                .all(|(a, b)| a == b);
         let audience = match audiences {
             [] => "",
-            _ if own => "",
             [one] => one.as_str().unwrap_or_default(),
             _ => return self.refuse("node may only request 0 or 1 audiences"),
         };

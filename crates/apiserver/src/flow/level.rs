@@ -134,10 +134,10 @@ impl Level {
         self.state.lock().nominal
     }
 
-    /// Waits for seats.
+    /// Waits for seats. Which flow a request is of matters only where it has to wait.
     pub async fn enter(
         self: Arc<Self>,
-        flow: &str,
+        flow: impl FnOnce() -> String,
         seats: usize,
         patience: Duration,
     ) -> Result<Ticket, TooMany> {
@@ -154,7 +154,7 @@ impl Level {
                     started: Instant::now(),
                 });
             }
-            let queue = state.choose(flow).ok_or(TooMany)?;
+            let queue = state.choose(&flow()).ok_or(TooMany)?;
             let (sender, receiver) = oneshot::channel();
             state.join(queue, seats, sender);
             (receiver, queue)
@@ -431,7 +431,7 @@ mod tests {
     #[tokio::test]
     async fn seats_are_limited_and_come_back() {
         let level = level(2, 0, 0);
-        let enter = || level.clone().enter("f", 1, LONG);
+        let enter = || level.clone().enter(|| "f".to_owned(), 1, LONG);
         let (one, two) = (enter().await, enter().await);
         assert!(one.is_ok() && two.is_ok());
         assert_eq!(enter().await.err(), Some(TooMany));
@@ -442,32 +442,56 @@ mod tests {
     #[tokio::test]
     async fn a_queue_has_an_end_and_patience_too() {
         let level = level(1, 1, 1);
-        let running = level.clone().enter("f", 1, LONG).await.expect("free");
-        let first = tokio::spawn(level.clone().enter("f", 1, LONG));
+        let running = level
+            .clone()
+            .enter(|| "f".to_owned(), 1, LONG)
+            .await
+            .expect("free");
+        let first = tokio::spawn(level.clone().enter(|| "f".to_owned(), 1, LONG));
         tokio::task::yield_now().await;
         assert!(
-            level.clone().enter("f", 1, LONG).await.is_err(),
+            level
+                .clone()
+                .enter(|| "f".to_owned(), 1, LONG)
+                .await
+                .is_err(),
             "the queue is full"
         );
         drop(running);
         let second = first.await.expect("no panic").expect("its turn");
-        let third = level.clone().enter("f", 1, Duration::from_millis(5)).await;
+        let third = level
+            .clone()
+            .enter(|| "f".to_owned(), 1, Duration::from_millis(5))
+            .await;
         assert!(third.is_err(), "patience ends");
         assert_eq!(level.state.lock().waiting, 0);
         drop(second);
-        assert!(level.clone().enter("f", 1, LONG).await.is_ok());
+        assert!(
+            level
+                .clone()
+                .enter(|| "f".to_owned(), 1, LONG)
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test]
     async fn a_flood_of_one_flow_leaves_others_their_turns() {
         let level = level(1, 64, 1_000);
-        let running = level.clone().enter("flood", 1, LONG).await.expect("free");
+        let running = level
+            .clone()
+            .enter(|| "flood".to_owned(), 1, LONG)
+            .await
+            .expect("free");
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
         let mut start = |flow: &'static str| {
             let (level, order) = (level.clone(), order.clone());
             tasks.push(tokio::spawn(async move {
-                let ticket = level.enter(flow, 1, LONG).await.expect("its turn");
+                let ticket = level
+                    .enter(|| flow.to_owned(), 1, LONG)
+                    .await
+                    .expect("its turn");
                 order.lock().push(flow);
                 drop(ticket);
             }));
@@ -502,7 +526,11 @@ mod tests {
         let all = [rich.clone(), poor.clone()];
         rich.resize(4, &all);
         poor.resize(1, &all);
-        let enter = |level: &Arc<Level>| level.clone().enter("f", 1, Duration::from_millis(1));
+        let enter = |level: &Arc<Level>| {
+            level
+                .clone()
+                .enter(|| "f".to_owned(), 1, Duration::from_millis(1))
+        };
         let mut tickets = Vec::new();
         for _ in 0..3 {
             tickets.push(enter(&poor).await.expect("own or lent"));

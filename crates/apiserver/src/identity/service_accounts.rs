@@ -196,7 +196,12 @@ impl ServiceAccounts {
                     verified.insert(digest, claims.clone());
                     return Ok(claims);
                 }
-                Err(error) => outcome = Err(error.to_string()),
+                Err(error) => {
+                    tracing::debug!(%error, "a token");
+                    // As upstream words it, after the library it uses.
+                    let words = "go-jose/go-jose: error in cryptographic primitive";
+                    outcome = Err(words.to_owned());
+                }
             }
         }
         outcome

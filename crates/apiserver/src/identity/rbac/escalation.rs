@@ -101,8 +101,12 @@ fn check_binding(context: &Context, new: &Value) -> Result<(), Status> {
     let resource = match kind {
         "ClusterRole" => "clusterroles",
         "Role" => "roles",
-        // For validation to say.
-        _ => return Ok(()),
+        other => {
+            let mut status = Status::internal("");
+            status.message = format!("unsupported role reference kind: {other:?}");
+            (status.reason, status.details) = (String::new(), None);
+            return Err(status);
+        }
     };
     if may(context, "bind", resource, role) {
         return Ok(());

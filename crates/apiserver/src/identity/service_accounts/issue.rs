@@ -10,6 +10,7 @@ use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::context::{Context, timestamp};
 use crate::respond;
+use crate::verbs::place;
 use crate::write::decode_body;
 
 const GROUP: &str = "authentication.k8s.io";
@@ -29,7 +30,13 @@ pub async fn request_token(context: &Context) -> Result<Response<Body>, Status> 
     let schema = Schema::built_in(GROUP, "v1", KIND).unwrap_or_else(Schema::any);
     let mut request = decode_body(context, &kind, &schema, false)?;
     default_expiration(&mut request);
+    place(context, &mut request)?;
     track(context, &schema, &mut request)?;
+    let asked = Request {
+        kind: kind.clone(),
+        ..Request::new(context, Operation::Create, "token", None)
+    };
+    admission::mutate(&asked, &mut request).await?;
     let namespace = context.namespace().to_owned();
     check_metadata(context, &request, &namespace)?;
     let account = stored(
@@ -57,10 +64,6 @@ pub async fn request_token(context: &Context) -> Result<Response<Body>, Status> 
     object::metadata_mut(&mut request)
         .insert("creationTimestamp".to_owned(), timestamp(now).into());
     let expiration = check_expiration(&request)?;
-    let asked = Request {
-        kind: kind.clone(),
-        ..Request::new(context, Operation::Create, "token", None)
-    };
     admission::validate(&asked, &request).await?;
     let bound = bind(context, &request, &namespace)?;
     let limit = tokens.settings().max_expiration_seconds;

@@ -1,7 +1,8 @@
 //! Access reviews: may a user do something?
 
 use model::{
-    FieldError, FieldPath, FieldSelector, LabelRequirement, LabelSelector, Operator, Status, object,
+    FieldError, FieldPath, FieldSelector, LabelRequirement, LabelSelector, Operator, Status, names,
+    object,
 };
 use serde_json::{Map, Value, json};
 
@@ -232,6 +233,24 @@ fn check_requirement(requirement: &Value, path: &FieldPath, label: bool) -> Vec<
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
         )),
         _ => {}
+    }
+    if label {
+        errors.extend(check_label(requirement, path));
+    }
+    errors
+}
+
+fn check_label(requirement: &Value, path: &FieldPath) -> Vec<FieldError> {
+    let key = object::text(requirement, &["key"]);
+    let mut errors: Vec<FieldError> = names::label_key(key)
+        .into_iter()
+        .map(|why| FieldError::invalid(&path.child("key"), key, why))
+        .collect();
+    for (index, value) in object::list(requirement, &["values"]).iter().enumerate() {
+        let value = value.as_str().unwrap_or_default();
+        let path = path.child("values").index(index);
+        let wrong = names::label_value(value).into_iter();
+        errors.extend(wrong.map(|why| FieldError::invalid(&path, value, why)));
     }
     errors
 }
