@@ -56,14 +56,14 @@ where
         seen: &seen,
         certificate,
     };
+    let running = state.metrics.begin(&seen);
     let outcome = asked.answer(route, query, body, &mut trail).await;
+    drop(running);
     let mut response = outcome.unwrap_or_else(|failure| {
         let accept = head.headers().get(ACCEPT);
         respond::status_as(&failure, media::encoding_of_failure(accept))
     });
-    state
-        .metrics
-        .request(&seen, response.status().as_u16(), started.elapsed());
+    state.metrics.request(&seen, &response, started.elapsed());
     if let Some(admitted) = &trail.admitted {
         admitted.tell(&mut response);
     }
@@ -292,7 +292,7 @@ fn other_path(
         Route::Health(check) => health::check(state, &check, query),
         Route::Version => health::version(),
         Route::Backup => backup(state),
-        Route::Metrics => state.metrics.expose(state.store.stats()),
+        Route::Metrics => state.metrics.expose(state.store.as_ref(), &catalog),
         Route::Root => discovery::paths(&catalog),
         Route::LegacyVersions | Route::Groups => {
             let accept = media::accept(headers, query, Endpoint::Discovery)?;

@@ -24,6 +24,7 @@ use super::list::{check_not_ahead, parse_version};
 use crate::body::Body;
 use crate::context::Context;
 use crate::media::Encoding;
+use crate::metrics::{Running, Sent};
 use crate::selection::Selection;
 use crate::server::State;
 use crate::{respond, table};
@@ -167,6 +168,10 @@ fn open(
     };
     let mut ticks = tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (running, sent) = context
+        .state
+        .metrics
+        .watch(&context.definition, context.namespace());
     Ok(Session {
         state: context.state.clone(),
         selection: Selection::of(context).map_err(|_| Error::Closed)?,
@@ -179,6 +184,8 @@ fn open(
         bookmarks: start.bookmarks.then_some(ticks),
         deadline: Instant::now(),
         ended: false,
+        sent,
+        _running: running,
     })
 }
 
@@ -199,6 +206,8 @@ struct Session {
     bookmarks: Option<Interval>,
     deadline: Instant,
     ended: bool,
+    sent: Sent,
+    _running: Running,
 }
 
 impl Session {
@@ -237,6 +246,15 @@ impl Session {
 
     /// Writes what waits, up to about a piece.
     async fn write(&mut self) {
+        let before = self.initial.len() + self.events.len();
+        self.write_piece().await;
+        let written = before - (self.initial.len() + self.events.len());
+        if written > 0 {
+            self.sent.add(written as u64);
+        }
+    }
+
+    async fn write_piece(&mut self) {
         while self.out.len() < PIECE_BYTES {
             if let Some(entry) = self.initial.next() {
                 self.frames.object("ADDED", &entry, &mut self.out).await;

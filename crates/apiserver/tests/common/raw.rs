@@ -29,6 +29,11 @@ impl Raw {
         }
     }
 
+    /// The server.
+    pub fn server(&self) -> &apiserver::ApiServer {
+        self.cluster.server()
+    }
+
     /// `GET`.
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], &Value::Null).await
