@@ -242,6 +242,20 @@ impl Log for File {
         Ok(())
     }
 
+    fn probe(&mut self) -> Result<()> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        self.recover()?;
+        let outcome = self
+            .revision_on_disk()
+            .and_then(|revision| self.transact(revision, self.digest, |_| Ok(())));
+        if outcome.is_err() {
+            self.database = None;
+        }
+        outcome
+    }
+
     fn append(&mut self, batch: &[Arc<Event>]) -> Result<()> {
         if self.database.is_none() {
             self.recover()?;
@@ -357,11 +371,13 @@ mod tests {
         let index = super::super::load(&file).expect("empty");
         let store = LocalStore::durable(index, file).expect("starts");
         let kept = store.commit(put("//pods/a", "1")).await.expect("space");
+        store.health().await.expect("space");
 
         full.store(true, Ordering::SeqCst);
         for _ in 0..3 {
             let refused = store.commit(put("//pods/b", "2")).await;
             assert!(matches!(refused, Err(Error::Disk { .. })), "{refused:?}");
+            assert!(store.health().await.is_err(), "the disk is still full");
         }
         assert_eq!(
             store.get("//pods/a").expect("reads go on").revision(),
@@ -370,6 +386,7 @@ mod tests {
         assert!(store.get("//pods/b").is_none(), "what failed is not there");
 
         full.store(false, Ordering::SeqCst);
+        store.health().await.expect("space again");
         let after = store
             .commit(put("//pods/c", "3"))
             .await
