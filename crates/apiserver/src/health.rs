@@ -32,9 +32,10 @@ pub async fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
     let shutdown = (endpoint == "readyz").then_some(SHUTDOWN);
     let checks: Vec<&str> = CHECKS.iter().copied().chain(shutdown).collect();
     if !part.is_empty() {
-        return match checks.contains(&part) {
-            true => one(state, part).await,
-            false => respond::text(404, "404 page not found\n"),
+        return if checks.contains(&part) {
+            one(state, part).await
+        } else {
+            respond::text(404, "404 page not found\n")
         };
     }
     let excluded: Vec<&str> = query.all("exclude").collect();
