@@ -141,7 +141,7 @@ impl Shared {
             if followed.contains_key(&resource) {
                 continue;
             }
-            let options = InformerOptions::metadata_only();
+            let options = InformerOptions::ownership_only();
             let informer = self.cluster.informers().informer(&resource, options);
             informer.add_owner_index();
             let (queue, own) = (self.queue.clone(), resource.clone());
