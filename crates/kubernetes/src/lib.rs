@@ -9,6 +9,7 @@
 
 mod cluster;
 mod cluster_role_aggregation;
+mod creation;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
