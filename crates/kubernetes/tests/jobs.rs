@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::kubelet::Act;
-use common::objects::{JOBS, PODS, condition, is_active, number};
+use common::objects::{CRON_JOBS, JOBS, PODS, condition, is_active, number};
 use common::recorder::World;
 use common::{Harness, NAMESPACE, Setup, each_seed};
 use controller::{DeleteOptions, Object};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+/// What a cron job needs; the garbage collector ends foreground deletions.
+const CRON: &[&str] = &["job", "cronjob", "ttlafterfinished", "garbagecollector"];
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 fn job(name: &str, more: &Value) -> Value {
@@ -271,5 +273,43 @@ fn a_pod_without_an_owner_is_taken_in() {
         .await;
         h.at_rest().await;
         h.recorder.with(|w| assert_eq!(w.pods().count(), 1));
+    });
+}
+
+#[test]
+fn a_cron_job_makes_one_job_a_start_whatever_goes_wrong() {
+    each_seed(3, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CRON)).await;
+        h.kubelet.set(Arc::new(|_| Act::Succeed));
+        let mut template = job("x", &json!({"ttlSecondsAfterFinished": 0}));
+        template = json!({"spec": template["spec"]});
+        // Made up for at once: it was due while nobody looked.
+        let wanted = json!({
+            "apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": {"name": "often", "namespace": NAMESPACE},
+            "spec": {"schedule": "@every 1s", "concurrencyPolicy": "Forbid", "jobTemplate": template},
+        });
+        h.always(|w| match w.all("jobs").count() {
+            0..=2 => Ok(()),
+            many => Err(format!("{many} Jobs at once")),
+        });
+        h.create(&CRON_JOBS(), &wanted).await;
+        h.until("a Job was made, ended and went", |w| {
+            w.deleted.get("jobs").copied().unwrap_or(0) >= 1
+        })
+        .await;
+        h.restart().await;
+        h.patch(&CRON_JOBS(), "often", &json!({"spec": {"suspend": true}}))
+            .await;
+        h.calm();
+        h.until("nothing is active", |w| {
+            w.all("jobs").count() == 0
+                && w.get("cronjobs", "often").is_some_and(|often| {
+                    often.pointer("/status/active").is_none()
+                        && often.pointer("/status/lastScheduleTime").is_some()
+                })
+        })
+        .await;
+        h.at_rest().await;
     });
 }

@@ -202,7 +202,10 @@ fn first_in(date: Date, hours: Set, minutes: Set, after: &Zoned) -> Option<Zoned
 }
 
 fn fields(words: [&str; 5]) -> Result<Rule, String> {
-    let mut sets = [Set { bits: 0, star: false }; 5];
+    let mut sets = [Set {
+        bits: 0,
+        star: false,
+    }; 5];
     for ((word, field), set) in words.iter().zip(&FIELDS).zip(&mut sets) {
         for part in word.split(',').filter(|part| !part.is_empty()) {
             let range = field.range(part)?;
@@ -265,7 +268,11 @@ fn go_duration(text: &str) -> Option<SignedDuration> {
         rest = &rest[unit..];
     }
     let duration = SignedDuration::try_from_secs_f64(seconds).ok()?;
-    Some(if text.starts_with('-') { -duration } else { duration })
+    Some(if text.starts_with('-') {
+        -duration
+    } else {
+        duration
+    })
 }
 
 impl Field {
@@ -313,7 +320,9 @@ impl Field {
             return Err(format!("step of range should be a positive number: {part}"));
         }
         let step = usize::try_from(step).unwrap_or(usize::MAX);
-        let bits = (start..=end).step_by(step).fold(0, |bits, at| bits | 1 << at);
+        let bits = (start..=end)
+            .step_by(step)
+            .fold(0, |bits, at| bits | 1 << at);
         let star = any && step == 1;
         Ok(Set { bits, star })
     }
@@ -360,19 +369,49 @@ mod tests {
             }
         };
         let noon = "2026-03-14T12:00:30Z";
-        check("* * * * *", "", noon, &["2026-03-14T12:01:00Z", "2026-03-14T12:02:00Z"]);
-        check("*/15 * * * *", "", "2026-03-14T12:00:00Z", &["2026-03-14T12:15:00Z"]);
+        check(
+            "* * * * *",
+            "",
+            noon,
+            &["2026-03-14T12:01:00Z", "2026-03-14T12:02:00Z"],
+        );
+        check(
+            "*/15 * * * *",
+            "",
+            "2026-03-14T12:00:00Z",
+            &["2026-03-14T12:15:00Z"],
+        );
         check("5 0 * * *", "", noon, &["2026-03-15T00:05:00Z"]);
         check("0 0 29 2 *", "", noon, &["2028-02-29T00:00:00Z"]);
-        check("@weekly", "", noon, &["2026-03-15T00:00:00Z", "2026-03-22T00:00:00Z"]);
+        check(
+            "@weekly",
+            "",
+            noon,
+            &["2026-03-15T00:00:00Z", "2026-03-22T00:00:00Z"],
+        );
         check("@yearly", "", noon, &["2027-01-01T00:00:00Z"]);
         check("@every 90m", "", noon, &["2026-03-14T13:30:30Z"]);
         check("@every 1ms", "", noon, &["2026-03-14T12:00:31Z"]);
         // Either day is enough where neither field is a star.
-        check("0 0 20 * fri", "", noon, &["2026-03-20T00:00:00Z", "2026-03-27T00:00:00Z"]);
+        check(
+            "0 0 20 * fri",
+            "",
+            noon,
+            &["2026-03-20T00:00:00Z", "2026-03-27T00:00:00Z"],
+        );
         check("0 0 */1 * mon", "", noon, &["2026-03-16T00:00:00Z"]);
-        check("0 6-16/4 * * 1-5", "", noon, &["2026-03-16T06:00:00Z", "2026-03-16T10:00:00Z"]);
-        check("TZ=Asia/Tokyo 0 9 * * *", "", noon, &["2026-03-15T00:00:00Z"]);
+        check(
+            "0 6-16/4 * * 1-5",
+            "",
+            noon,
+            &["2026-03-16T06:00:00Z", "2026-03-16T10:00:00Z"],
+        );
+        check(
+            "TZ=Asia/Tokyo 0 9 * * *",
+            "",
+            noon,
+            &["2026-03-15T00:00:00Z"],
+        );
         check("0 9 * * *", "Asia/Tokyo", noon, &["2026-03-15T00:00:00Z"]);
     }
 
@@ -387,9 +426,21 @@ mod tests {
             }
         };
         // From 02:00 to 03:00 on 2026-03-29, back from 03:00 to 02:00 on 2026-10-25.
-        check("30 2 * * *", "2026-03-28T12:00:00Z", &["2026-03-30T00:30:00Z"]);
-        check("30 * * * *", "2026-03-29T00:00:00Z", &["2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"]);
-        let twice = ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"];
+        check(
+            "30 2 * * *",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-30T00:30:00Z"],
+        );
+        check(
+            "30 * * * *",
+            "2026-03-29T00:00:00Z",
+            &["2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"],
+        );
+        let twice = [
+            "2026-10-25T00:30:00Z",
+            "2026-10-25T01:30:00Z",
+            "2026-10-26T01:30:00Z",
+        ];
         check("30 2 * * *", "2026-10-24T12:00:00Z", &twice);
     }
 
