@@ -45,4 +45,4 @@ pub use informer::{HandlerGuard, Informer, InformerOptions, Informers};
 pub use lease::LeaderElector;
 pub use object::{Object, ObjectKey, OwnerReference};
 pub use queue::{Backoff, QueueKey, WorkQueue};
-pub use resource::Resource;
+pub use resource::{Resource, escape};

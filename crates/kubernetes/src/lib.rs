@@ -7,8 +7,11 @@
 //!
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
+mod autoscaler;
 mod cluster;
 mod cluster_role_aggregation;
+mod creation;
+mod cron_job;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -29,6 +32,7 @@ mod scheduler;
 mod selection;
 mod service_account;
 mod service_cidr;
+mod ttl_after_finished;
 
 pub use cluster::Cluster;
 pub use error::Error;
@@ -63,6 +67,9 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "replicaset" => running.spawn(replica_set::run(cluster)),
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
+            "cronjob" => running.spawn(cron_job::run(cluster)),
+            "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
+            "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),

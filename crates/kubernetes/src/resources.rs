@@ -43,6 +43,10 @@ resources! {
     replica_sets => namespaced("apps/v1", "replicasets", "ReplicaSet");
     /// Jobs.
     jobs => namespaced("batch/v1", "jobs", "Job");
+    /// Cron jobs.
+    cron_jobs => namespaced("batch/v1", "cronjobs", "CronJob");
+    /// Horizontal Pod autoscalers.
+    horizontal_pod_autoscalers => namespaced("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler");
     /// Endpoint slices.
     endpoint_slices => namespaced("discovery.k8s.io/v1", "endpointslices", "EndpointSlice");
 }
