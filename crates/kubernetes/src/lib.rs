@@ -19,6 +19,7 @@ mod error;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod node_affinity;
 mod node_lifecycle;
 mod persistent_volume;
 mod pod;
@@ -33,10 +34,12 @@ mod selection;
 mod service_account;
 mod service_cidr;
 mod ttl_after_finished;
+mod taints;
 
 pub use cluster::Cluster;
 pub use error::Error;
 pub use pod::{is_active, is_ready};
+pub use scheduler::{ConfigurationError, SchedulerConfiguration};
 pub use selection::{Selection, UnknownController};
 
 use controller::Informers;
@@ -52,6 +55,8 @@ pub struct Options {
     /// The certificate (PEM) of the authority that signed the API server's, to be told to every
     /// namespace; none leaves that to others.
     pub root_certificate: Option<String>,
+    /// How the scheduler is set up.
+    pub scheduler: SchedulerConfiguration,
 }
 
 /// Runs the selected controllers until `shutdown`; returns when all have ended.
@@ -90,7 +95,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "volumeattributesclassprotection" => {
                 running.spawn(protection::run(cluster, Protected::AttributesClasses))
             }
-            "scheduler" => running.spawn(scheduler::run(cluster)),
+            "scheduler" => running.spawn(scheduler::run(cluster, options.scheduler.clone())),
             other => {
                 tracing::error!(other, "a controller has a name and no code");
                 continue;
