@@ -7,6 +7,7 @@
 //!
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
+mod claim;
 mod cluster;
 mod cluster_role_aggregation;
 mod deployment;
@@ -19,6 +20,7 @@ mod namespace;
 mod node_lifecycle;
 mod persistent_volume;
 mod pod;
+mod pod_control;
 mod policy_type_checking;
 mod protection;
 mod replica_set;
@@ -29,6 +31,7 @@ mod scheduler;
 mod selection;
 mod service_account;
 mod service_cidr;
+mod settled;
 
 pub use cluster::Cluster;
 pub use error::Error;
@@ -60,7 +63,11 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "namespace" => running.spawn(namespace::run(cluster)),
             "serviceaccount" => running.spawn(service_account::run(cluster)),
             "garbagecollector" => running.spawn(garbage_collector::run(cluster)),
-            "replicaset" => running.spawn(replica_set::run(cluster)),
+            "replicaset" => running.spawn(replica_set::run(cluster, &replica_set::REPLICA_SETS)),
+            "replicationcontroller" => running.spawn(replica_set::run(
+                cluster,
+                &replica_set::REPLICATION_CONTROLLERS,
+            )),
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),

@@ -6,6 +6,7 @@ pub const NAMES: &[&str] = &[
     "serviceaccount",
     "garbagecollector",
     "replicaset",
+    "replicationcontroller",
     "deployment",
     "job",
     "endpointslice",
