@@ -105,7 +105,7 @@ impl Claim<'_> {
         self.patch_owners(children, child, owners).await.map(drop)
     }
 
-    /// Replaces the owners, if nobody else changed the object; what was changed comes as an event.
+    /// Replaces the owners, unless the object is gone or somebody else's by now. A conflict is an error: tried again.
     async fn patch_owners(
         &self,
         children: &Resource,
@@ -121,9 +121,7 @@ impl Claim<'_> {
         let patched = api.merge_patch(children, &key, Subresource::None, &patch);
         match patched.await {
             Ok(patched) => Ok(Some(patched)),
-            Err(error) if error.is_not_found() || error.is_conflict() || error.is_invalid() => {
-                Ok(None)
-            }
+            Err(error) if error.is_not_found() || error.is_invalid() => Ok(None),
             Err(error) => Err(error),
         }
     }

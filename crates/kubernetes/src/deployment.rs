@@ -103,6 +103,15 @@ fn selector(deployment: &Object) -> Result<LabelSelector, Error> {
     })
 }
 
+/// How a write went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Write {
+    Unneeded,
+    Done,
+    /// The object has changed or gone: what was decided was decided on an old state.
+    Lost,
+}
+
 struct Deployments {
     cluster: Cluster,
     deployments: Informer,
@@ -169,7 +178,7 @@ fn unhealthy(set: &Object) -> i64 {
 }
 
 impl Deployments {
-    /// One step. `None` where the name of the new set is taken: the next try has another name.
+    /// One step. `None` where somebody else was faster, or the name of the new set is taken: to be tried again.
     async fn roll(&self, deployment: &Object, sets: &mut Sets) -> Result<Option<Pass>, Error> {
         let upkeep = is_paused(deployment) || is_scaling(deployment, sets);
         let mut pass = if upkeep { Pass::Upkeep } else { Pass::Rollout };
@@ -180,11 +189,15 @@ impl Deployments {
             }
             pass = Pass::Created;
         }
-        if self.sync_new_set(deployment, sets).await? {
-            return Ok(Some(pass));
+        match self.sync_new_set(deployment, sets).await? {
+            Write::Unneeded => {}
+            Write::Done => return Ok(Some(pass)),
+            Write::Lost => return Ok(None),
         }
         for scale in next_step(deployment, sets, unhealthy) {
-            self.scale(deployment, &scale).await?;
+            if self.scale(deployment, &scale).await? == Write::Lost {
+                return Ok(None);
+            }
         }
         if is_paused(deployment) || status::is_complete(deployment) {
             self.clean_up(deployment, sets).await?;
@@ -292,33 +305,32 @@ impl Deployments {
         recorder.warning(deployment, "ReplicaSetCreateError", text);
     }
 
-    /// Brings the annotations and `minReadySeconds` of the new set in line with the deployment; whether it had to.
-    async fn sync_new_set(&self, deployment: &Object, sets: &Sets) -> Result<bool, Error> {
+    /// Brings the annotations and `minReadySeconds` of the new set in line with the deployment.
+    async fn sync_new_set(&self, deployment: &Object, sets: &Sets) -> Result<Write, Error> {
         let Some(new) = &sets.new else {
-            return Ok(false);
+            return Ok(Write::Unneeded);
         };
         let annotations = sets::annotations_due(deployment, sets, new);
         let seconds = |object: &Object| {
             object::number(object.value(), &["spec", "minReadySeconds"]).unwrap_or(0)
         };
         if annotations.is_empty() && seconds(new) == seconds(deployment) {
-            return Ok(false);
+            return Ok(Write::Unneeded);
         }
         let patch = json!({
             "metadata": {"resourceVersion": new.resource_version(), "annotations": annotations},
             "spec": {"minReadySeconds": seconds(deployment)},
         });
-        self.patch_set(deployment, new, &patch).await?;
-        Ok(true)
+        self.patch_set(deployment, new, &patch).await
     }
 
-    /// Patches a set; nothing, where the set has changed or gone: the newer state is on its way.
+    /// Patches a set as the cache knows it.
     async fn patch_set(
         &self,
         deployment: &Object,
         set: &Object,
         patch: &Value,
-    ) -> Result<bool, Error> {
+    ) -> Result<Write, Error> {
         let (api, key) = (self.cluster.api(), set.key());
         let resource = resources::replica_sets();
         let patched = api
@@ -326,20 +338,21 @@ impl Deployments {
             .await;
         self.settled.note(&deployment.key(), &patched);
         match patched {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(false),
+            Ok(_) => Ok(Write::Done),
+            Err(error) if error.is_conflict() || error.is_not_found() => Ok(Write::Lost),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn scale(&self, deployment: &Object, scale: &Scale) -> Result<(), Error> {
+    async fn scale(&self, deployment: &Object, scale: &Scale) -> Result<Write, Error> {
         let set = &scale.set;
         let from = object::number(set.value(), &["spec", "replicas"]).unwrap_or(0);
         let patch = json!({
             "metadata": {"resourceVersion": set.resource_version(), "annotations": scale.annotations},
             "spec": {"replicas": scale.to},
         });
-        if self.patch_set(deployment, set, &patch).await? && from != scale.to {
+        let write = self.patch_set(deployment, set, &patch).await?;
+        if write == Write::Done && from != scale.to {
             let way = if scale.to > from { "up" } else { "down" };
             let to = scale.to;
             let text = format!(
@@ -348,7 +361,7 @@ impl Deployments {
             );
             self.recorder.normal(deployment, "ScalingReplicaSet", text);
         }
-        Ok(())
+        Ok(write)
     }
 
     /// Deletes empty old sets beyond the history that is kept.
@@ -394,7 +407,8 @@ impl Deployments {
             }
             let api = self.cluster.api();
             match api.update_status(&resources::deployments(), &new).await {
-                Err(error) if error.is_conflict() || error.is_not_found() => {}
+                Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+                Err(error) if error.is_not_found() => {}
                 outcome => drop(outcome?),
             }
         }

@@ -15,6 +15,7 @@ mod disruption;
 mod endpoint_slice;
 mod error;
 mod garbage_collector;
+mod history;
 mod job;
 mod namespace;
 mod node_lifecycle;
@@ -32,6 +33,7 @@ mod selection;
 mod service_account;
 mod service_cidr;
 mod settled;
+mod stateful_set;
 
 pub use cluster::Cluster;
 pub use error::Error;
@@ -48,6 +50,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Options {
     /// Which of them.
     pub selection: Selection,
+    /// Whether the `maxUnavailable` of a stateful set counts (the feature `MaxUnavailableStatefulSet`).
+    pub stateful_set_max_unavailable: bool,
     /// The certificate (PEM) of the authority that signed the API server's, to be told to every
     /// namespace; none leaves that to others.
     pub root_certificate: Option<String>,
@@ -68,6 +72,10 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 cluster,
                 &replica_set::REPLICATION_CONTROLLERS,
             )),
+            "statefulset" => {
+                let max_unavailable = options.stateful_set_max_unavailable;
+                running.spawn(stateful_set::run(cluster, max_unavailable))
+            }
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),

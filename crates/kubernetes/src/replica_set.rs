@@ -145,12 +145,8 @@ impl Reconciler for ReplicaSets {
             let plan = plan(&set, &pods, |node| self.neighbours(&set, node), now);
             self.carry_out(&set, plan).await.err()
         };
-        let wait = self.report(&set, &pods, failure.as_ref()).await?;
-        match (failure, wait) {
-            (Some((_, failure)), _) => Err(failure.into()),
-            (None, Some(wait)) => Ok(Outcome::RequeueAfter(wait)),
-            (None, None) => Ok(Outcome::Done),
-        }
+        let outcome = self.report(&set, &pods, failure.as_ref()).await?;
+        failure.map_or(Ok(outcome), |(_, failure)| Err(failure.into()))
     }
 }
 
@@ -193,13 +189,13 @@ impl ReplicaSets {
         }
     }
 
-    /// Writes the status where it has changed; gives the time after which it may change by itself.
+    /// Writes the status where it has changed; looks again when it may change by itself.
     async fn report(
         &self,
         set: &Object,
         pods: &[Arc<Object>],
         failure: Option<&(Failure, controller::Error)>,
-    ) -> Result<Option<Duration>, Error> {
+    ) -> Result<Outcome, Error> {
         let failure = failure.map(|(failure, _)| failure);
         let (mut status, wait) = status_of(set, pods, failure, self.cluster.now());
         if !self.kind.counts_terminating
@@ -212,11 +208,11 @@ impl ReplicaSets {
             new["status"] = status;
             let api = self.cluster.api();
             match api.update_status(&(self.kind.resource)(), &new).await {
-                // The newer version is on its way and wakes the set again.
-                Err(error) if error.is_conflict() || error.is_not_found() => {}
+                Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+                Err(error) if error.is_not_found() => {}
                 outcome => drop(outcome?),
             }
         }
-        Ok(wait)
+        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 }

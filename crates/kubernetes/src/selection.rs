@@ -8,6 +8,7 @@ pub const NAMES: &[&str] = &[
     "replicaset",
     "replicationcontroller",
     "deployment",
+    "statefulset",
     "job",
     "endpointslice",
     "resourcequota",

@@ -40,11 +40,16 @@ fn available(set: &Object) -> i64 {
     available.min(size(set))
 }
 
+/// Whether a set has said what it has since it was last scaled. What it said before may be long gone.
+fn is_observed(set: &Object) -> bool {
+    let observed = object::number(set.value(), &["status", "observedGeneration"]);
+    observed.unwrap_or(0) >= set.generation()
+}
+
 /// Whether Pods of a set are still to go: it has more than it should, or has not said yet what it has.
 fn is_shrinking(set: &Object) -> bool {
-    let number = |path: &[&str]| object::number(set.value(), path).unwrap_or(0);
-    number(&["status", "observedGeneration"]) < set.generation()
-        || number(&["status", "replicas"]) > size(set)
+    let replicas = object::number(set.value(), &["status", "replicas"]);
+    !is_observed(set) || replicas.unwrap_or(0) > size(set)
 }
 
 /// Whether all old Pods go before the first new one comes.
@@ -172,6 +177,9 @@ fn shrink_old(
     new: &Arc<Object>,
     unhealthy: impl Fn(&Object) -> i64,
 ) -> Vec<Scale> {
+    if !sets.all().all(|set| is_observed(set)) {
+        return Vec::new();
+    }
     let (_, max_unavailable) = bounds(deployment);
     let minimum = wanted(deployment) - max_unavailable;
     let total: i64 = sets.all().map(|set| size(set)).sum();

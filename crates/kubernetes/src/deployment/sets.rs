@@ -7,6 +7,7 @@ use model::object;
 use serde_json::{Map, Value, json};
 
 use super::rollout;
+use crate::history;
 
 /// The annotation that numbers the revisions of a deployment.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -232,11 +233,10 @@ fn copied_annotations(deployment: &Object) -> Map<String, Value> {
         .collect()
 }
 
-/// A short name for a template: FNV-1a over its canonical JSON, in letters that make no words.
+/// A short name for a template: FNV-1a over its canonical JSON.
 ///
 /// Upstream hashes a dump of Go structs, so the letters differ; only that they are stable matters.
 fn template_hash(template: &Value, collisions: Option<i64>) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hash: u32 = 0x811c_9dc5;
     let mut mix = |bytes: &[u8]| {
         for byte in bytes {
@@ -247,10 +247,7 @@ fn template_hash(template: &Value, collisions: Option<i64>) -> String {
     if let Some(collisions) = collisions {
         mix(&collisions.to_le_bytes());
     }
-    hash.to_string()
-        .bytes()
-        .map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()]))
-        .collect()
+    history::in_letters(hash)
 }
 
 #[cfg(test)]
