@@ -27,6 +27,9 @@ use crate::error::Error;
 
 /// How often the set of resources is looked at, besides when a definition changes.
 const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
+/// How soon after a failure, and how often a single request is tried before that.
+const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
+const DISCOVERY_ATTEMPTS: u32 = 3;
 
 /// An object of any resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,12 +63,12 @@ pub async fn run(cluster: Cluster) {
 /// Every resource that can be listed, watched and deleted.
 pub async fn deletable(api: &Api) -> Result<Vec<Resource>, ApiError> {
     let mut resources = Vec::new();
-    let core = api.get_path("/api/v1").await?;
+    let core = get_patiently(api, "/api/v1").await?;
     resources.extend(of_version("v1", &core));
-    let groups = api.get_path("/apis").await?;
+    let groups = get_patiently(api, "/apis").await?;
     for group in object::list(&groups, &["groups"]) {
         let version = object::text(group, &["preferredVersion", "groupVersion"]);
-        match api.get_path(&format!("/apis/{version}")).await {
+        match get_patiently(api, &format!("/apis/{version}")).await {
             Ok(list) => resources.extend(of_version(version, &list)),
             // A group that has gone in the meantime.
             Err(error) if error.is_not_found() => {}
@@ -75,6 +78,17 @@ pub async fn deletable(api: &Api) -> Result<Vec<Resource>, ApiError> {
     // The same events are served by two groups.
     resources.retain(|resource| &*resource.group != "events.k8s.io");
     Ok(resources)
+}
+
+/// Reads a path; one failure among many requests is not to make all of them vain.
+async fn get_patiently(api: &Api, path: &str) -> Result<Value, ApiError> {
+    let mut attempt = 1;
+    loop {
+        match api.get_path(path).await {
+            Err(error) if error.is_ambiguous() && attempt < DISCOVERY_ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
+    }
 }
 
 fn of_version(api_version: &str, list: &Value) -> Vec<Resource> {
@@ -119,13 +133,19 @@ async fn follow_resources(shared: Arc<Shared>) {
     let notify = changed.clone();
     let _handler = informer.add_handler(move |_| notify.notify_one());
     loop {
-        match deletable(shared.cluster.api()).await {
-            Ok(resources) => shared.follow(resources),
-            Err(error) => tracing::warn!(%error, "looking for resources to collect"),
-        }
+        let period = match deletable(shared.cluster.api()).await {
+            Ok(resources) => {
+                shared.follow(resources);
+                DISCOVERY_PERIOD
+            }
+            Err(error) => {
+                tracing::warn!(%error, "looking for resources to collect");
+                DISCOVERY_RETRY
+            }
+        };
         tokio::select! {
             () = changed.notified() => {}
-            () = tokio::time::sleep(DISCOVERY_PERIOD) => {}
+            () = tokio::time::sleep(period) => {}
             () = shared.cluster.shutdown().cancelled() => return,
         }
     }

@@ -182,7 +182,12 @@ fn a_rollback_uses_the_revision_there_is_and_the_history_is_kept_short() {
 #[test]
 fn a_parallel_set_with_claims_keeps_what_its_policy_says() {
     each_seed(2, |seed| async move {
-        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        let controllers = &[
+            "statefulset",
+            "garbagecollector",
+            "persistentvolumeclaimprotection",
+        ];
+        let h = Harness::start(Setup::faulty(seed, controllers)).await;
         let spec = json!({
             "replicas": 3, "podManagementPolicy": "Parallel", "ordinals": {"start": 2},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},

@@ -135,10 +135,13 @@ impl Recorder {
             let wanted = replicas
                 .map(|n| format!(" replicas {n}"))
                 .unwrap_or_default();
-            let key = object.key();
+            let owner = object
+                .controller_of()
+                .map(|owner| format!(" of {}", owner.name));
+            let (key, owner) = (object.key(), owner.unwrap_or_default());
             let _ = writeln!(
                 text,
-                "{plural} {key}{going} generation {generation}{wanted} {}",
+                "{plural} {key}{owner}{going} generation {generation}{wanted} {}",
                 object.status()
             );
         }
