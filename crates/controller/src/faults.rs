@@ -1,12 +1,18 @@
 //! Makes a client unreliable, or tells what went through it. For tests.
 //!
 //! Faults are drawn from a seeded generator, so a failing run can be repeated. A request may fail before it reaches the
-//! server, conflict without reaching it, or (the nasty case) reach it while its answer is lost.
+//! server, conflict without reaching it, or (the nasty case) reach it while its answer is lost. Events of a watch may
+//! come late, so that caches are stale: late, never out of order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use kube::client::Body;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -27,10 +33,14 @@ pub struct FaultPlan {
     pub lost_answer: f64,
     /// The request is lost before it reaches the server.
     pub lost_request: f64,
+    /// A part of a watch's answer comes late, and with it all that follows.
+    pub stale: f64,
+    /// How late at most.
+    pub stale_for: Duration,
 }
 
 impl FaultPlan {
-    /// The same probability for every fault.
+    /// The same probability for every fault of a request; nothing is stale.
     pub fn evenly(seed: u64, probability: f64) -> Self {
         Self {
             seed,
@@ -38,9 +48,21 @@ impl FaultPlan {
             conflict: probability,
             lost_answer: probability,
             lost_request: probability,
+            ..Self::default()
+        }
+    }
+
+    /// The same plan with parts of watches that come up to `stale_for` late.
+    pub fn with_stale_caches(self, stale: f64, stale_for: Duration) -> Self {
+        Self {
+            stale,
+            stale_for,
+            ..self
         }
     }
 }
+
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 #[derive(Clone, Copy)]
 enum Fault {
@@ -80,9 +102,19 @@ impl Faults {
         let namespace = client.default_namespace().to_owned();
         let service = tower::service_fn(move |request: Request<Body>| {
             let (client, fault) = (client.clone(), faults.draw(&request));
+            let faults = faults.clone();
             async move {
-                match fault {
-                    None => client.send(request).await.map_err(BoxError::from),
+                let answer: Result<Answer, BoxError> = match fault {
+                    None => {
+                        let is_watch = is_watch(&request);
+                        let answer = client.send(request).await?;
+                        let answer = answer.map(|body| body.map_err(Into::into).boxed_unsync());
+                        Ok(if is_watch {
+                            faults.delay(answer)
+                        } else {
+                            answer
+                        })
+                    }
                     Some(Fault::Error) => {
                         Ok(failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"))
                     }
@@ -92,10 +124,38 @@ impl Faults {
                         let _ = client.send(request).await;
                         Err("injected: answer lost".into())
                     }
-                }
+                };
+                answer
             }
         });
         kube::Client::new(service, namespace)
+    }
+
+    /// The same answer, some of its parts late.
+    fn delay(&self, answer: Answer) -> Answer {
+        let faults = self.clone();
+        answer.map(|body| {
+            let frames = body.into_data_stream().then(move |part| {
+                let wait = faults.draw_delay();
+                async move {
+                    if let Some(wait) = wait {
+                        tokio::time::sleep(wait).await;
+                    }
+                    part.map(http_body::Frame::data)
+                }
+            });
+            StreamBody::new(frames).boxed_unsync()
+        })
+    }
+
+    fn draw_delay(&self) -> Option<Duration> {
+        if !self.active.load(Ordering::Acquire) || self.plan.stale == 0.0 {
+            return None;
+        }
+        let mut generator = self.generator.lock();
+        let drawn: f64 = generator.random();
+        let part: f64 = generator.random();
+        (drawn < self.plan.stale).then(|| self.plan.stale_for.mul_f64(part))
     }
 
     fn draw(&self, request: &Request<Body>) -> Option<Fault> {
@@ -120,12 +180,20 @@ impl Faults {
     }
 }
 
-fn failure(code: StatusCode, reason: &str) -> Response<Body> {
+fn is_watch(request: &Request<Body>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query
+        .split('&')
+        .any(|part| part == "watch=true" || part == "watch=1")
+}
+
+fn failure(code: StatusCode, reason: &str) -> Answer {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "injected fault", "reason": reason, "code": code.as_u16(),
     });
-    let mut response = Response::new(Body::from(status.to_string().into_bytes()));
+    let body = Full::from(status.to_string()).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = code;
     response
 }

@@ -1,0 +1,302 @@
+//! A cluster for tests of controllers: an API server in this process, controllers that run through a client with seeded faults,
+//! a kubelet that obeys the test, and a recorder that looks at every change.
+//!
+//! ```text
+//!  controllers --faults, stale caches, restarts--> API server <--reliable-- kubelet, recorder, the test
+//! ```
+//!
+//! A test names the controllers, states what must always hold ([`Harness::always`]), does something, and waits until
+//! ([`Harness::until`]) the world is as wanted. [`each_seed`] repeats it under several schedules; `CORVUS_SEED=7` repeats one,
+//! `CORVUS_SEEDS=100` tries many.
+
+#![allow(dead_code, reason = "each test binary uses some of it")]
+
+pub mod kubelet;
+pub mod objects;
+pub mod recorder;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::{
+    Api, DeleteOptions, FaultPlan, Faults, Object, ObjectKey, RequestLog, Resource, Subresource,
+};
+use http::Method;
+use kubernetes::Selection;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::kubelet::{Act, Kubelet};
+use self::recorder::{Recorder, World};
+
+/// The namespace everything is in.
+pub const NAMESPACE: &str = "default";
+/// How long to wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Without a write for so long, controllers are at rest.
+const REST: Duration = Duration::from_millis(400);
+
+/// What a test runs.
+#[derive(Clone)]
+pub struct Setup {
+    /// The names of the controllers, as in `--controllers`.
+    pub controllers: &'static [&'static str],
+    /// What goes wrong for them.
+    pub faults: FaultPlan,
+    /// The number of nodes.
+    pub nodes: usize,
+}
+
+impl Setup {
+    /// Controllers for which everything goes wrong now and then, and caches that are late.
+    pub fn faulty(seed: u64, controllers: &'static [&'static str]) -> Self {
+        let faults =
+            FaultPlan::evenly(seed, 0.04).with_stale_caches(0.25, Duration::from_millis(60));
+        Self {
+            controllers,
+            faults,
+            nodes: 3,
+        }
+    }
+
+    /// Controllers for which nothing goes wrong.
+    pub fn calm(controllers: &'static [&'static str]) -> Self {
+        Self {
+            controllers,
+            faults: FaultPlan::default(),
+            nodes: 3,
+        }
+    }
+
+    /// With so many nodes.
+    pub fn nodes(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
+    }
+}
+
+struct Running {
+    task: JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+/// A cluster and all that runs beside it.
+pub struct Harness {
+    /// A client for which nothing goes wrong.
+    pub api: Api,
+    /// Every change.
+    pub recorder: Recorder,
+    /// What the kubelets do.
+    pub kubelet: Kubelet,
+    cluster: testkit::Cluster,
+    faults: Faults,
+    log: RequestLog,
+    setup: Setup,
+    running: Mutex<Option<Running>>,
+}
+
+impl Harness {
+    /// Starts a cluster, its nodes, its kubelets and the controllers.
+    pub async fn start(setup: Setup) -> Self {
+        let mut options = testkit::options();
+        let off = ["ServiceAccount".to_owned()];
+        options.admission = apiserver::admission::Plugins::with(&[], &off).expect("a known plugin");
+        let cluster = testkit::Cluster::with(options).await;
+        let api = Api::new(cluster.client());
+        for number in 0..setup.nodes {
+            let node = objects::node(&format!("node-{number}"));
+            api.create(&objects::NODES(), &node).await.expect("a node");
+        }
+        let harness = Self {
+            recorder: Recorder::start(api.clone(), cluster.shutdown()).await,
+            kubelet: Kubelet::start(api.clone(), cluster.shutdown()),
+            api,
+            cluster,
+            faults: Faults::new(setup.faults),
+            log: RequestLog::new(),
+            setup,
+            running: Mutex::new(None),
+        };
+        harness.run_controllers();
+        harness
+    }
+
+    fn run_controllers(&self) {
+        let client = self.log.wrap(self.faults.wrap(self.cluster.client()));
+        let names: Vec<String> = self
+            .setup
+            .controllers
+            .iter()
+            .map(|&n| n.to_owned())
+            .collect();
+        let options = kubernetes::Options {
+            selection: Selection::parse(&names).expect("known controllers"),
+            ..kubernetes::Options::default()
+        };
+        let shutdown = self.cluster.shutdown().child_token();
+        let token = shutdown.clone();
+        let task = tokio::spawn(async move { kubernetes::run(client, &options, token).await });
+        *self.running.lock() = Some(Running { task, shutdown });
+    }
+
+    /// Kills the controllers wherever they are and starts them anew: their memory is lost.
+    pub async fn restart(&self) {
+        self.kill().await;
+        self.run_controllers();
+    }
+
+    /// Kills the controllers wherever they are.
+    pub async fn kill(&self) {
+        let running = self.running.lock().take();
+        if let Some(Running { task, shutdown }) = running {
+            task.abort();
+            shutdown.cancel();
+            // An aborted task ends with an error, which is what was wanted.
+            let _ = task.await;
+        }
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub fn calm(&self) {
+        self.faults.stop();
+    }
+
+    /// The server, for what needs another user.
+    pub fn cluster(&self) -> &testkit::Cluster {
+        &self.cluster
+    }
+
+    /// What must hold after every change; the text says what does not.
+    pub fn always(&self, check: impl Fn(&World) -> Result<(), String> + Send + Sync + 'static) {
+        self.recorder.always(Arc::new(check));
+    }
+
+    /// Waits until the world is as wanted; fails when that takes too long, or at once when something that must hold does not.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&World) -> bool) {
+        let mut changes = self.recorder.changes();
+        let started = tokio::time::Instant::now();
+        loop {
+            changes.borrow_and_update();
+            self.recorder.check();
+            if self.recorder.with(&wanted) {
+                return;
+            }
+            let left = PATIENCE.saturating_sub(started.elapsed());
+            let waited = tokio::time::timeout(left, changes.changed()).await;
+            if waited.is_err() {
+                panic!("waited in vain until {what}\n{}", self.recorder.describe());
+            }
+        }
+    }
+
+    /// Waits until the controllers have written nothing for a while, then fails if they read on: no hot loops.
+    pub async fn at_rest(&self) {
+        let started = tokio::time::Instant::now();
+        loop {
+            self.log.clear();
+            tokio::time::sleep(REST).await;
+            let requests: Vec<_> = self.log.requests();
+            let busy = |(method, path): &&(Method, String)| {
+                // Watches end and are opened again.
+                *method != Method::GET || !path.contains("watch=true")
+            };
+            let found: Vec<_> = requests.iter().filter(busy).collect();
+            if found.is_empty() {
+                break;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the controllers never rest: {} requests, such as {:?}",
+                found.len(),
+                &found[..found.len().min(8)]
+            );
+        }
+        self.recorder.check();
+    }
+
+    /// Every request of the controllers since the last call or rest.
+    pub fn requests(&self) -> Vec<(Method, String)> {
+        let requests = self.log.requests();
+        self.log.clear();
+        requests
+    }
+
+    /// Creates an object.
+    pub async fn create(&self, resource: &Resource, object: &Value) -> Object {
+        let created = self.api.create(resource, object).await;
+        created.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Reads an object.
+    pub async fn get(&self, resource: &Resource, name: &str) -> Object {
+        let found = self.api.get(resource, &self.key(resource, name)).await;
+        found.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Changes an object by a merge patch.
+    pub async fn patch(&self, resource: &Resource, name: &str, patch: &Value) -> Object {
+        let key = self.key(resource, name);
+        let patched = self
+            .api
+            .merge_patch(resource, &key, Subresource::None, patch)
+            .await;
+        patched.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Deletes an object, which need not be there.
+    pub async fn delete(&self, resource: &Resource, name: &str) {
+        self.delete_with(resource, name, &DeleteOptions::default())
+            .await;
+    }
+
+    /// Deletes an object in a certain way.
+    pub async fn delete_with(&self, resource: &Resource, name: &str, options: &DeleteOptions) {
+        let deleted = self
+            .api
+            .delete(resource, &self.key(resource, name), options)
+            .await;
+        deleted.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    #[allow(clippy::unused_self, reason = "it reads better")]
+    fn key(&self, resource: &Resource, name: &str) -> ObjectKey {
+        if resource.namespaced {
+            ObjectKey::new(NAMESPACE, name)
+        } else {
+            ObjectKey::cluster(name)
+        }
+    }
+
+    /// What the kubelets do with every Pod from now on.
+    pub fn pods_become(&self, act: impl Fn(&Object) -> Act + Send + Sync + 'static) {
+        self.kubelet.set(Arc::new(act));
+    }
+}
+
+/// Runs a test under several seeds (`CORVUS_SEEDS`), or under the one in `CORVUS_SEED`; says which one failed.
+pub fn each_seed<F: Future<Output = ()>>(count: u64, test: impl Fn(u64) -> F) {
+    struct Telling(u64);
+    impl Drop for Telling {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("failed with seed {0}; CORVUS_SEED={0} repeats it", self.0);
+            }
+        }
+    }
+    let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
+    let seeds: Vec<u64> = match number("CORVUS_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("CORVUS_SEEDS").unwrap_or(count)).collect(),
+    };
+    for seed in seeds {
+        let _telling = Telling(seed);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(test(seed));
+        runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,216 @@
+//! Deployments and replica sets under faults: bounds, orphans, doubles, convergence, rest.
+
+mod common;
+
+use common::kubelet::Act;
+use common::objects::{
+    self, DEPLOYMENTS, PODS, REPLICA_SETS, image, image_of, is_active, is_ready, number, workload,
+};
+use common::recorder::World;
+use common::{Harness, Setup, each_seed};
+use serde_json::json;
+
+const CONTROLLERS: &[&str] = &["deployment", "replicaset", "garbagecollector"];
+
+fn active(world: &World) -> usize {
+    world.pods().filter(|pod| is_active(pod)).count()
+}
+
+fn ready(world: &World) -> usize {
+    world
+        .pods()
+        .filter(|pod| is_active(pod) && is_ready(pod))
+        .count()
+}
+
+/// So many ready Pods of an image and no others.
+fn settled(image: &'static str, count: usize) -> impl Fn(&World) -> bool {
+    move |world| {
+        world.pods().count() == count
+            && world
+                .pods()
+                .all(|pod| is_ready(pod) && image_of(pod) == image)
+    }
+}
+
+fn within(least: usize, most: usize) -> impl Fn(&World) -> Result<(), String> {
+    move |world| {
+        let (all, ready) = (active(world), ready(world));
+        if all > most {
+            return Err(format!("{all} Pods where at most {most} may be"));
+        }
+        if ready < least {
+            return Err(format!("{ready} Pods ready where at least {least} must be"));
+        }
+        Ok(())
+    }
+}
+
+fn deployment(replicas: i64, surge: i64, unavailable: i64) -> serde_json::Value {
+    workload(
+        "Deployment",
+        "web",
+        &json!({
+            "replicas": replicas,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
+        }),
+    )
+}
+
+#[test]
+fn a_rollout_keeps_its_bounds_whatever_goes_wrong() {
+    each_seed(4, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.create(&DEPLOYMENTS(), &deployment(8, 2, 1)).await;
+        h.until("all Pods are ready", settled("v1", 8)).await;
+        h.always(within(7, 10));
+        h.patch(&DEPLOYMENTS(), "web", &image("v2")).await;
+        // Changed in the middle, and the controllers die in the middle.
+        h.until("some are new", |w| {
+            w.pods().filter(|p| image_of(p) == "v2").count() > 2
+        })
+        .await;
+        h.restart().await;
+        h.patch(&DEPLOYMENTS(), "web", &image("v3")).await;
+        h.until("some are newer", |w| {
+            w.pods().filter(|p| image_of(p) == "v3").count() > 2
+        })
+        .await;
+        h.patch(&DEPLOYMENTS(), "web", &image("v1")).await;
+        h.restart().await;
+        h.until("the first is back", |w| {
+            w.pods()
+                .filter(|p| is_active(p))
+                .all(|p| image_of(p) == "v1")
+        })
+        .await;
+        h.calm();
+        h.until("it is done", settled("v1", 8)).await;
+        h.until("the status says so", |w| {
+            w.get("deployments", "web").is_some_and(|d| {
+                number(d, "/status/updatedReplicas") == 8
+                    && number(d, "/status/availableReplicas") == 8
+                    && number(d, "/status/unavailableReplicas") == 0
+            })
+        })
+        .await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn a_replica_set_makes_no_pod_twice_whatever_goes_wrong() {
+    each_seed(4, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, &["replicaset"])).await;
+        h.always(within(0, 20));
+        h.create(
+            &REPLICA_SETS(),
+            &workload("ReplicaSet", "web", &json!({"replicas": 20})),
+        )
+        .await;
+        h.until("all are there", |w| active(w) == 20).await;
+        h.patch(&REPLICA_SETS(), "web", &json!({"spec": {"replicas": 5}}))
+            .await;
+        h.until("few are left", |w| active(w) == 5).await;
+        h.always(|w| {
+            if active(w) < 5 {
+                Err("too few are left".to_owned())
+            } else {
+                Ok(())
+            }
+        });
+        h.calm();
+        h.until("all are ready", settled("v1", 5)).await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn a_deployment_deleted_in_the_middle_of_a_rollout_leaves_nothing() {
+    each_seed(2, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.create(&DEPLOYMENTS(), &deployment(6, 2, 2)).await;
+        h.until("all Pods are ready", settled("v1", 6)).await;
+        h.patch(&DEPLOYMENTS(), "web", &image("v2")).await;
+        h.until("some are new", |w| w.pods().any(|p| image_of(p) == "v2"))
+            .await;
+        h.delete(&DEPLOYMENTS(), "web").await;
+        h.restart().await;
+        h.calm();
+        h.until("nothing is left", |w| {
+            w.pods().count() == 0 && w.all("replicasets").count() == 0
+        })
+        .await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn a_rollout_of_pods_that_never_become_ready_stops_within_its_bounds() {
+    each_seed(2, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.pods_become(|pod| {
+            if image_of(pod) == "bad" {
+                Act::Unready
+            } else {
+                Act::Ready
+            }
+        });
+        h.create(&DEPLOYMENTS(), &deployment(4, 1, 1)).await;
+        h.until("all Pods are ready", settled("v1", 4)).await;
+        h.always(within(3, 5));
+        h.patch(&DEPLOYMENTS(), "web", &image("bad")).await;
+        h.until("it hangs", |w| {
+            w.pods().filter(|p| image_of(p) == "bad").count() == 2
+        })
+        .await;
+        h.calm();
+        h.at_rest().await;
+        h.patch(&DEPLOYMENTS(), "web", &image("v1")).await;
+        h.until("it is back", settled("v1", 4)).await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn an_exhausted_quota_is_said_and_tried_again_slowly() {
+    each_seed(1, |_| async move {
+        let h = Harness::start(Setup::calm(&["deployment", "replicaset", "resourcequota"])).await;
+        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": "default"},
+            "spec": {"hard": {"pods": "2"}}});
+        h.create(&objects::QUOTAS(), &quota).await;
+        h.until("the quota counts", |w| {
+            w.get("resourcequotas", "few")
+                .is_some_and(|q| q.pointer("/status/hard/pods").is_some())
+        })
+        .await;
+        h.create(&DEPLOYMENTS(), &deployment(4, 1, 1)).await;
+        h.until("the failure is said", |w| {
+            w.get("deployments", "web")
+                .and_then(|d| objects::condition(d, "ReplicaFailure").cloned())
+                .is_some_and(|c| {
+                    c["reason"] == "FailedCreate"
+                        && c["message"].as_str().is_some_and(|m| {
+                            m.contains(
+                            "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2",
+                        )
+                        })
+                })
+        })
+        .await;
+        h.until("an event says so, too", |w| {
+            w.all("events")
+                .any(|e| e.value()["reason"] == "FailedCreate")
+        })
+        .await;
+        h.delete(&objects::QUOTAS(), "few").await;
+        h.until("all are there", settled("v1", 4)).await;
+        h.until("the failure is gone", |w| {
+            w.get("deployments", "web")
+                .is_some_and(|d| objects::condition(d, "ReplicaFailure").is_none())
+        })
+        .await;
+        h.at_rest().await;
+        let _ = PODS();
+    });
+}
