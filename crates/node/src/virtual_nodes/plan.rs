@@ -424,12 +424,19 @@ fn conditions(
     own: &Containers,
     now: Timestamp,
 ) {
+    let sidecars = object::list(pod.spec(), &["initContainers"])
+        .iter()
+        .filter(|spec| object::text(spec, &["restartPolicy"]) == "Always")
+        .map(|spec| object::text(spec, &["name"]))
+        .collect::<Vec<_>>();
+    let is_sidecar = |status: &Value| sidecars.contains(&object::text(status, &["name"]));
     set(pod, status, "PodReadyToStartContainers", true, "", "", now);
     if initialized {
         set(pod, status, "Initialized", true, "", "", now);
     } else {
         let open = init.names(|status| {
-            code(status) != Some(0) && status.get("started") != Some(&Value::Bool(true))
+            let is_up = status.get("started") == Some(&Value::Bool(true));
+            code(status) != Some(0) && !(is_up && is_sidecar(status))
         });
         let text = format!("containers with incomplete status: [{}]", open.join(" "));
         set(
@@ -442,14 +449,8 @@ fn conditions(
             now,
         );
     }
-    let sidecars = object::list(pod.spec(), &["initContainers"])
-        .iter()
-        .filter(|spec| object::text(spec, &["restartPolicy"]) == "Always")
-        .map(|spec| object::text(spec, &["name"]))
-        .collect::<Vec<_>>();
     let unready = |status: &Value| status.get("ready") != Some(&Value::Bool(true));
-    let mut names =
-        init.names(|status| unready(status) && sidecars.contains(&object::text(status, &["name"])));
+    let mut names = init.names(|status| unready(status) && is_sidecar(status));
     names.extend(own.names(unready));
     let text = format!("containers with unready status: [{}]", names.join(" "));
     let gate = open_gate(pod, status);
@@ -713,7 +714,8 @@ mod tests {
         let held = with(&held, |pod| pod["status"] = status);
         assert_eq!(look(&held, 40), Plan::Delete);
         let gone = with(&held, |pod| {
-            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0)
+            pod["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:40Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
         });
         assert_eq!(look(&gone, 40), Plan::Keep);
     }
