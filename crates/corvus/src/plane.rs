@@ -2,6 +2,7 @@
 
 mod access;
 mod files;
+mod nodes;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -90,6 +91,8 @@ impl Plane {
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
         let data = files::DataDir::open(&arguments.data_dir)?;
+        let scheduler = nodes::scheduler(arguments)?;
+        let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
         let listener = Listener::bind(ListenerOptions {
@@ -130,6 +133,7 @@ impl Plane {
             &selection,
             arguments,
             &credentials.authority.certificate,
+            (scheduler, virtual_nodes),
             &shutdown,
         );
         let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
@@ -192,12 +196,17 @@ fn start_controllers(
     selection: &Controllers,
     arguments: &UpArguments,
     authority: &str,
+    (scheduler, virtual_nodes): (
+        kubernetes::SchedulerConfiguration,
+        node::virtual_nodes::Options,
+    ),
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
     let builtin = kubernetes::Options {
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        scheduler,
         ..kubernetes::Options::default()
     };
     let own = client(server, "kube-controller-manager");
@@ -215,7 +224,7 @@ fn start_controllers(
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
-        arguments.virtual_nodes,
+        virtual_nodes,
         shutdown.clone(),
     ));
     running
