@@ -1,15 +1,14 @@
 //! `corvus run`: the controllers, attached to a cluster that is there already.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Controllers;
+use super::attach::Cluster;
 use crate::plane;
 
 /// How long the cluster may take to answer for the first time.
@@ -25,12 +24,8 @@ Examples:
   corvus run --kubeconfig /etc/corvus/kubeconfig
   corvus run --controllers graph,job       some of Kubernetes' own controllers too")]
 pub struct Arguments {
-    /// The kubeconfig of the cluster [default: as kubectl finds it, or the Pod's service account].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use instead of its current one.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Controllers to run: `*` for all, `name` for one, `-name` for all but one. Kubernetes' own run in
     /// most clusters already.
     #[arg(
@@ -46,7 +41,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
     plane::runtime()?.block_on(async {
-        let config = config(arguments).await?;
+        let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
         let client = kube::Client::try_from(config).context("making a client of the cluster")?;
         let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
@@ -56,36 +51,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
         attend(client, controllers).await
     })
-}
-
-/// How to reach the cluster.
-async fn config(arguments: &Arguments) -> anyhow::Result<kube::Config> {
-    let options = KubeConfigOptions {
-        context: arguments.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    if let Some(path) = &arguments.kubeconfig {
-        let kubeconfig = read(path)?;
-        return kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .with_context(|| format!("the kubeconfig {}", path.display()));
-    }
-    if arguments.context.is_some() {
-        return kube::Config::from_kubeconfig(&options)
-            .await
-            .context("the kubeconfig");
-    }
-    kube::Config::infer()
-        .await
-        .context("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG")
-}
-
-fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
-    // Asked first, as the reader's own message leaves out why.
-    std::fs::metadata(path)
-        .with_context(|| format!("reading the kubeconfig {}", path.display()))?;
-    Kubeconfig::read_from(path)
-        .with_context(|| format!("reading the kubeconfig {}", path.display()))
 }
 
 async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Result<()> {
