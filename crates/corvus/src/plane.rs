@@ -198,6 +198,7 @@ fn start_controllers(
     let builtin = kubernetes::Options {
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        ..kubernetes::Options::default()
     };
     let own = client(server, "kube-controller-manager");
     let token = shutdown.clone();

@@ -18,6 +18,7 @@ mod garbage_collector;
 mod history;
 mod job;
 mod namespace;
+mod node_affinity;
 mod node_lifecycle;
 mod persistent_volume;
 mod pod;
@@ -34,10 +35,12 @@ mod service_account;
 mod service_cidr;
 mod settled;
 mod stateful_set;
+mod taints;
 
 pub use cluster::Cluster;
 pub use error::Error;
 pub use pod::{is_active, is_ready};
+pub use scheduler::{ConfigurationError, SchedulerConfiguration};
 pub use selection::{Selection, UnknownController};
 
 use controller::Informers;
@@ -55,6 +58,8 @@ pub struct Options {
     /// The certificate (PEM) of the authority that signed the API server's, to be told to every
     /// namespace; none leaves that to others.
     pub root_certificate: Option<String>,
+    /// How the scheduler is set up.
+    pub scheduler: SchedulerConfiguration,
 }
 
 /// Runs the selected controllers until `shutdown`; returns when all have ended.
@@ -98,7 +103,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "volumeattributesclassprotection" => {
                 running.spawn(protection::run(cluster, Protected::AttributesClasses))
             }
-            "scheduler" => running.spawn(scheduler::run(cluster)),
+            "scheduler" => running.spawn(scheduler::run(cluster, options.scheduler.clone())),
             other => {
                 tracing::error!(other, "a controller has a name and no code");
                 continue;

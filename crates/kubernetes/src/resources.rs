@@ -23,6 +23,14 @@ resources! {
     persistent_volume_claims => namespaced("v1", "persistentvolumeclaims", "PersistentVolumeClaim");
     /// Volumes.
     persistent_volumes => cluster("v1", "persistentvolumes", "PersistentVolume");
+    /// Classes of storage.
+    storage_classes => cluster("storage.k8s.io/v1", "storageclasses", "StorageClass");
+    /// What the storage drivers say of nodes.
+    csi_nodes => cluster("storage.k8s.io/v1", "csinodes", "CSINode");
+    /// Storage drivers.
+    csi_drivers => cluster("storage.k8s.io/v1", "csidrivers", "CSIDriver");
+    /// Where how much storage is left.
+    csi_storage_capacities => namespaced("storage.k8s.io/v1", "csistoragecapacities", "CSIStorageCapacity");
     /// Classes of volume attributes.
     volume_attributes_classes => cluster("storage.k8s.io/v1", "volumeattributesclasses", "VolumeAttributesClass");
     /// Ranges of Service addresses.
@@ -39,6 +47,10 @@ resources! {
     validating_admission_policies => cluster("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
+    /// Replication controllers.
+    replication_controllers => namespaced("v1", "replicationcontrollers", "ReplicationController");
+    /// Stateful sets.
+    stateful_sets => namespaced("apps/v1", "statefulsets", "StatefulSet");
     /// Replica sets.
     replica_sets => namespaced("apps/v1", "replicasets", "ReplicaSet");
     /// Replication controllers.

@@ -97,6 +97,7 @@ async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Resul
             selection,
             // Whoever runs the cluster tells its authority.
             root_certificate: None,
+            ..kubernetes::Options::default()
         };
         running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
