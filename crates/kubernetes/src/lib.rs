@@ -10,6 +10,7 @@
 mod claim;
 mod cluster;
 mod cluster_role_aggregation;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -81,6 +82,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 let max_unavailable = options.stateful_set_max_unavailable;
                 running.spawn(stateful_set::run(cluster, max_unavailable))
             }
+            "daemonset" => running.spawn(daemon_set::run(cluster)),
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),

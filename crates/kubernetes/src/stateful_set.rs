@@ -64,14 +64,17 @@ pub async fn run(cluster: Cluster, max_unavailable: bool) {
     });
     let (waiting, users) = (queue.clone(), sets.clone());
     let _claim_handler = claims.add_handler(move |event| {
-        // A claim that goes may be what the next Pod of its ordinal waits for.
-        if let Event::Deleted(gone) = event {
-            for set in users.by_index(index::NAMESPACE, gone.namespace().unwrap_or_default()) {
-                let ordinal = identity::parent_and_ordinal(gone.name()).map(|(_, ordinal)| ordinal);
-                let names = ordinal.map(|ordinal| identity::claim_names(&set, ordinal));
-                if names.is_some_and(|names| names.iter().any(|name| name == gone.name())) {
-                    waiting.add(set.key());
-                }
+        // One that goes may be what the next Pod of its ordinal waits for; one that comes may lack its owners.
+        let claim = event.object();
+        let Some((_, ordinal)) = identity::parent_and_ordinal(claim.name()) else {
+            return;
+        };
+        for set in users.by_index(index::NAMESPACE, claim.namespace().unwrap_or_default()) {
+            if identity::claim_names(&set, ordinal)
+                .iter()
+                .any(|name| name == claim.name())
+            {
+                waiting.add(set.key());
             }
         }
     });
