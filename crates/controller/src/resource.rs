@@ -128,7 +128,7 @@ impl fmt::Debug for Resource {
 }
 
 /// Percent-encodes everything but the characters that need no escape in a path segment or a query value.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -3,4 +3,4 @@
 pub mod cron_job;
 pub mod job;
 mod job_status;
-mod schedule;
+pub mod schedule;

@@ -49,6 +49,7 @@ mod warnings;
 
 pub use admissionregistration::webhook::check_client as check_webhook_client;
 pub use age::age;
+pub use batch::schedule::{Schedule, is_zone};
 pub use behaviour::{Behaviour, MetadataOnStatus, NameRule, StatusRule, Subresource};
 pub use columns::{Column, columns};
 pub use convert::convert;

@@ -1,46 +1,146 @@
 //! Jobs: Pods that run to their end.
 //!
-//! Completions and parallelism, the back-off limit, the active deadline, suspension. Indexed jobs, pod
-//! failure policies and success policies are refused with a `Failed` condition that names the field:
-//! running them as something else would be worse.
+//! [`plan::Pass`] decides; this file carries out. A pass writes the status at most twice: once with the ended Pods
+//! noted, before their finalizers go, and once with them counted. What was made, deleted and let go is remembered until
+//! the informers show it, so that a cache that lags makes nothing twice.
+//!
+//! Left out: Workload and PodGroup objects for Jobs, which are off by default upstream.
 
+mod backoff;
+mod claim;
+mod indexes;
+mod orphans;
 mod plan;
+mod pods;
+mod policy;
+mod status;
+mod work;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller::{
-    Backoff, DeleteOptions, EventRecorder, Informer, Object, ObjectKey, Outcome, Reconciler,
-    WorkQueue, enqueue, index,
+    Backoff, Event, EventRecorder, Expectations, Informer, Object, ObjectKey, Outcome, Reconciler,
+    WorkQueue, enqueue,
 };
+use model::object;
+use parking_lot::Mutex;
 
-use self::plan::{Plan, plan};
+use self::backoff::Record;
+use self::plan::{Pass, is_finished};
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::{pod, resources};
+use crate::resources;
+
+/// The controller Jobs name that are this one's.
+const CONTROLLER: &str = "kubernetes.io/job-controller";
+/// Changes of Pods within this time are looked at together.
+const BATCH_WITHIN: Duration = Duration::from_millis(100);
+/// Delays after failures.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    max: Duration::from_mins(1),
+};
 
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {
-    let queue: WorkQueue = WorkQueue::new("job", Backoff::default());
+    let queue: WorkQueue = WorkQueue::new("job", BACKOFF);
     let jobs = cluster.informer(&resources::jobs());
     let pods = cluster.informer(&resources::pods());
     pods.add_owner_index();
+    claim::add_orphan_index(&pods);
+    let memory = Memory::default();
     let _job_handler = jobs.add_handler(enqueue::object(&queue));
-    let _pod_handler = pods.add_handler(enqueue::controller(&queue, "batch", "Job"));
+    let (observed, batched) = (memory.clone(), queue.clone());
+    let _pod_handler = pods.add_handler(move |event| {
+        for key in observed.observe(event) {
+            batched.add_after(key, BATCH_WITHIN);
+        }
+    });
+    let _adoption = claim::wake_adopters(&pods, &jobs, &queue);
     let informers = vec![jobs.clone(), pods.clone()];
-    let recorder = cluster.recorder("job-controller");
+    let orphans = orphans::run(&cluster, &jobs, &pods);
     let reconciler = Jobs {
+        recorder: cluster.recorder("job-controller"),
         cluster: cluster.clone(),
         jobs,
         pods,
-        recorder,
+        memory,
     };
-    cluster.drive("job", queue, reconciler, informers).await;
+    let driven = cluster.drive("job", queue, reconciler, informers);
+    futures::future::join(driven, orphans).await;
+}
+
+/// What the controller knows and the informers may not show yet.
+#[derive(Clone, Default)]
+struct Memory {
+    expectations: Expectations,
+    jobs: Arc<Mutex<HashMap<ObjectKey, Known>>>,
+}
+
+/// What is known of one Job.
+#[derive(Default)]
+struct Known {
+    record: Record,
+    /// Uids of Pods whose finalizers have been removed.
+    released: HashSet<String>,
+    /// The uid, once the Job was written as ended.
+    finished: String,
+}
+
+impl Memory {
+    /// Notes what an event about a Pod shows; returns the Jobs it concerns.
+    fn observe(&self, event: &Event) -> Vec<ObjectKey> {
+        let mut keys = Vec::new();
+        let mut owner = |pod: &Object| {
+            let owner = pod
+                .controller_of()
+                .filter(|owner| owner.kind == "Job" && owner.group() == "batch")?;
+            let key = ObjectKey::new(pod.namespace().unwrap_or_default(), owner.name);
+            if !keys.contains(&key) {
+                keys.push(key.clone());
+            }
+            Some(key)
+        };
+        if let Event::Updated { old, .. } = event {
+            owner(old);
+        }
+        let pod = event.object();
+        let Some(key) = owner(pod) else { return keys };
+        match event {
+            Event::Added(_) if !pod.is_terminating() => self.expectations.creation_observed(&key),
+            Event::Updated { .. } if !pod.is_terminating() => {}
+            _ => self.expectations.deletion_observed(&key, pod.uid()),
+        }
+        if matches!(event, Event::Deleted(_)) || !pods::is_tracked(pod) {
+            self.held_again(&key, pod.uid());
+        }
+        keys
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        self.expectations.delete(key);
+        self.jobs.lock().remove(key);
+    }
+
+    fn with<T>(&self, key: &ObjectKey, change: impl FnOnce(&mut Known) -> T) -> T {
+        change(self.jobs.lock().entry(key.clone()).or_default())
+    }
+
+    /// The cache shows what became of the Pod, or its finalizer could not be removed.
+    fn held_again(&self, key: &ObjectKey, uid: &str) {
+        if let Some(known) = self.jobs.lock().get_mut(key) {
+            known.released.remove(uid);
+        }
+    }
 }
 
 struct Jobs {
     cluster: Cluster,
     jobs: Informer,
     pods: Informer,
+    memory: Memory,
     recorder: EventRecorder,
 }
 
@@ -49,49 +149,83 @@ impl Reconciler for Jobs {
     type Error = Error;
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let api = self.cluster.api();
-        let Some(job) = self.jobs.get(key).filter(|job| !job.is_terminating()) else {
+        let Some(job) = self.jobs.get(key) else {
+            self.memory.forget(key);
             return Ok(Outcome::Done);
         };
-        let pods: Vec<Arc<Object>> = self.pods.by_index(index::CONTROLLER_UID, job.uid());
-        let Plan {
-            create,
-            delete,
-            status,
-            wait,
-        } = plan(&job, &pods, self.cluster.now());
-        for pod in &delete {
-            let options = DeleteOptions::of_uid(pod.uid());
-            if api.delete(&resources::pods(), &pod.key(), &options).await? {
-                let text = format!("Deleted pod: {}", pod.name());
-                self.recorder.normal(&job, "SuccessfulDelete", text);
+        if is_managed_elsewhere(&job) {
+            return Ok(Outcome::Done);
+        }
+        if is_finished(&job) {
+            self.memory.forget(key);
+            return Ok(Outcome::Done);
+        }
+        if self.memory.with(key, |known| known.finished == job.uid()) {
+            // The cache will show it in a moment.
+            return Ok(Outcome::Done);
+        }
+        self.pass(key, &job).await
+    }
+}
+
+/// Whether another controller looks after the Job.
+fn is_managed_elsewhere(job: &Object) -> bool {
+    let manager = object::text(job.value(), &["spec", "managedBy"]);
+    !manager.is_empty() && manager != CONTROLLER
+}
+
+impl Jobs {
+    async fn pass(&self, key: &ObjectKey, job: &Object) -> Result<Outcome, Error> {
+        let trusted = self.memory.expectations.satisfied(key);
+        // Asked for before the cache is read: what is shown meanwhile is seen in the Pods themselves.
+        let (released, record) = self
+            .memory
+            .with(key, |known| (known.released.clone(), known.record));
+        let pods = self.claim(job).await?;
+        let now = self.cluster.now();
+        let mut pass = Pass::new(job, pods, &released, record, trusted, now);
+        let action = pass.action();
+        let (done, failure) = self.act(job, action).await;
+        pass.acted(done);
+
+        let release = pass.account();
+        let mut written = job.clone();
+        self.write(&mut written, &pass).await?;
+        let (record, wait) = (pass.record, pass.wait);
+        self.memory.with(key, |known| known.record = record);
+        let (gone, held) = self.release(key, &release).await;
+        let ended = pass.settle(&gone);
+        self.write(&mut written, &pass).await?;
+        if ended && held.is_none() {
+            self.memory
+                .with(key, |known| job.uid().clone_into(&mut known.finished));
+        }
+        for told in &pass.told {
+            if told.warning {
+                self.recorder.warning(job, &told.reason, &told.message);
+            } else {
+                self.recorder.normal(job, &told.reason, &told.message);
             }
         }
-        let template = job.get(&["spec", "template"]).cloned().unwrap_or_default();
-        for number in create {
-            let mut wanted = pod::from_template(&job, &template, &[]);
-            // A name of its own for each attempt, so that a stale cache cannot make two of one.
-            wanted["metadata"]["name"] = format!("{}-{number}", job.name()).into();
-            if let Some(metadata) = wanted["metadata"].as_object_mut() {
-                metadata.remove("generateName");
-            }
-            match api.create(&resources::pods(), &wanted).await {
-                Ok(pod) => {
-                    let text = format!("Created pod: {}", pod.name());
-                    self.recorder.normal(&job, "SuccessfulCreate", text);
-                }
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => return Err(error.into()),
-            }
+        match held.or(failure) {
+            Some(error) => Err(error.into()),
+            None => Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter)),
         }
-        if status != *job.status() {
-            let mut new = job.value().clone();
-            new["status"] = status;
-            match api.update_status(&resources::jobs(), &new).await {
-                Err(error) if error.is_conflict() || error.is_not_found() => {}
-                outcome => drop(outcome?),
-            }
+    }
+
+    /// Writes the status where it differs.
+    async fn write(&self, job: &mut Object, pass: &Pass<'_>) -> Result<(), Error> {
+        let status = pass.status.to_json();
+        if status == *job.status() {
+            return Ok(());
         }
-        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
+        let mut new = job.value().clone();
+        new["status"] = status;
+        *job = self
+            .cluster
+            .api()
+            .update_status(&resources::jobs(), &new)
+            .await?;
+        Ok(())
     }
 }

@@ -7,9 +7,12 @@
 //!
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
+mod autoscaler;
 mod claim;
 mod cluster;
 mod cluster_role_aggregation;
+mod creation;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -37,6 +40,7 @@ mod service_cidr;
 mod settled;
 mod stateful_set;
 mod taints;
+mod ttl_after_finished;
 
 pub use cluster::Cluster;
 pub use error::Error;
@@ -85,6 +89,9 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "daemonset" => running.spawn(daemon_set::run(cluster)),
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
+            "cronjob" => running.spawn(cron_job::run(cluster)),
+            "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
+            "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),

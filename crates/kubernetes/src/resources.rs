@@ -47,10 +47,6 @@ resources! {
     validating_admission_policies => cluster("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");
     /// Deployments.
     deployments => namespaced("apps/v1", "deployments", "Deployment");
-    /// Replication controllers.
-    replication_controllers => namespaced("v1", "replicationcontrollers", "ReplicationController");
-    /// Stateful sets.
-    stateful_sets => namespaced("apps/v1", "statefulsets", "StatefulSet");
     /// Replica sets.
     replica_sets => namespaced("apps/v1", "replicasets", "ReplicaSet");
     /// Daemon sets.
@@ -59,6 +55,10 @@ resources! {
     controller_revisions => namespaced("apps/v1", "controllerrevisions", "ControllerRevision");
     /// Jobs.
     jobs => namespaced("batch/v1", "jobs", "Job");
+    /// Cron jobs.
+    cron_jobs => namespaced("batch/v1", "cronjobs", "CronJob");
+    /// Horizontal Pod autoscalers.
+    horizontal_pod_autoscalers => namespaced("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler");
     /// Endpoint slices.
     endpoint_slices => namespaced("discovery.k8s.io/v1", "endpointslices", "EndpointSlice");
 }

@@ -49,6 +49,14 @@ impl Quantity {
         }
     }
 
+    /// The same amount, written in powers of two, as memory is.
+    pub fn binary(self) -> Self {
+        Self {
+            family: Family::Binary,
+            ..self
+        }
+    }
+
     /// The amount in units, rounded up, as upstream's `Value()`.
     pub fn value(&self) -> i64 {
         saturate(div_ceil(self.nanos, NANOS_PER_UNIT))
