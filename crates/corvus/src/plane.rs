@@ -89,6 +89,7 @@ impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
+        kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
@@ -198,6 +199,7 @@ fn start_controllers(
     let builtin = kubernetes::Options {
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
         ..kubernetes::Options::default()
     };
     let own = client(server, "kube-controller-manager");

@@ -24,7 +24,8 @@ use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::history::{self, History};
-use crate::pod_control::PodControl;
+use crate::pace::Pace;
+use crate::pod_control::{If, PodControl};
 use crate::{pod, resources};
 
 /// When to look again at a cache that lags behind; its events wake the set before.
@@ -73,6 +74,7 @@ pub async fn run(cluster: Cluster) {
         history,
         control,
         failed: Failed::default(),
+        pace: Pace::default(),
     };
     cluster
         .drive("daemonset", queue, reconciler, informers)
@@ -105,6 +107,7 @@ struct DaemonSets {
     history: History,
     control: PodControl,
     failed: Failed,
+    pace: Pace,
 }
 
 /// The revision of the current template, and all others.
@@ -122,8 +125,12 @@ impl Reconciler for DaemonSets {
             self.control.forget(key);
             self.history.forget(key);
             self.failed.forget(key);
+            self.pace.forget(key);
             return Ok(Outcome::Done);
         };
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         let selector = selector(&set)?;
         if selector.is_everything() {
             let text = "This daemon set is selecting all pods. A non-empty selector is required.";
@@ -147,6 +154,7 @@ impl Reconciler for DaemonSets {
             selector: &selector,
         };
         let pods = claim.of(&self.pods, |_| true).await?;
+        self.pace.note(key, self.nodes.len() + pods.len());
         let Some(known) = self.known(&set, revisions, &pods).await? else {
             return Ok(Outcome::Requeue);
         };
@@ -173,12 +181,10 @@ impl DaemonSets {
             replaced.is_ok()
         });
         self.tell_ended(set, &managed);
-        let plan = if managed.is_empty() {
-            situation.roll()
-        } else {
-            managed
-        };
-        let failure = self.carry_out(set, &known.hash, plan.limited()).await.err();
+        let rolls = managed.is_empty();
+        let plan = if rolls { situation.roll() } else { managed };
+        let done = self.carry_out(set, &known.hash, plan.limited(), rolls);
+        let failure = done.await.err();
         if failure.is_none() {
             self.clean_up(set, pods, known.old).await?;
         }
@@ -221,23 +227,36 @@ impl DaemonSets {
         }
     }
 
+    /// Deletes, then creates: there are never more Pods beside one another than may be. Where only Pods that are missing are made,
+    /// those that cannot be deleted are no hindrance.
     async fn carry_out(
         &self,
         set: &Object,
         hash: &str,
         plan: Plan,
+        rolls: bool,
     ) -> Result<(), controller::Error> {
-        let nodes = plan.create.iter();
-        let pods: Vec<Value> = nodes
-            .map(|node| placement::new_pod(set, hash, node))
-            .collect();
-        let created = self.control.create(set, &pods).await;
-        let deleted = if plan.delete.is_empty() {
-            Ok(())
-        } else {
-            self.control.delete(set, &plan.delete).await
-        };
-        created.and(deleted)
+        let deleted = self.control.delete(set, &plan.delete, If::SameObject).await;
+        let useless = &plan.delete_useless;
+        let useless = self.control.delete(set, useless, If::Unchanged).await;
+        let deleted = deleted.and(useless);
+        if rolls {
+            deleted?;
+            return self.create(set, hash, &plan.create).await;
+        }
+        let created = self.create(set, hash, &plan.create).await;
+        deleted.and(created)
+    }
+
+    async fn create(
+        &self,
+        set: &Object,
+        hash: &str,
+        nodes: &[String],
+    ) -> Result<(), controller::Error> {
+        let pods = nodes.iter().map(|node| placement::new_pod(set, hash, node));
+        let pods: Vec<Value> = pods.collect();
+        self.control.create(set, &pods).await
     }
 
     /// Tells the revision of the current template from the others; makes it or gives it the highest number. `None` where its

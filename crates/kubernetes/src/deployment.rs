@@ -226,8 +226,10 @@ impl Deployments {
             return true;
         }
         sets.old.iter().all(|set| {
-            let replicas = object::number(set.value(), &["status", "replicas"]).unwrap_or(0);
-            let has_said = rollout::is_observed(set) && replicas == 0;
+            let number = |path: &[&str]| object::number(set.value(), path).unwrap_or(0);
+            let is_empty =
+                number(&["spec", "replicas"]) == 0 && number(&["status", "replicas"]) == 0;
+            let has_said = rollout::is_observed(set) && is_empty;
             has_said
                 && self
                     .pods

@@ -24,6 +24,7 @@ mod job;
 mod namespace;
 mod node_affinity;
 mod node_lifecycle;
+mod pace;
 mod persistent_volume;
 mod pod;
 mod pod_control;

@@ -49,6 +49,10 @@ resources! {
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.
     replica_sets => namespaced("apps/v1", "replicasets", "ReplicaSet");
+    /// Replication controllers.
+    replication_controllers => namespaced("v1", "replicationcontrollers", "ReplicationController");
+    /// Stateful sets.
+    stateful_sets => namespaced("apps/v1", "statefulsets", "StatefulSet");
     /// Daemon sets.
     daemon_sets => namespaced("apps/v1", "daemonsets", "DaemonSet");
     /// Revisions of the templates of stateful and daemon sets.

@@ -25,6 +25,7 @@ use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::history::{self, History};
+use crate::pace::Pace;
 use crate::resources;
 
 /// When to look again at a cache that lags behind; its events wake the set before.
@@ -85,6 +86,7 @@ pub async fn run(cluster: Cluster, max_unavailable: bool) {
         pods,
         history,
         control,
+        pace: Pace::default(),
         max_unavailable,
     };
     cluster
@@ -120,6 +122,7 @@ struct StatefulSets {
     pods: Informer,
     history: History,
     control: Control,
+    pace: Pace,
     max_unavailable: bool,
 }
 
@@ -139,8 +142,12 @@ impl Reconciler for StatefulSets {
             self.control.expectations.delete(key);
             self.control.settled.forget(key);
             self.history.forget(key);
+            self.pace.forget(key);
             return Ok(Outcome::Done);
         };
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         let selector = selector(&set)?;
         let (api, settled) = (self.cluster.api(), &self.control.settled);
         if !self.control.expectations.satisfied(key)
@@ -161,6 +168,7 @@ impl Reconciler for StatefulSets {
             .of(&self.pods, |pod| identity::is_member(&set, pod))
             .await?;
         pods.retain(|pod| identity::is_member(&set, pod));
+        self.pace.note(key, pods.len());
         let known = self.revisions(&set, &revisions).await?;
         let (failure, outcome) = self.update(&set, &pods, &known).await?;
         self.truncate(&set, &pods, &revisions, &known).await?;

@@ -131,6 +131,12 @@ fn a_surge_never_leaves_a_node_without_a_pod() {
         let rolling = json!({"maxSurge": 2, "maxUnavailable": 0});
         h.create(&DAEMON_SETS(), &daemon_set(&rolling)).await;
         h.until("all are ready", settled("v1", 5)).await;
+        // Old Pods the controller has not seen available are replaced beyond the bounds, as upstream does.
+        h.until("it is seen", |w| {
+            let set = w.get("daemonsets", "agent");
+            set.is_some_and(|set| number(set, "/status/numberAvailable") == 5)
+        })
+        .await;
         h.always(available_at_least(5));
         h.always(|world| {
             let active = world.pods().filter(|pod| is_active(pod)).count();

@@ -49,6 +49,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         store: StoreKind::Memory,
         virtual_nodes: 1,
         controllers: vec!["*".to_owned()],
+        feature_gates: Vec::new(),
         enable_admission_plugins: Vec::new(),
         disable_admission_plugins: Vec::new(),
         access: AccessArguments::default(),

@@ -24,6 +24,8 @@ pub struct Plan {
     pub create: Vec<String>,
     /// The Pods to delete.
     pub delete: Vec<Arc<Object>>,
+    /// The Pods to delete because they are not available, if that is still so.
+    pub delete_useless: Vec<Arc<Object>>,
     /// Those that ended, which are deleted too: worth an event.
     pub ended: Vec<Arc<Object>>,
 }
@@ -33,12 +35,13 @@ impl Plan {
     pub fn limited(mut self) -> Self {
         self.create.truncate(BURST_MAX);
         self.delete.truncate(BURST_MAX);
+        self.delete_useless.truncate(BURST_MAX - self.delete.len());
         self
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.delete.is_empty()
+        self.create.is_empty() && self.delete.is_empty() && self.delete_useless.is_empty()
     }
 }
 
@@ -225,10 +228,12 @@ impl<'a> Situation<'a> {
                 plan.delete.push(pod);
             }
         }
-        if let (Some(new), Some(old)) = (new, old)
-            && (!pod::is_ready(&old) || self.is_available(&new))
-        {
-            plan.delete.push(old);
+        if let (Some(new), Some(old)) = (new, old) {
+            if self.is_available(&new) {
+                plan.delete.push(old);
+            } else if !pod::is_ready(&old) {
+                plan.delete_useless.push(old);
+            }
         }
     }
 
@@ -288,9 +293,9 @@ impl<'a> Situation<'a> {
             }
         }
         candidates.truncate(max_unavailable.saturating_sub(unavailable));
-        useless.extend(candidates);
         Plan {
-            delete: useless,
+            delete: candidates,
+            delete_useless: useless,
             ..Plan::default()
         }
     }
@@ -312,7 +317,7 @@ impl<'a> Situation<'a> {
                 Some(_) => surging += 1,
                 None => match (self.is_available(old), runs) {
                     (false, true) => plan.create.push(node.to_owned()),
-                    (false, false) => plan.delete.push(old.clone()),
+                    (false, false) => plan.delete_useless.push(old.clone()),
                     (true, true) => candidates.push(node.to_owned()),
                     (true, false) => misplaced.push(old.clone()),
                 },

@@ -65,6 +65,11 @@ fn pod(number: usize, word: &str) -> Arc<Object> {
 fn words(plan: &Plan) -> String {
     let create = plan.create.iter().map(|node| format!("+{node}"));
     let delete = plan.delete.iter().map(|pod| format!("-{}", pod.uid()));
+    let useless = plan
+        .delete_useless
+        .iter()
+        .map(|pod| format!("?{}", pod.uid()));
+    let delete = delete.chain(useless);
     create.chain(delete).collect::<Vec<_>>().join(" ")
 }
 
@@ -106,7 +111,7 @@ fn old_pods_go_a_few_at_a_time() {
     check(&one, 3, "n0:b:u n1:a:r n2:a:r", "", "");
     check(&one, 3, "n0:b:r n1:a:r n2:a:r", "", "-n1:a:r");
     // One that is not available costs nothing.
-    check(&one, 3, "n0:b:u n1:a:u n2:a:r", "", "-n1:a:u");
+    check(&one, 3, "n0:b:u n1:a:u n2:a:r", "", "?n1:a:u");
     let half = json!({"maxUnavailable": "50%"});
     check(&half, 3, "n0:a:r n1:a:r n2:a:r", "", "-n0:a:r -n1:a:r");
     let neither = json!({"maxUnavailable": 0, "maxSurge": 0});
@@ -120,7 +125,7 @@ fn new_pods_come_beside_the_old_ones() {
     check(&one, 2, "n0:a:r n0:b:u n1:a:r", "", "");
     check(&one, 2, "n0:a:r n0:b:r n1:a:r", "-n0:a:r", "+n1 -n0:a:r");
     check(&one, 2, "n0:a:u n1:a:r", "", "+n0 +n1");
-    check(&one, 2, "n0:a:u n0:b:u n1:a:r", "-n0:a:u", "");
+    check(&one, 2, "n0:a:u n0:b:u n1:a:r", "?n0:a:u", "");
     check(&one, 1, "n0:b:t", "+n0", "");
 }
 
@@ -162,7 +167,7 @@ proptest! {
                 prop_assert!(pods.len() == count && pods.iter().all(|word| word.ends_with(":b:r")), "{pods:?}");
                 return Ok(());
             }
-            for gone in &plan.delete {
+            for gone in plan.delete.iter().chain(&plan.delete_useless) {
                 pods.retain(|word| word != gone.uid());
             }
             let available = pods.iter().filter(|word| word.ends_with('r')).count();
