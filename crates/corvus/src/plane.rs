@@ -2,6 +2,7 @@
 
 mod access;
 mod files;
+mod nodes;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use anyhow::{Context as _, bail};
 use apiserver::admission::Plugins;
 use apiserver::identity::{MASTERS, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
+use controller::{Api, Informers};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
 use http::uri::Authority;
@@ -91,6 +93,8 @@ impl Plane {
         let selection = Controllers::parse(&arguments.controllers)?;
         kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
         let data = files::DataDir::open(&arguments.data_dir)?;
+        let scheduler = nodes::scheduler(arguments)?;
+        let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
         let listener = Listener::bind(ListenerOptions {
@@ -131,6 +135,7 @@ impl Plane {
             &selection,
             arguments,
             &credentials.authority.certificate,
+            (scheduler, virtual_nodes),
             &shutdown,
         );
         let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
@@ -193,16 +198,24 @@ fn start_controllers(
     selection: &Controllers,
     arguments: &UpArguments,
     authority: &str,
+    (scheduler, virtual_nodes): (
+        kubernetes::SchedulerConfiguration,
+        node::virtual_nodes::Options,
+    ),
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
+    let own = client(server, "kube-controller-manager");
+    // All Pods are held once, for the controllers and for the nodes.
+    let informers = Informers::new(Api::new(own.clone()), shutdown.clone());
     let builtin = kubernetes::Options {
+        informers: Some(informers.clone()),
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
         stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+        scheduler,
         ..kubernetes::Options::default()
     };
-    let own = client(server, "kube-controller-manager");
     let token = shutdown.clone();
     running.spawn(async move { kubernetes::run(own, &builtin, token).await });
     if selection.graph {
@@ -217,7 +230,8 @@ fn start_controllers(
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
-        arguments.virtual_nodes,
+        informers,
+        virtual_nodes,
         shutdown.clone(),
     ));
     running

@@ -28,6 +28,7 @@ mod pace;
 mod persistent_volume;
 mod pod;
 mod pod_control;
+mod pod_gc;
 mod policy_type_checking;
 mod protection;
 mod replica_set;
@@ -40,6 +41,7 @@ mod service_account;
 mod service_cidr;
 mod settled;
 mod stateful_set;
+mod taint_eviction;
 mod taints;
 mod ttl_after_finished;
 
@@ -66,11 +68,14 @@ pub struct Options {
     pub root_certificate: Option<String>,
     /// How the scheduler is set up.
     pub scheduler: SchedulerConfiguration,
+    /// What to read through, where others read the same; otherwise the controllers have their own.
+    pub informers: Option<Informers>,
 }
 
 /// Runs the selected controllers until `shutdown`; returns when all have ended.
 pub async fn run(client: kube::Client, options: &Options, shutdown: CancellationToken) {
-    let cluster = Cluster::new(client, shutdown.clone());
+    let informers = options.informers.clone();
+    let cluster = Cluster::new(client, informers, shutdown.clone());
     let mut running = JoinSet::new();
     for name in options.selection.names() {
         let cluster = cluster.clone();
@@ -103,6 +108,8 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
             "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
+            "tainteviction" => running.spawn(taint_eviction::run(cluster)),
+            "podgarbagecollector" => running.spawn(pod_gc::run(cluster)),
             "servicecidr" => running.spawn(service_cidr::run(cluster)),
             "persistentvolumeclaimprotection" => {
                 running.spawn(protection::run(cluster, Protected::Claims))
