@@ -198,6 +198,14 @@ fn an_exhausted_quota_is_said_and_tried_again_slowly() {
                 })
         })
         .await;
+        // Each try costs one request, and they come ever more slowly.
+        let tries = |requests: Vec<(http::Method, String)>| {
+            let is_try = |(method, path): &&(http::Method, String)| {
+                *method == http::Method::POST && path.ends_with("/pods")
+            };
+            requests.iter().filter(is_try).count()
+        };
+        assert!(tries(h.requests()) < 20);
         h.until("an event says so, too", |w| {
             w.all("events")
                 .any(|e| e.value()["reason"] == "FailedCreate")
@@ -397,5 +405,33 @@ fn the_annotation_of_old_rolls_back() {
             deployment.annotation("deprecated.deployment.rollback.to"),
             None
         );
+    });
+}
+
+#[test]
+fn a_rollout_that_makes_no_progress_says_so() {
+    each_seed(1, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.pods_become(|_| Act::Unready);
+        let spec = json!({"replicas": 2, "progressDeadlineSeconds": 1});
+        h.create(&DEPLOYMENTS(), &workload("Deployment", "web", &spec))
+            .await;
+        let reason = |w: &World| {
+            let deployment = w.get("deployments", "web")?;
+            let condition = objects::condition(deployment, "Progressing")?;
+            Some(condition["reason"].as_str().unwrap_or_default().to_owned())
+        };
+        h.until("the deadline is over", |w| {
+            reason(w).as_deref() == Some("ProgressDeadlineExceeded")
+        })
+        .await;
+        h.calm();
+        h.at_rest().await;
+        h.pods_become(|_| Act::Ready);
+        h.until("it is done all the same", |w| {
+            reason(w).as_deref() == Some("NewReplicaSetAvailable")
+        })
+        .await;
+        h.at_rest().await;
     });
 }

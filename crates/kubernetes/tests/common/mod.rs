@@ -133,6 +133,7 @@ impl Harness {
             .collect();
         let options = kubernetes::Options {
             selection: Selection::parse(&names).expect("known controllers"),
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };
         let shutdown = self.cluster.shutdown().child_token();
