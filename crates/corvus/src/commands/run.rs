@@ -35,11 +35,15 @@ pub struct Arguments {
         value_name = "LIST"
     )]
     controllers: Vec<String>,
+    /// Features to switch on or off, as on the cluster's servers: `MaxUnavailableStatefulSet=true`.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    feature_gates: Vec<String>,
 }
 
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
+    kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
     plane::runtime()?.block_on(async {
         let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
@@ -62,6 +66,7 @@ async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Resul
             selection,
             // Whoever runs the cluster tells its authority.
             root_certificate: None,
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };
         running.spawn(async move { kubernetes::run(own, &options, token).await });
