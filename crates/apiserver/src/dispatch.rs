@@ -27,6 +27,9 @@ use crate::{
 
 /// Largest request body, as upstream's default.
 const BODY_BYTES_MAX: usize = 3 << 20;
+/// How much of a larger body is read to its end and thrown away: a client that is still sending when
+/// the answer comes may take the broken stream for a fault of the network and never look at it.
+const BODY_BYTES_DRAINED_MAX: usize = 64 << 20;
 
 /// Answers one request.
 pub async fn handle<B>(
@@ -128,7 +131,7 @@ impl Asked<'_> {
             return Err(seen.forbidden(&user, decision.reason()));
         }
         let Route::Resource(path) = route else {
-            return other_path(state, route, head.method(), head.headers(), &query);
+            return other_path(state, route, head.method(), head.headers(), &query).await;
         };
         let limit = deadline::of(&query, state.options.request_timeout)?;
         let endless = seen.verb == "watch";
@@ -244,19 +247,25 @@ where
     B::Error: std::fmt::Display,
 {
     let mut body = pin!(body);
-    let mut read = BytesMut::new();
+    let (mut read, mut length) = (BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| Status::bad_request(format!("reading the request's body: {error}")))?;
         if let Ok(data) = frame.into_data() {
-            if read.len() + data.len() > BODY_BYTES_MAX {
-                return Err(Status::new(
-                    Reason::RequestEntityTooLarge,
-                    format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
-                ));
+            length += data.len();
+            if length > BODY_BYTES_DRAINED_MAX {
+                break;
             }
-            read.extend_from_slice(&data);
+            if length <= BODY_BYTES_MAX {
+                read.extend_from_slice(&data);
+            }
         }
+    }
+    if length > BODY_BYTES_MAX {
+        return Err(Status::new(
+            Reason::RequestEntityTooLarge,
+            format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+        ));
     }
     Ok(read.freeze())
 }
@@ -271,7 +280,7 @@ pub fn method_not_allowed() -> Status {
     status
 }
 
-fn other_path(
+async fn other_path(
     state: &Arc<State>,
     route: Route,
     method: &Method,
@@ -289,7 +298,7 @@ fn other_path(
     let encoding =
         || media::accept(headers, query, Endpoint::BuiltIn).map(|accept| accept.encoding);
     Ok(match route {
-        Route::Health(check) => health::check(state, &check, query),
+        Route::Health(check) => health::check(state, &check, query).await,
         Route::Version => health::version(),
         Route::Backup => backup(state),
         Route::Metrics => state.metrics.expose(state.store.as_ref(), &catalog),

@@ -1,11 +1,13 @@
 //! `/healthz`, `/livez`, `/readyz` and `/version`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use http::header::{ACCEPT, CACHE_CONTROL, HOST};
 use http::{HeaderMap, HeaderValue, Response};
 use model::{Reason, Status};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::body::Body;
 use crate::media::Encoding;
@@ -16,38 +18,65 @@ use crate::server::State;
 /// The version of Kubernetes whose API this server speaks.
 pub const KUBERNETES_VERSION: &str = "1.36.2";
 
-/// The checks behind each endpoint. A server that answers at all has its store open and its
-/// definitions loaded: it does not listen before.
+/// The checks behind each endpoint. A server that answers at all has its definitions loaded: it does
+/// not listen before.
 const CHECKS: &[&str] = &["ping", "etcd", "poststarthook/crd-informer-synced"];
+/// What `/readyz` looks at besides.
+const SHUTDOWN: &str = "shutdown";
+/// How long the store may take to say that it takes writes.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers a health check, one of its parts, or all of them with `verbose`.
-pub fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
+pub async fn check(state: &State, path: &str, query: &Query) -> Response<Body> {
     let (endpoint, part) = path.split_once('/').unwrap_or((path, ""));
-    if !part.is_empty() && !CHECKS.contains(&part) {
-        return respond::text(404, "404 page not found\n");
-    }
-    let stopping = endpoint == "readyz" && state.shutdown.is_cancelled();
-    if stopping {
-        return respond::text(
-            500,
-            "[-]shutdown failed: reason withheld\nreadyz check failed\n",
-        );
+    let shutdown = (endpoint == "readyz").then_some(SHUTDOWN);
+    let checks: Vec<&str> = CHECKS.iter().copied().chain(shutdown).collect();
+    if !part.is_empty() {
+        return if checks.contains(&part) {
+            one(state, part).await
+        } else {
+            respond::text(404, "404 page not found\n")
+        };
     }
     let excluded: Vec<&str> = query.all("exclude").collect();
-    if query.raw("verbose").is_none() || !part.is_empty() {
+    let (mut text, mut failed) = (String::new(), false);
+    for check in checks {
+        if excluded.contains(&check) {
+            let _ = writeln!(text, "[+]{check} excluded: ok");
+        } else if let Err(reason) = pass(state, check).await {
+            tracing::warn!(endpoint, check, reason, "a health check fails");
+            let _ = writeln!(text, "[-]{check} failed: reason withheld");
+            failed = true;
+        } else {
+            let _ = writeln!(text, "[+]{check} ok");
+        }
+    }
+    if failed {
+        return respond::text(500, format!("{text}{endpoint} check failed\n"));
+    }
+    if query.raw("verbose").is_none() {
         return respond::text(200, "ok");
     }
-    let mut text = String::new();
-    for check in CHECKS {
-        let outcome = if excluded.contains(check) {
-            "excluded: ok"
-        } else {
-            "ok"
-        };
-        let _ = writeln!(text, "[+]{check} {outcome}");
+    respond::text(200, format!("{text}{endpoint} check passed\n"))
+}
+
+async fn one(state: &State, check: &str) -> Response<Body> {
+    match pass(state, check).await {
+        Ok(()) => respond::text(200, "ok"),
+        Err(reason) => respond::text(500, format!("internal server error: {reason}\n")),
     }
-    let _ = writeln!(text, "{endpoint} check passed");
-    respond::text(200, text)
+}
+
+/// Whether a check passes, and why not.
+async fn pass(state: &State, check: &str) -> Result<(), String> {
+    match check {
+        "etcd" => match timeout(STORE_TIMEOUT, state.store.health()).await {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", STORE_TIMEOUT.as_secs())),
+        },
+        SHUTDOWN if state.shutdown.is_cancelled() => Err("process is shutting down".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// `/version`.

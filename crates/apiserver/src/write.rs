@@ -6,6 +6,7 @@
 //! ```
 
 mod decode;
+mod key_pair;
 mod metadata;
 pub mod opaque;
 mod store_object;
@@ -118,6 +119,10 @@ fn warn_of_use(context: &Context, object: &Value, old: Option<&Value>) {
         kinds::warnings(&definition.gvr.group, &definition.gvr.resource, object, old)
     };
     warn_all(context, found);
+    if (&*definition.gvr.group, &*definition.gvr.resource) == ("", "secrets") {
+        let mismatch = key_pair::warning(object).map(str::to_owned);
+        warn_all(context, mismatch.into_iter().collect());
+    }
 }
 
 fn warn_all(context: &Context, warnings: Vec<String>) {

@@ -1,9 +1,13 @@
 //! The objects an informer holds, with indexes over them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::object::{Object, ObjectKey};
+
+/// A cache of more objects than this keeps them folded, but those that are being looked at: reading a
+/// text costs some microseconds, a tree some times its memory.
+const OPEN_MAX: usize = 8_192;
 
 /// Names under which an object is found in an index.
 pub type IndexFunction = Arc<dyn Fn(&Object) -> Vec<String> + Send + Sync>;
@@ -78,6 +82,13 @@ impl Cache {
         self.objects.values()
     }
 
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Object>> {
+        let objects = self.objects.iter();
+        objects
+            .filter(move |(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
     /// Adds an index under a name not taken yet and fills it.
     pub fn add_index(&mut self, name: &str, function: IndexFunction) {
         if self.indexes.contains_key(name) {
@@ -129,22 +140,28 @@ impl Cache {
         Some(Event::Deleted(last.unwrap_or(old)))
     }
 
-    /// Makes the contents equal to a fresh list.
-    pub fn replace(&mut self, list: Vec<Arc<Object>>) -> Vec<Event> {
-        let present: std::collections::HashSet<ObjectKey> =
-            list.iter().map(|object| object.key()).collect();
-        let gone: Vec<ObjectKey> = self
-            .objects
-            .keys()
-            .filter(|key| !present.contains(*key))
-            .cloned()
-            .collect();
-        let mut events: Vec<Event> = gone
-            .iter()
-            .filter_map(|key| self.remove(key, None))
-            .collect();
-        events.extend(list.into_iter().filter_map(|object| self.upsert(object)));
-        events
+    /// The keys that a fresh list lacks.
+    pub fn missing_from(&self, list: &HashSet<&ObjectKey>) -> Vec<ObjectKey> {
+        let keys = self.objects.keys();
+        keys.filter(|key| !list.contains(key)).cloned().collect()
+    }
+
+    /// Makes one object as small as it gets, when the cache is large: see [`OPEN_MAX`].
+    pub fn fold(&mut self, key: &ObjectKey) {
+        if self.objects.len() > OPEN_MAX
+            && let Some(object) = self.objects.get_mut(key).filter(|object| object.is_open())
+        {
+            *object = Arc::new(object.folded());
+        }
+    }
+
+    /// Makes all objects small that have been looked at since the last time.
+    pub fn fold_all(&mut self) {
+        if self.objects.len() > OPEN_MAX {
+            for object in self.objects.values_mut().filter(|object| object.is_open()) {
+                *object = Arc::new(object.folded());
+            }
+        }
     }
 }
 
@@ -172,30 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn a_relist_tells_only_what_differs() {
+    fn a_large_cache_is_folded_and_reads_the_same() {
         let mut cache = Cache::default();
-        cache.replace(vec![
-            object("a", 1, 0),
-            object("b", 1, 0),
-            object("c", 1, 0),
-        ]);
-        let events = cache.replace(vec![
-            object("a", 1, 0),
-            object("b", 2, 0),
-            object("d", 3, 0),
-        ]);
-        let told: Vec<String> = events
-            .iter()
-            .map(|event| {
-                let verb = match event {
-                    Event::Added(_) => "added",
-                    Event::Updated { .. } => "updated",
-                    Event::Deleted(_) => "deleted",
-                };
-                format!("{verb} {}", event.object().name())
-            })
-            .collect();
-        assert_eq!(told, ["deleted c", "updated b", "added d"]);
+        let name = |number: usize| format!("o{number}");
+        for number in 0..=OPEN_MAX {
+            cache.upsert(object(&name(number), 1, 0));
+        }
+        let open = |cache: &Cache| cache.all().filter(|object| object.is_open()).count();
+        assert_eq!(open(&cache), OPEN_MAX + 1);
+        cache.fold(&ObjectKey::cluster("o7"));
+        assert_eq!(open(&cache), OPEN_MAX);
+        cache.fold_all();
+        assert_eq!(open(&cache), 0);
+        let seven = cache.get(&ObjectKey::cluster("o7")).expect("still there");
+        assert_eq!(seven.label("l"), Some("0"));
+        cache.remove(&ObjectKey::cluster("o0"), None);
+        cache.upsert(object("o1", 1, 0));
+        cache.fold_all();
+        assert_eq!(open(&cache), 2, "a small cache is left alone");
     }
 
     proptest! {

@@ -30,6 +30,8 @@ pub struct InformerOptions {
     pub field_selector: Option<String>,
     /// Keep metadata only.
     pub metadata_only: bool,
+    /// Keep only what says who owns whom: names, owners and finalizers.
+    pub ownership_only: bool,
     /// Keep `metadata.managedFields`, which hardly anybody reads.
     pub keep_managed_fields: bool,
 }
@@ -39,6 +41,14 @@ impl InformerOptions {
     pub fn metadata_only() -> Self {
         Self {
             metadata_only: true,
+            ..Self::default()
+        }
+    }
+
+    /// Everything, but only who owns whom.
+    pub fn ownership_only() -> Self {
+        Self {
+            ownership_only: true,
             ..Self::default()
         }
     }
@@ -69,32 +79,47 @@ enum SyncState {
 }
 
 impl Shared {
-    pub fn replace(&self, objects: Vec<Arc<Object>>, version: &str) {
+    /// Makes the cache equal to a fresh list, object by object.
+    pub fn replace(&self, objects: Vec<(ObjectKey, Arc<Object>)>, version: &str) {
         let mut subscribers = self.subscribers.lock();
-        let events = self.cache.write().replace(objects);
-        self.seen(Some(version));
-        for event in &events {
-            tell(&mut subscribers, event);
+        let present = objects.iter().map(|(key, _)| key).collect();
+        let gone = self.cache.read().missing_from(&present);
+        for key in gone {
+            if let Some(event) = self.cache.write().remove(&key, None) {
+                tell(&mut subscribers, &event);
+            }
         }
+        for (key, object) in objects {
+            self.put(&mut subscribers, &key, object);
+        }
+        self.seen(Some(version));
         self.synced.send_if_modified(|state| {
             std::mem::replace(state, SyncState::Synced) == SyncState::Waiting
         });
     }
 
-    pub fn apply(&self, deleted: bool, object: Arc<Object>) {
+    pub fn apply(&self, deleted: bool, key: &ObjectKey, object: Arc<Object>) {
         let mut subscribers = self.subscribers.lock();
-        let event = {
-            let mut cache = self.cache.write();
-            if deleted {
-                let key = object.key();
-                cache.remove(&key, Some(object))
-            } else {
-                cache.upsert(object)
-            }
-        };
+        if !deleted {
+            return self.put(&mut subscribers, key, object);
+        }
+        let event = self.cache.write().remove(key, Some(object));
         if let Some(event) = event {
             tell(&mut subscribers, &event);
         }
+    }
+
+    fn put(&self, subscribers: &mut Vec<Subscriber>, key: &ObjectKey, object: Arc<Object>) {
+        let event = self.cache.write().upsert(object);
+        if let Some(event) = event {
+            tell(subscribers, &event);
+        }
+        self.cache.write().fold(key);
+    }
+
+    /// Lets go of what nobody looks at any more.
+    pub fn tidy(&self) {
+        self.cache.write().fold_all();
     }
 
     pub fn seen(&self, version: Option<&str>) {
@@ -168,11 +193,7 @@ impl Informer {
     /// All objects of one namespace, in no particular order.
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<Object>> {
         let cache = self.running.shared.cache.read();
-        cache
-            .all()
-            .filter(|object| object.namespace() == Some(namespace))
-            .cloned()
-            .collect()
+        cache.of_namespace(namespace).cloned().collect()
     }
 
     /// How many objects there are.
@@ -302,9 +323,10 @@ impl Informers {
                 namespace: options.namespace.clone(),
                 label_selector: options.label_selector.clone(),
                 field_selector: options.field_selector.clone(),
-                metadata_only: options.metadata_only,
+                metadata_only: options.metadata_only || options.ownership_only,
             },
             keep_managed_fields: options.keep_managed_fields,
+            ownership_only: options.ownership_only,
             shared: Arc::clone(&shared),
             stop: stop.clone(),
             streaming_list: true,

@@ -14,6 +14,7 @@ mod clock;
 pub mod condition;
 mod controller;
 mod discovery;
+mod document;
 pub mod enqueue;
 mod error;
 mod events;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::document::Document;
 use crate::error::Error;
 
 /// Namespace and name of an object; an empty namespace means cluster scope.
@@ -98,38 +99,52 @@ impl OwnerReference {
 /// A Kubernetes object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object {
-    value: Value,
+    document: Document,
 }
 
 impl Object {
     /// Wraps a JSON document.
     pub fn new(value: Value) -> Self {
-        Self { value }
+        Self {
+            document: Document::new(value),
+        }
     }
 
     /// The whole document.
     pub fn value(&self) -> &Value {
-        &self.value
+        self.document.value()
     }
 
     /// Gives the document back.
     pub fn into_value(self) -> Value {
-        self.value
+        self.document.into_value()
+    }
+
+    /// Whether it takes the memory of a tree, not just that of its text.
+    pub(crate) fn is_open(&self) -> bool {
+        self.document.is_open()
+    }
+
+    /// The same object, as small as it gets.
+    pub(crate) fn folded(&self) -> Self {
+        Self {
+            document: self.document.folded(),
+        }
     }
 
     /// The value at a path of keys, if there.
     pub fn get(&self, path: &[&str]) -> Option<&Value> {
         path.iter()
-            .try_fold(&self.value, |value, key| value.get(key))
+            .try_fold(self.value(), |value, key| value.get(key))
     }
 
     /// The value at a JSON pointer, if there.
     pub fn pointer(&self, pointer: &str) -> Option<&Value> {
-        self.value.pointer(pointer)
+        self.value().pointer(pointer)
     }
 
     fn metadata(&self, key: &str) -> Option<&Value> {
-        self.value.get("metadata")?.get(key)
+        self.value().get("metadata")?.get(key)
     }
 
     fn metadata_str(&self, key: &str) -> &str {
@@ -177,7 +192,7 @@ impl Object {
 
     /// `apiVersion`, empty when missing (items of typed lists may lack it).
     pub fn api_version(&self) -> &str {
-        self.value
+        self.value()
             .get("apiVersion")
             .and_then(Value::as_str)
             .unwrap_or_default()
@@ -185,7 +200,7 @@ impl Object {
 
     /// `kind`, empty when missing (items of typed lists may lack it).
     pub fn kind(&self) -> &str {
-        self.value
+        self.value()
             .get("kind")
             .and_then(Value::as_str)
             .unwrap_or_default()
@@ -252,17 +267,17 @@ impl Object {
 
     /// `spec`, `null` when missing.
     pub fn spec(&self) -> &Value {
-        &self.value["spec"]
+        &self.value()["spec"]
     }
 
     /// `status`, `null` when missing.
     pub fn status(&self) -> &Value {
-        &self.value["status"]
+        &self.value()["status"]
     }
 
     /// A typed view of the object.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        T::deserialize(&self.value).map_err(|source| Error::Decode {
+        T::deserialize(self.value()).map_err(|source| Error::Decode {
             what: format!("{} {}", self.kind(), self.key()),
             source,
         })

@@ -15,7 +15,7 @@ use crate::api::{Api, ListOptions};
 use crate::error::Error;
 use crate::informer::Shared;
 use crate::lines::Lines;
-use crate::object::Object;
+use crate::object::{Object, ObjectKey};
 use crate::query::Query;
 use crate::queue::Backoff;
 
@@ -34,10 +34,24 @@ const WATCH_TIMEOUT_SECONDS: u32 = 290;
 /// A watch that is silent for longer than the server may keep it open is dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(WATCH_TIMEOUT_SECONDS as u64 + 30);
 
+/// What of the metadata says who owns whom.
+const OWNERSHIP: [&str; 7] = [
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "deletionTimestamp",
+    "finalizers",
+    "ownerReferences",
+];
+/// How often a cache lets go of what nobody looks at any more.
+const TIDY_PERIOD: Duration = Duration::from_secs(30);
+
 pub(crate) struct Reflector {
     pub api: Api,
     pub options: ListOptions,
     pub keep_managed_fields: bool,
+    pub ownership_only: bool,
     pub shared: Arc<Shared>,
     pub stop: CancellationToken,
     /// Whether the server can stream the initial list; learned on the first refusal.
@@ -62,9 +76,11 @@ struct WatchLine {
 impl Reflector {
     pub async fn run(mut self) {
         let stop = self.stop.clone();
+        let shared = Arc::clone(&self.shared);
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.follow() => {}
+            () = tidy_now_and_then(&shared) => {}
         }
         self.shared.stopped();
     }
@@ -133,8 +149,8 @@ impl Reflector {
                 "BOOKMARK" => *version = Some(version_of(&line.object)),
                 kind => {
                     *version = Some(version_of(&line.object));
-                    let object = self.prepare(line.object);
-                    self.shared.apply(kind == "DELETED", object);
+                    let (key, object) = self.prepare(line.object);
+                    self.shared.apply(kind == "DELETED", &key, Arc::new(object));
                 }
             }
             self.shared.seen(version.as_deref());
@@ -188,6 +204,7 @@ impl Reflector {
             .items
             .into_iter()
             .map(|item| self.prepare(item.into_value()))
+            .map(|(key, object)| (key, Arc::new(object.folded())))
             .collect();
         self.shared.replace(objects, &list.resource_version);
         *version = Some(list.resource_version);
@@ -209,7 +226,11 @@ impl Reflector {
         let mut objects = Vec::new();
         while let Some(line) = self.next_line(&mut lines).await? {
             match line.kind.as_str() {
-                "ADDED" | "MODIFIED" => objects.push(self.prepare(line.object)),
+                "ADDED" | "MODIFIED" => {
+                    let (key, object) = self.prepare(line.object);
+                    // All are held until the list is complete: small, then.
+                    objects.push((key, Arc::new(object.folded())));
+                }
                 "BOOKMARK" if ends_initial_events(&line.object) => {
                     let listed = version_of(&line.object);
                     self.shared.replace(objects, &listed);
@@ -226,13 +247,16 @@ impl Reflector {
         Ok(())
     }
 
-    fn prepare(&self, mut value: Value) -> Arc<Object> {
-        if !self.keep_managed_fields
-            && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
-        {
-            metadata.remove("managedFields");
+    fn prepare(&self, mut value: Value) -> (ObjectKey, Object) {
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            if self.ownership_only {
+                metadata.retain(|field, _| OWNERSHIP.contains(&field.as_str()));
+            } else if !self.keep_managed_fields {
+                metadata.remove("managedFields");
+            }
         }
-        Arc::new(Object::new(value))
+        let object = Object::new(value);
+        (object.key(), object)
     }
 
     /// Moves delays of different informers apart, by up to half; the same every time for the same informer.
@@ -241,6 +265,13 @@ impl Reflector {
         (&self.shared.resource, &self.options, attempt).hash(&mut hasher);
         let part = (hasher.finish() % 1024) as u32;
         delay + delay / 2048 * part
+    }
+}
+
+async fn tidy_now_and_then(shared: &Shared) {
+    loop {
+        tokio::time::sleep(TIDY_PERIOD).await;
+        shared.tidy();
     }
 }
 

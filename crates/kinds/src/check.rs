@@ -4,7 +4,8 @@ mod address;
 mod selector;
 
 pub use address::{
-    check_cidr, check_ip, check_non_special_ip, check_strict_cidr, is_ipv6, parse_cidr, parse_ip,
+    balancer_ips, check_canonical_cidr, check_canonical_ip, check_cidr, check_ip,
+    check_non_special_ip, is_ipv6, parse_cidr, parse_ip,
 };
 pub use selector::{label_selector, node_selector, node_selector_term, print_selector};
 

@@ -42,7 +42,9 @@ pub const SLICE: Behaviour = Behaviour {
     },
     validate_create,
     validate_update: |slice, old| {
-        let mut errors = validate_create(slice);
+        // What older rules accepted may stay as it is.
+        let changed = slice.get("endpoints") != old.get("endpoints");
+        let mut errors = check_slice(slice, changed);
         let kind = |value| At::root(value).get("addressType");
         check::immutable(&kind(slice), &kind(old), &mut errors);
         errors
@@ -59,23 +61,32 @@ fn drop_topology(slice: &mut Value) {
 }
 
 fn validate_create(slice: &Value) -> Errors {
+    check_slice(slice, true)
+}
+
+fn check_slice(slice: &Value, with_endpoints: bool) -> Errors {
     let mut errors = Vec::new();
     let root = At::root(slice);
     let kind = root.get("addressType");
     check::required_one_of(&kind, &["FQDN", "IPv4", "IPv6"], &mut errors);
+    check_ports(&root.get("ports"), &mut errors);
     let endpoints = root.get("endpoints");
-    too_many(&endpoints, ENDPOINTS_MAX, &mut errors);
+    if !with_endpoints || too_many(&endpoints, ENDPOINTS_MAX, &mut errors) {
+        return errors;
+    }
     for endpoint in endpoints.items() {
         check_endpoint(&endpoint, kind.text(), &mut errors);
     }
-    check_ports(&root.get("ports"), &mut errors);
     errors
 }
 
-fn too_many(at: &At<'_>, limit: usize, errors: &mut Errors) {
-    if at.len() > limit {
+/// Refuses a list that is too long; whether it is.
+fn too_many(at: &At<'_>, limit: usize, errors: &mut Errors) -> bool {
+    let long = at.len() > limit;
+    if long {
         errors.push(FieldError::too_many(at.path(), at.len(), limit));
     }
+    long
 }
 
 fn check_endpoint(at: &At<'_>, kind: &str, errors: &mut Errors) {
@@ -87,7 +98,11 @@ fn check_endpoint(at: &At<'_>, kind: &str, errors: &mut Errors) {
     for address in addresses.items() {
         if kind == "FQDN" {
             domain(&address, errors);
-        } else if matches!(kind, "IPv4" | "IPv6") && check::check_ip(&address, errors) {
+        } else if match kind {
+            "IPv4" => check::check_ip(&address, &[], errors),
+            "IPv6" => check::check_canonical_ip(&address, errors),
+            _ => false,
+        } {
             if check::is_ipv6(address.text()) != (kind == "IPv6") {
                 let why = format!("must be an {kind} address");
                 errors.push(FieldError::invalid(addresses.path(), address.text(), why));
@@ -136,7 +151,9 @@ fn domain(at: &At<'_>, errors: &mut Errors) {
 }
 
 fn check_ports(at: &At<'_>, errors: &mut Errors) {
-    too_many(at, PORTS_MAX, errors);
+    if too_many(at, PORTS_MAX, errors) {
+        return;
+    }
     let mut seen = HashSet::new();
     for port in at.items() {
         let name = port.get("name");

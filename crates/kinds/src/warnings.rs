@@ -4,6 +4,7 @@
 
 mod address;
 mod pod;
+mod volumes;
 
 use model::{FieldPath, names};
 use serde_json::Value;
@@ -304,7 +305,7 @@ fn check_service(at: &At<'_>, found: &mut Vec<String>) {
     }
 }
 
-/// A certificate and a key that are none. Whether they belong together is not looked at.
+/// A certificate and a key that are none. Whether they belong together is for who can read them.
 fn check_secret(at: &At<'_>, found: &mut Vec<String>) {
     use base64::Engine as _;
     if at.get("type").text() != "kubernetes.io/tls" {

@@ -27,6 +27,9 @@ pub trait Log: Send + 'static {
     /// Makes all of a batch durable, or none of it.
     fn append(&mut self, batch: &[Arc<Event>]) -> Result<()>;
 
+    /// Whether a batch would be made durable now; after a failure, by trying.
+    fn probe(&mut self) -> Result<()>;
+
     /// Makes all of a backup durable, at its revision.
     fn import(&mut self, snapshot: &Snapshot) -> Result<()>;
 }
@@ -35,6 +38,8 @@ pub trait Log: Send + 'static {
 pub enum Request {
     /// A write, and who waits for it.
     Write(Waiting),
+    /// Whether writes are taken, and who asks.
+    Probe(oneshot::Sender<Result<()>>),
     /// All of a backup, into an empty store.
     Import {
         /// The backup.
@@ -86,6 +91,10 @@ pub fn run(queue: &Receiver<Request>, index: &RwLock<Index>, log: &mut dyn Log) 
         for request in std::iter::once(first).chain(rest) {
             match request {
                 Request::Write(waiting) => writes.push(waiting),
+                Request::Probe(reply) => {
+                    // Who asked may be gone; then nobody needs the answer.
+                    let _ = reply.send(log.probe());
+                }
                 Request::Import { snapshot, reply } => {
                     let outcome = import(snapshot, index, log);
                     // Who asked may be gone; then nobody needs the answer.

@@ -266,6 +266,11 @@ impl Store for EtcdStore {
         self.shared.index.write().compact(up_to);
     }
 
+    fn health(&self) -> BoxFuture<'static, Result<()>> {
+        let shared = self.shared.clone();
+        async move { shared.gateway.revision().await.map(drop) }.boxed()
+    }
+
     fn stats(&self) -> Stats {
         self.shared.index.read().stats()
     }

@@ -188,6 +188,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Compacted`] from now on.
     fn compact(&self, up_to: Revision);
 
+    /// Whether a write would be taken now, as a health check asks: engines that have met trouble try
+    /// again, the others answer at once.
+    fn health(&self) -> BoxFuture<'static, Result<()>>;
+
     /// Counts for metrics.
     fn stats(&self) -> Stats;
 

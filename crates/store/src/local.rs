@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use futures::FutureExt as _;
 use futures::future::{self, BoxFuture};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
 use crate::backup::Snapshot;
 use crate::committer::{self, Batch, Log, QUEUE_WRITES_MAX, Queue};
@@ -125,6 +126,28 @@ impl Store for LocalStore {
 
     fn compact(&self, up_to: Revision) {
         self.index.write().compact(up_to);
+    }
+
+    fn health(&self) -> BoxFuture<'static, Result<()>> {
+        let Writer::Durable { queue, .. } = &self.writer else {
+            return future::ready(Ok(())).boxed();
+        };
+        let (reply, answer) = oneshot::channel();
+        let asked = match &*queue.lock() {
+            None => Err(Error::Closed),
+            // A queue that is full is one that moves: whether it does shows in the writes' answers.
+            Some(queue) => queue
+                .try_send(committer::Request::Probe(reply))
+                .map_err(|error| Error::Disk {
+                    operation: "queue",
+                    message: error.to_string(),
+                }),
+        };
+        async move {
+            asked?;
+            answer.await.unwrap_or(Err(Error::Closed))
+        }
+        .boxed()
     }
 
     fn stats(&self) -> Stats {

@@ -195,3 +195,13 @@ async fn a_backup_of_a_running_store_is_restored_as_it_was() {
     let again = store::backup::restore(&mut written.as_slice(), &path);
     assert!(again.is_err(), "nothing is overwritten");
 }
+
+#[test]
+fn a_store_file_that_was_emptied_is_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(&folder, "store.redb"));
+    let path = folder.path().join("store.redb");
+    std::fs::write(&path, b"").expect("writable");
+    let refused = open_embedded(&EmbeddedOptions { path });
+    assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+}

@@ -38,17 +38,20 @@ const STAGES: [&str; 4] = [
 
 /// A policy, read from its file.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
     api_version: String,
     kind: String,
+    /// A name, which nothing looks at.
+    #[serde(rename = "metadata")]
+    _metadata: serde_json::Value,
     rules: Vec<Rule>,
     omit_stages: Vec<String>,
     omit_managed_fields: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rule {
     level: Level,
     #[serde(default)]
@@ -69,7 +72,7 @@ struct Rule {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 struct Resources {
     group: String,
     resources: Vec<String>,
@@ -217,6 +220,13 @@ mod tests {
 
     const HEAD: &str =
         "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n";
+
+    #[test]
+    fn a_field_that_does_not_exist_is_named() {
+        let refused = Policy::parse(&format!("{HEAD}- {{level: None, user: [quiet]}}\n"));
+        let message = refused.expect_err("a policy has no such field");
+        assert!(message.contains("unknown field `user`"), "{message}");
+    }
 
     #[test]
     fn the_first_rule_that_matches_says_how_much() {

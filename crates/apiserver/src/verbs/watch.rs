@@ -36,6 +36,10 @@ const TIMEOUT_MIN: Duration = Duration::from_mins(30);
 
 /// Events that are there together are sent together, in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
+/// Pieces follow each other no faster than this. The first event after a pause is sent at once; in a
+/// burst, what comes within the time is sent as one piece: many watches of a busy resource spend most
+/// of their work on waking and on packets, not on events.
+const PIECE_PERIOD: Duration = Duration::from_millis(2);
 
 /// `GET` with `watch`.
 pub fn watch(context: &Context) -> Result<Response<Body>, Status> {
@@ -184,6 +188,7 @@ fn open(
         bookmarks: start.bookmarks.then_some(ticks),
         deadline: Instant::now(),
         ended: false,
+        quiet_until: None,
         sent,
         _running: running,
     })
@@ -206,6 +211,8 @@ struct Session {
     bookmarks: Option<Interval>,
     deadline: Instant,
     ended: bool,
+    /// Until when what comes is gathered instead of sent at once.
+    quiet_until: Option<Instant>,
     sent: Sent,
     _running: Running,
 }
@@ -220,7 +227,11 @@ impl Session {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.write().await;
+            if self.gather().await {
+                continue;
+            }
             if !self.out.is_empty() {
+                self.quiet_until = Some(Instant::now() + PIECE_PERIOD);
                 return Some(Bytes::from(std::mem::take(&mut self.out)));
             }
             if self.ended {
@@ -242,6 +253,28 @@ impl Session {
                 () = self.state.shutdown.cancelled() => self.ended = true,
             }
         }
+    }
+
+    /// Waits for more to send along, once for each piece that would follow another closely; whether it
+    /// has.
+    async fn gather(&mut self) -> bool {
+        let is_full = self.out.len() >= PIECE_BYTES || self.initial.len() > 0;
+        if self.out.is_empty() || is_full || self.ended {
+            return false;
+        }
+        let Some(until) = self.quiet_until.take() else {
+            return false;
+        };
+        if until <= Instant::now() {
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = self.state.shutdown.cancelled() => {}
+        }
+        let events = self.watch.poll_now();
+        self.take(events);
+        true
     }
 
     /// Writes what waits, up to about a piece.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,9 @@ impl Credentials {
         ]
         .map(str::to_owned)
         .to_vec();
-        if !address.is_unspecified() && !address.is_loopback() {
+        if address.is_unspecified() {
+            names.extend(outward_addresses().map(|address| address.to_string()));
+        } else if !address.is_loopback() {
             names.push(address.to_string());
         }
         Ok(Self {
@@ -139,4 +141,20 @@ impl Credentials {
         }
         write_private(path, &format!("{value:#}\n"))
     }
+}
+
+/// The addresses this machine would speak to others from: what they reach a server by that listens
+/// on all of them. Connecting a datagram socket asks the routing table and sends nothing.
+fn outward_addresses() -> impl Iterator<Item = IpAddr> {
+    [
+        (IpAddr::from(Ipv4Addr::UNSPECIFIED), "192.0.2.1:9"),
+        (IpAddr::from(Ipv6Addr::UNSPECIFIED), "[2001:db8::1]:9"),
+    ]
+    .into_iter()
+    .filter_map(|(any, elsewhere)| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(elsewhere).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
+    .filter(|address| !address.is_unspecified())
 }

@@ -1,6 +1,10 @@
-//! IP addresses and ranges as upstream reads them: leading zeros are tolerated.
+//! IP addresses and ranges. As upstream, what is new must be written unambiguously; forms that older
+//! rules accepted (leading zeros, IPv4 in IPv6, bits beyond the prefix) may stay where they are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use model::object;
+use serde_json::Value;
 
 use crate::at::{At, Errors};
 
@@ -87,32 +91,88 @@ pub fn is_ipv6(text: &str) -> bool {
     parse_ip(text).is_some_and(|ip| ip.is_ipv6())
 }
 
-/// A string that must be an address; whether it is.
-pub fn check_ip(at: &At<'_>, errors: &mut Errors) -> bool {
-    let fine = parse_ip(at.text()).is_some();
+/// A string that must be an address, whether it is. What `known` lists was accepted by older rules
+/// and may stay.
+pub fn check_ip(at: &At<'_>, known: &[&str], errors: &mut Errors) -> bool {
+    let text = at.text();
+    if known.contains(&text) {
+        return true;
+    }
+    let problem = match parse_ip(text) {
+        None => Some(NOT_AN_IP),
+        Some(_) if text.parse::<IpAddr>().is_err() => Some("must not have leading 0s"),
+        Some(ip) if is_mapped(ip) => Some("must not be an IPv4-mapped IPv6 address"),
+        Some(_) => None,
+    };
+    errors.extend(problem.map(|why| at.invalid_text(why)));
+    problem.is_none()
+}
+
+/// As [`check_ip`] of what is new, and the address must be written in its one usual form; whether it
+/// is.
+pub fn check_canonical_ip(at: &At<'_>, errors: &mut Errors) -> bool {
+    if !check_ip(at, &[], errors) {
+        return false;
+    }
+    let canonical = parse_ip(at.text()).map_or_else(String::new, |ip| ip.to_string());
+    let fine = canonical == at.text();
     if !fine {
-        errors.push(at.invalid_text(NOT_AN_IP));
+        errors.push(at.invalid(format!("must be in canonical form ({canonical:?})")));
     }
     fine
 }
 
-/// A string that must be a network.
-pub fn check_cidr(at: &At<'_>, errors: &mut Errors) {
-    let text = at.text();
-    if parse_cidr(text).is_none() {
-        errors.push(at.invalid_text(NOT_A_CIDR));
+/// As [`check_cidr`], and the network must be written in its one usual form.
+pub fn check_canonical_cidr(at: &At<'_>, errors: &mut Errors) {
+    let before = errors.len();
+    check_cidr(at, &[], errors);
+    if let Some(network) = parse_cidr(at.text()).filter(|_| errors.len() == before) {
+        let canonical = format!("{}/{}", network.ip, network.prefix);
+        if canonical != at.text() {
+            errors.push(at.invalid(format!("must be in canonical form ({canonical:?})")));
+        }
     }
 }
 
-/// A network written without bits beyond its prefix.
-pub fn check_strict_cidr(at: &At<'_>, errors: &mut Errors) {
-    match parse_cidr(at.text()) {
-        None => errors.push(at.invalid_text(NOT_A_CIDR)),
-        Some(network) if network.has_host_bits() => {
-            errors.push(at.invalid("must not have bits set beyond the prefix length"));
-        }
-        Some(_) => {}
+/// A string that must be a network. What `known` lists was accepted by older rules and may stay.
+pub fn check_cidr(at: &At<'_>, known: &[&str], errors: &mut Errors) {
+    let text = at.text();
+    if known.contains(&text) {
+        return;
     }
+    let problem = match parse_cidr(text) {
+        None => Some(NOT_A_CIDR),
+        Some(_) if has_leading_zeros(text) => {
+            Some("must not have leading 0s in IP or prefix length")
+        }
+        Some(network) if is_mapped(network.ip) => Some("must not have an IPv4-mapped IPv6 address"),
+        Some(network) if network.has_host_bits() => {
+            Some("must not have bits set beyond the prefix length")
+        }
+        Some(_) => None,
+    };
+    errors.extend(problem.map(|why| at.invalid_text(why)));
+}
+
+/// Whether an address is an IPv4 one in the clothes of an IPv6 one.
+fn is_mapped(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
+}
+
+/// Whether a network that can be read is written with zeros that mean octal to some.
+fn has_leading_zeros(network: &str) -> bool {
+    network.split_once('/').is_some_and(|(ip, prefix)| {
+        ip.parse::<IpAddr>().is_err() || (prefix.len() > 1 && prefix.starts_with('0'))
+    })
+}
+
+/// The addresses of the load balancers an object's status names.
+pub fn balancer_ips(object: &Value) -> Vec<&str> {
+    object::list(object, &["status", "loadBalancer", "ingress"])
+        .iter()
+        .map(|entry| object::text(entry, &["ip"]))
+        .filter(|ip| !ip.is_empty())
+        .collect()
 }
 
 /// An address that may stand for an endpoint: not unspecified, loopback or link-local.
@@ -167,5 +227,34 @@ mod tests {
         assert_eq!(parse_cidr("1.2.3.4/33"), None);
         assert_eq!(parse_ip("010.0.0.1"), parse_ip("10.0.0.1"));
         assert_eq!(parse_ip("1.2.3"), None);
+    }
+
+    #[test]
+    fn what_is_new_is_written_unambiguously() {
+        let found = |check: &dyn Fn(&At<'_>, &mut Errors), text: &str| {
+            let value = serde_json::json!(text);
+            let mut errors = Vec::new();
+            check(&At::root(&value), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<String>()
+        };
+        let ip = |at: &At<'_>, errors: &mut Errors| {
+            check_ip(at, &["01.2.3.4"], errors);
+        };
+        assert_eq!(found(&ip, "1.2.3.4"), "");
+        assert_eq!(found(&ip, "FE80:0::1"), "");
+        assert_eq!(found(&ip, "01.2.3.4"), "", "it was there before");
+        assert!(found(&ip, "1.2.3.04").contains("must not have leading 0s"));
+        assert!(found(&ip, "::ffff:1.2.3.4").contains("IPv4-mapped"));
+        assert!(found(&ip, "x").contains("must be a valid IP address"));
+        let canonical = |at: &At<'_>, errors: &mut Errors| {
+            check_canonical_ip(at, errors);
+        };
+        assert!(found(&canonical, "FE80:0::1").contains("canonical form (\"fe80::1\")"));
+        let cidr = |at: &At<'_>, errors: &mut Errors| check_cidr(at, &["10.0.0.1/8"], errors);
+        assert_eq!(found(&cidr, "10.0.0.0/8"), "");
+        assert_eq!(found(&cidr, "10.0.0.1/8"), "", "it was there before");
+        assert!(found(&cidr, "10.0.0.2/8").contains("bits set beyond the prefix"));
+        assert!(found(&cidr, "10.0.0.0/08").contains("leading 0s in IP or prefix"));
+        assert!(found(&cidr, "::ffff:1.2.3.0/120").contains("IPv4-mapped"));
     }
 }

@@ -18,7 +18,13 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     create_on_update: true,
     default,
     validate_create,
-    validate_update: |new, _| validate_create(new),
+    validate_update: |new, old| {
+        // What older rules accepted may stay as it is.
+        if new.get("subsets") == old.get("subsets") {
+            return Vec::new();
+        }
+        validate_create(new)
+    },
     cells: Some(cells),
     ..Behaviour::DEFAULT
 };
@@ -37,7 +43,7 @@ fn validate_create(endpoints: &Value) -> Errors {
             errors.push(subset.required("must specify `addresses` or `notReadyAddresses`"));
         }
         for address in ready.items().chain(waiting.items()) {
-            check::check_ip(&address.get("ip"), &mut errors);
+            check::check_ip(&address.get("ip"), &[], &mut errors);
             if !address.get("hostname").is_empty() {
                 check::dns_label(&address.get("hostname"), &mut errors);
             }

@@ -64,7 +64,7 @@ fn validate_create(node: &Value) -> Errors {
     let networks = root.at("spec.podCIDRs");
     networks
         .items()
-        .for_each(|network| check::check_cidr(&network, &mut errors));
+        .for_each(|network| check::check_cidr(&network, &[], &mut errors));
     if networks.len() > 1 {
         let families: HashSet<bool> = networks
             .texts()

@@ -303,8 +303,9 @@ fn drop_what_the_type_rules_out(service: &mut Value, old: &Value) {
     }
 }
 
-fn validate_status(service: &Value, _: &Value) -> Errors {
+fn validate_status(service: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
+    let known = check::balancer_ips(old);
     let root = At::root(service);
     let ingress = root.at("status.loadBalancer.ingress");
     if text(service, "type") != "LoadBalancer" && !ingress.is_empty() {
@@ -315,7 +316,7 @@ fn validate_status(service: &Value, _: &Value) -> Errors {
     for entry in ingress.items() {
         let (ip, mode) = (entry.get("ip"), entry.get("ipMode"));
         if !ip.is_empty() {
-            check::check_ip(&ip, &mut errors);
+            check::check_ip(&ip, &known, &mut errors);
         }
         if !mode.is_set() {
             if !ip.is_empty() {

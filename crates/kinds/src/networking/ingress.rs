@@ -148,11 +148,12 @@ fn check_backend(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn validate_status(ingress: &Value, _: &Value) -> Errors {
+fn validate_status(ingress: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
+    let known = check::balancer_ips(old);
     for entry in At::root(ingress).at("status.loadBalancer.ingress").items() {
         if !entry.get("ip").is_empty() {
-            check::check_ip(&entry.get("ip"), &mut errors);
+            check::check_ip(&entry.get("ip"), &known, &mut errors);
         }
         check_hostname(&entry.get("hostname"), &mut errors);
     }

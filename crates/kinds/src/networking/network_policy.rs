@@ -15,7 +15,7 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
     generation: true,
     default,
     validate_create,
-    validate_update: |policy, _| validate_create(policy),
+    validate_update: |policy, old| check_policy(policy, &blocks(old)),
     cells: Some(cells),
     ..Behaviour::DEFAULT
 };
@@ -40,6 +40,25 @@ fn default(policy: &mut Value) {
 }
 
 fn validate_create(policy: &Value) -> Errors {
+    check_policy(policy, &[])
+}
+
+/// Every range a policy names: an update may keep those written in an older form, wherever they move.
+fn blocks(policy: &Value) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for rule in object::list(policy, &["spec", rules]) {
+            for peer in object::list(rule, &[peers]) {
+                found.push(object::text(peer, &["ipBlock", "cidr"]));
+                let except = object::list(peer, &["ipBlock", "except"]);
+                found.extend(except.iter().filter_map(Value::as_str));
+            }
+        }
+    }
+    found
+}
+
+fn check_policy(policy: &Value, known: &[&str]) -> Errors {
     let mut errors = Vec::new();
     let spec = At::root(policy).get("spec");
     check::label_selector(&spec.get("podSelector"), &mut errors);
@@ -50,7 +69,7 @@ fn validate_create(policy: &Value) -> Errors {
                 .for_each(|port| check_port(&port, &mut errors));
             rule.get(peers)
                 .items()
-                .for_each(|peer| check_peer(&peer, &mut errors));
+                .for_each(|peer| check_peer(&peer, known, &mut errors));
         }
     }
     let kinds = spec.get("policyTypes");
@@ -93,7 +112,7 @@ fn check_port(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn check_peer(at: &At<'_>, errors: &mut Errors) {
+fn check_peer(at: &At<'_>, known: &[&str], errors: &mut Errors) {
     let mut count = 0;
     for selector in ["podSelector", "namespaceSelector"] {
         if at.get(selector).is_set() {
@@ -104,7 +123,7 @@ fn check_peer(at: &At<'_>, errors: &mut Errors) {
     let block = at.get("ipBlock");
     if block.is_set() {
         count += 1;
-        check_block(&block, errors);
+        check_block(&block, known, errors);
     }
     if count == 0 {
         errors.push(at.required("must specify a peer"));
@@ -113,18 +132,18 @@ fn check_peer(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn check_block(at: &At<'_>, errors: &mut Errors) {
+fn check_block(at: &At<'_>, known: &[&str], errors: &mut Errors) {
     let outer = at.get("cidr");
     if outer.is_empty() {
         errors.push(outer.required(""));
         return;
     }
-    check::check_strict_cidr(&outer, errors);
+    check::check_cidr(&outer, known, errors);
     let Some(network) = check::parse_cidr(outer.text()) else {
         return;
     };
     for inner in at.get("except").items() {
-        check::check_strict_cidr(&inner, errors);
+        check::check_cidr(&inner, known, errors);
         if check::parse_cidr(inner.text()).is_some_and(|inner| !network.strictly_contains(inner)) {
             errors.push(inner.invalid("must be a strict subset of `cidr`"));
         }

@@ -1,7 +1,7 @@
 //! Addresses and ranges of Services as objects: `IPAddress` and `ServiceCIDR`.
 
 use jiff::Timestamp;
-use model::{FieldError, FieldPath, names, object};
+use model::{names, object};
 use serde_json::{Value, json};
 
 use crate::at::{At, Errors};
@@ -44,19 +44,8 @@ fn immutable(new: &Value, old: &Value, field: &str, errors: &mut Errors) {
 
 fn validate_address(address: &Value) -> Errors {
     let mut errors = Vec::new();
-    let name = object::name(address);
-    let path = FieldPath::new("metadata.name");
-    match check::parse_ip(name) {
-        None => {
-            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(FieldError::invalid(&path, name, why));
-        }
-        Some(ip) if ip.to_string() != name => {
-            let why = format!("must be in canonical form (\"{ip}\")");
-            errors.push(FieldError::invalid(&path, name, why));
-        }
-        Some(_) => {}
-    }
+    let name = At::root(address).at("metadata.name");
+    check::check_canonical_ip(&name, &mut errors);
     let parent = At::root(address).at("spec.parentRef");
     if !parent.is_set() {
         errors.push(parent.required(""));
@@ -89,7 +78,7 @@ fn validate_range(range: &Value) -> Errors {
         return errors;
     }
     for network in networks.items() {
-        check::check_strict_cidr(&network, &mut errors);
+        check::check_canonical_cidr(&network, &mut errors);
     }
     if networks.len() == 2 {
         let family = |text: &str| text.contains(':');

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::address::check_ip;
+use super::volumes;
 use super::{check_bytes, check_claim_spec, check_term, deprecated_label};
 use crate::at::At;
 
@@ -80,6 +81,9 @@ pub fn check(at: &At<'_>, found: &mut Vec<String>) {
     }
     for volume in spec.get("volumes").items() {
         check_volume(&volume, found);
+    }
+    for volume in spec.get("volumes").items() {
+        volumes::check(&volume, found);
     }
     check_repeated(&spec.get("hostAliases"), "ip", found);
     check_repeated(&spec.get("imagePullSecrets"), "name", found);

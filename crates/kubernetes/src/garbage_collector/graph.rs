@@ -140,7 +140,7 @@ impl Graph {
                 .retain(|resource, _| served.may_have(resource, &known));
             for resource in known {
                 if !state.followed.contains_key(&resource) {
-                    let options = InformerOptions::metadata_only();
+                    let options = InformerOptions::ownership_only();
                     let informer = self.cluster.informers().informer(&resource, options);
                     informer.add_owner_index();
                     started.push((resource.clone(), informer.clone()));

@@ -5,7 +5,7 @@
 //! after all shows then: if it has and was reported as failed, it is taken back first, as nobody has seen
 //! it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{
@@ -39,6 +39,11 @@ pub struct File {
 impl File {
     /// Opens or makes a file.
     pub fn open(path: PathBuf) -> Result<Self> {
+        match std::fs::metadata(&path) {
+            Ok(found) if found.len() == 0 => return Err(corrupt(&path, "it is empty")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path)?,
+            _ => {}
+        }
         let own = path.clone();
         Self::with_opener(
             path,
@@ -206,6 +211,26 @@ impl File {
     }
 }
 
+/// Makes an empty store under another name and moves it into place, so that what is found at the path
+/// was whole at some time.
+fn make(path: &Path) -> Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    let problem = |error: std::io::Error| disk("create")(error);
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(problem(error)),
+        _ => {}
+    }
+    let own = unfinished.clone();
+    let opener = move || Database::builder().set_cache_size(CACHE_BYTES).create(&own);
+    drop(File::with_opener(unfinished.clone(), Box::new(opener))?);
+    std::fs::rename(&unfinished, path).map_err(problem)?;
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).map_err(problem)?;
+    folder.sync_all().map_err(problem)
+}
+
 type Entries<'t> = redb::Table<'t, &'static str, (u64, u64, u32, &'static [u8])>;
 
 fn put(entries: &mut Entries<'_>, entry: &Entry) -> Result<()> {
@@ -240,6 +265,20 @@ impl Log for File {
         })?;
         self.digest = digest;
         Ok(())
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        self.recover()?;
+        let outcome = self
+            .revision_on_disk()
+            .and_then(|revision| self.transact(revision, self.digest, |_| Ok(())));
+        if outcome.is_err() {
+            self.database = None;
+        }
+        outcome
     }
 
     fn append(&mut self, batch: &[Arc<Event>]) -> Result<()> {
@@ -357,11 +396,13 @@ mod tests {
         let index = super::super::load(&file).expect("empty");
         let store = LocalStore::durable(index, file).expect("starts");
         let kept = store.commit(put("//pods/a", "1")).await.expect("space");
+        store.health().await.expect("space");
 
         full.store(true, Ordering::SeqCst);
         for _ in 0..3 {
             let refused = store.commit(put("//pods/b", "2")).await;
             assert!(matches!(refused, Err(Error::Disk { .. })), "{refused:?}");
+            assert!(store.health().await.is_err(), "the disk is still full");
         }
         assert_eq!(
             store.get("//pods/a").expect("reads go on").revision(),
@@ -370,6 +411,7 @@ mod tests {
         assert!(store.get("//pods/b").is_none(), "what failed is not there");
 
         full.store(false, Ordering::SeqCst);
+        store.health().await.expect("space again");
         let after = store
             .commit(put("//pods/c", "3"))
             .await

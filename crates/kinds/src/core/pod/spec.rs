@@ -207,7 +207,7 @@ pub fn check_spec(spec: &At<'_>, pod: Option<&Value>, errors: &mut Errors) {
     names_of(spec, errors);
     scheduling::tolerations(&spec.get("tolerations"), errors);
     for alias in spec.get("hostAliases").items() {
-        check::check_ip(&alias.get("ip"), errors);
+        check::check_ip(&alias.get("ip"), &[], errors);
         alias
             .get("hostnames")
             .items()
@@ -380,7 +380,7 @@ fn dns(spec: &At<'_>, errors: &mut Errors) {
         errors.push(servers.invalid("must not have more than 3 nameservers"));
     }
     for server in servers.items() {
-        check::check_ip(&server, errors);
+        check::check_ip(&server, &[], errors);
     }
     let searches = at.get("searches");
     if searches.len() > 32 {

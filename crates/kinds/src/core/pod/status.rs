@@ -53,8 +53,12 @@ pub fn check(new: &Value, old: &Value) -> Errors {
             &mut errors,
         );
     }
-    addresses(&status.get("podIPs"), &mut errors);
-    host_addresses(&status, &mut errors);
+    addresses(
+        &status.get("podIPs"),
+        &old_status.get("podIPs"),
+        &mut errors,
+    );
+    host_addresses(&status, &old_status, &mut errors);
     errors
 }
 
@@ -81,9 +85,11 @@ fn ended(new: &At<'_>, old: &At<'_>, policy: &str, exempt: &HashSet<&str>, error
 }
 
 /// At most one address of each family.
-fn addresses(at: &At<'_>, errors: &mut Errors) {
+fn addresses(at: &At<'_>, old: &At<'_>, errors: &mut Errors) {
+    let known: Vec<&str> = old.items().map(|entry| entry.get("ip").text()).collect();
     for address in at.items() {
-        check::check_ip(&address.get("ip").said_at(address.path().clone()), errors);
+        let said = address.get("ip").said_at(address.path().clone());
+        check::check_ip(&said, &known, errors);
     }
     if at.len() < 2 {
         return;
@@ -103,7 +109,7 @@ fn addresses(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn host_addresses(status: &At<'_>, errors: &mut Errors) {
+fn host_addresses(status: &At<'_>, old: &At<'_>, errors: &mut Errors) {
     let list = status.get("hostIPs");
     if list.is_empty() {
         return;
@@ -112,5 +118,5 @@ fn host_addresses(status: &At<'_>, errors: &mut Errors) {
     if first.text() != status.get("hostIP").text() {
         errors.push(first.invalid_text("must be equal to `hostIP`"));
     }
-    addresses(&list, errors);
+    addresses(&list, &old.get("hostIPs"), errors);
 }

@@ -19,13 +19,13 @@ const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ran
 /// of that comes alone.
 pub fn create(service: &Value) -> Errors {
     let root = At::root(service);
-    let early = addresses(&root);
+    let early = addresses(&root, None);
     if !early.is_empty() {
         return early;
     }
     let stack = dual_stack(&root);
     if stack.is_empty() {
-        check(service)
+        check(service, None)
     } else {
         stack
     }
@@ -34,7 +34,7 @@ pub fn create(service: &Value) -> Errors {
 /// A changed Service.
 pub fn update(service: &Value, old: &Value) -> Errors {
     let (root, before) = (At::root(service), At::root(old));
-    let mut errors = addresses(&root);
+    let mut errors = addresses(&root, Some(&before));
     if !errors.is_empty() {
         return errors;
     }
@@ -62,11 +62,11 @@ pub fn update(service: &Value, old: &Value) -> Errors {
     if needs_health_check(service) && needs_health_check(old) && port.count() != old_port.count() {
         errors.push(port.forbidden(check::IMMUTABLE));
     }
-    errors.extend(check(service));
+    errors.extend(check(service, Some(old)));
     errors
 }
 
-fn check(service: &Value) -> Errors {
+fn check(service: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Vec::new();
     let root = At::root(service);
     let spec = root.get("spec");
@@ -89,8 +89,11 @@ fn check(service: &Value) -> Errors {
     }
     check::labels(&spec.get("selector"), &mut errors);
     affinity(&spec, &mut errors);
+    let known: Vec<&str> = old
+        .map(|old| At::root(old).at("spec.externalIPs").texts().collect())
+        .unwrap_or_default();
     for ip in spec.get("externalIPs").items() {
-        if check::check_ip(&ip, &mut errors) {
+        if check::check_ip(&ip, &known, &mut errors) {
             check::check_non_special_ip(&ip, &mut errors);
         }
     }
@@ -106,7 +109,7 @@ fn check(service: &Value) -> Errors {
         }
     }
     duplicates(&ports, &mut errors);
-    load_balancer(&root, &spec, &mut errors);
+    load_balancer(&root, old, &mut errors);
     traffic(service, &spec, &mut errors);
     errors
 }
@@ -188,7 +191,8 @@ fn affinity(spec: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn load_balancer(root: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
+fn load_balancer(root: &At<'_>, old: Option<&Value>, errors: &mut Errors) {
+    let spec = root.get("spec");
     let balances = spec.get("type").text() == "LoadBalancer";
     // As upstream: the field is said to begin with a capital.
     let ranges = spec
@@ -198,22 +202,27 @@ fn load_balancer(root: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
         if !balances {
             errors.push(ranges.forbidden(ONLY_LOAD_BALANCER));
         }
+        let known: Vec<&str> = old
+            .map(|old| At::root(old).at("spec.loadBalancerSourceRanges"))
+            .map(|ranges| ranges.texts().map(str::trim).collect())
+            .unwrap_or_default();
         for range in ranges.items() {
             let trimmed = json!(range.text().trim());
-            check::check_cidr(&At::new(&trimmed, range.path().clone()), errors);
+            check::check_cidr(&At::new(&trimmed, range.path().clone()), &known, errors);
         }
     } else if let Some(text) = object::annotation(root.value(), SOURCE_RANGES) {
         let path = model::FieldPath::new("metadata.annotations").key(SOURCE_RANGES);
         if !balances {
             errors.push(FieldError::forbidden(&path, ONLY_LOAD_BALANCER));
         }
+        let unchanged = old.is_some_and(|old| object::annotation(old, SOURCE_RANGES) == Some(text));
         for range in text
             .split(',')
             .map(str::trim)
-            .filter(|_| !text.trim().is_empty())
+            .filter(|_| !text.trim().is_empty() && !unchanged)
         {
             let range = json!(range);
-            check::check_cidr(&At::new(&range, path.clone()), errors);
+            check::check_cidr(&At::new(&range, path.clone()), &[], errors);
         }
     }
     let allocate = spec.get("allocateLoadBalancerNodePorts");
@@ -253,7 +262,10 @@ fn traffic(service: &Value, spec: &At<'_>, errors: &mut Errors) {
 }
 
 /// Addresses, families and their policy by themselves.
-fn addresses(root: &At<'_>) -> Errors {
+fn addresses(root: &At<'_>, old: Option<&At<'_>>) -> Errors {
+    let known: Vec<&str> = old
+        .map(|old| old.at("spec.clusterIPs").texts().collect())
+        .unwrap_or_default();
     let mut errors = Vec::new();
     let spec = root.get("spec");
     if spec.get("type").text() == "ExternalName" {
@@ -287,7 +299,7 @@ fn addresses(root: &At<'_>) -> Errors {
             }
             continue;
         }
-        broken |= !check::check_ip(&address, &mut errors);
+        broken |= !check::check_ip(&address, &known, &mut errors);
     }
     if all.len() > 2 {
         errors.push(all.invalid("may only hold up to 2 values"));
