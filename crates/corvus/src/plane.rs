@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::commands::{Controllers, UpArguments};
+use crate::commands::{Controllers, Term, UpArguments};
 use files::Credentials;
 
 /// Where objects are kept.
@@ -89,6 +89,7 @@ impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
+        arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
@@ -199,18 +200,16 @@ fn start_controllers(
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
     };
-    let own = client(server, "kube-controller-manager");
+    // Other servers may share an etcd, and no other store.
+    let shared = matches!(arguments.store, StoreKind::Etcd(_));
+    let (election, server_of, graph) =
+        (arguments.election.clone(), server.clone(), selection.graph);
     let token = shutdown.clone();
-    running.spawn(async move { kubernetes::run(own, &builtin, token).await });
-    if selection.graph {
-        let (own, token) = (client(server, "corvus-graph"), shutdown.clone());
-        running.spawn(async move {
-            match graph::start(own, graph::Options::default(), token).await {
-                Ok(controllers) => controllers.stopped().await,
-                Err(error) => tracing::error!(%error, "the graph controllers"),
-            }
-        });
-    }
+    running.spawn(async move {
+        let own = client(&server_of, "corvus-leader-election");
+        let controllers = |term: Term| run_controllers(&server_of, &builtin, graph, term);
+        election.run(own, shared, token, controllers).await;
+    });
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
@@ -218,6 +217,28 @@ fn start_controllers(
         shutdown.clone(),
     ));
     running
+}
+
+/// Runs the controllers for a term.
+async fn run_controllers(
+    server: &ApiServer,
+    builtin: &kubernetes::Options,
+    with_graph: bool,
+    term: Term,
+) {
+    let own = term.client(client(server, "kube-controller-manager"));
+    let builtin = kubernetes::run(own, builtin, term.ended.clone());
+    let graph = async {
+        if !with_graph {
+            return;
+        }
+        let own = term.client(client(server, "corvus-graph"));
+        match graph::start(own, graph::Options::default(), term.ended.clone()).await {
+            Ok(controllers) => controllers.stopped().await,
+            Err(error) => tracing::error!(%error, "the graph controllers"),
+        }
+    };
+    futures::future::join(builtin, graph).await;
 }
 
 async fn open_store(
