@@ -129,6 +129,26 @@ impl Error {
         self.is(422, "") || self.is(400, "")
     }
 
+    /// Whether the request may have been carried out all the same: the answer is lost, or the server failed half way.
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Decode { .. } => true,
+            Self::Api { status, .. } => status.code >= 500 || status.code == 408,
+            _ => false,
+        }
+    }
+
+    /// Whether the namespace of the object is going, so that nothing can be created there.
+    pub fn is_namespace_terminating(&self) -> bool {
+        let details = self.status().and_then(|status| status.details.as_ref());
+        details.is_some_and(|details| {
+            details
+                .causes
+                .iter()
+                .any(|cause| cause.reason == "NamespaceTerminating")
+        })
+    }
+
     /// Whether the same request may succeed later without anybody changing it.
     pub fn is_retryable(&self) -> bool {
         match self {

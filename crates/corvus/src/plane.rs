@@ -199,6 +199,7 @@ fn start_controllers(
     let builtin = kubernetes::Options {
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        ..kubernetes::Options::default()
     };
     // Other servers may share an etcd, and no other store.
     let shared = matches!(arguments.store, StoreKind::Etcd(_));

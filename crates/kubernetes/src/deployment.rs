@@ -2,8 +2,9 @@
 //!
 //! [`sets`] knows which replica set is the new one and what a new one looks like, [`rollout`] decides
 //! the next step, [`status`] says how far it is. Each reconcile takes one step; what it changes wakes
-//! it for the next.
+//! it for the next, and no step is taken before the cache shows the one before ([`Settled`]).
 
+mod rollback;
 mod rollout;
 mod sets;
 mod status;
@@ -12,17 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Backoff, DeleteOptions, EventRecorder, Informer, Object, ObjectKey, Outcome, Reconciler,
+    Backoff, DeleteOptions, Event, EventRecorder, Informer, Object, ObjectKey, Outcome, Reconciler,
     Subresource, WorkQueue, enqueue, index,
 };
-use model::object;
+use model::{LabelSelector, object};
 use serde_json::{Value, json};
 
-use self::rollout::{Scale, next_step};
+use self::rollout::{Scale, is_recreate, is_scaling, next_step};
 use self::sets::{Sets, new_set, revision_of};
+use self::status::Pass;
+use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::settled::Settled;
 use crate::{pod, resources};
+
+/// When to look again at a cache that lags behind; its events wake the deployment before.
+const LAG: Duration = Duration::from_secs(1);
 
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {
@@ -30,33 +37,36 @@ pub async fn run(cluster: Cluster) {
     let deployments = cluster.informer(&resources::deployments());
     let replica_sets = cluster.informer(&resources::replica_sets());
     let pods = cluster.informer(&resources::pods());
-    replica_sets.add_owner_index();
+    claim::add_indexes(&replica_sets);
     pods.add_owner_index();
+    deployments.add_namespace_index();
     let _deployment_handler = deployments.add_handler(enqueue::object(&queue));
     let _set_handler = replica_sets.add_handler(enqueue::controller(&queue, "apps", "Deployment"));
-    let sets_of_pods = replica_sets.clone();
-    let _pod_handler = pods.add_handler(enqueue::mapped(&queue, move |pod| {
+    let (orphans, adopters) = (queue.clone(), deployments.clone());
+    let _orphan_handler = replica_sets.add_handler(move |event| {
+        // A set without an owner may belong to a deployment whose selector it fits.
+        let set = event.object();
+        if set.controller_of().is_none() && !set.is_terminating() {
+            for found in adopters.by_index(index::NAMESPACE, set.namespace().unwrap_or_default()) {
+                if selector(&found).is_ok_and(|s| s.matches(object::labels(set.value()))) {
+                    orphans.add(found.key());
+                }
+            }
+        }
+    });
+    let (sets_of_pods, recreated) = (replica_sets.clone(), queue.clone());
+    let all = deployments.clone();
+    let _pod_handler = pods.add_handler(move |event| {
         // A deployment that recreates waits until its old Pods are really gone.
-        let owner = pod
-            .controller_of()
-            .filter(|owner| owner.kind == "ReplicaSet");
-        let set = owner.and_then(|owner| {
-            sets_of_pods.get(&ObjectKey::new(
-                pod.namespace().unwrap_or_default(),
-                owner.name,
-            ))
-        });
-        let deployment = set.and_then(|set| {
-            let owner = set
-                .controller_of()
-                .filter(|owner| owner.kind == "Deployment")?;
-            Some(ObjectKey::new(
-                set.namespace().unwrap_or_default(),
-                owner.name,
-            ))
-        });
-        deployment.into_iter().collect()
-    }));
+        if let Event::Deleted(pod) = event
+            && let Some(key) = deployment_of(pod, &sets_of_pods)
+            && all
+                .get(&key)
+                .is_some_and(|deployment| is_recreate(&deployment))
+        {
+            recreated.add(key);
+        }
+    });
     let informers = vec![deployments.clone(), replica_sets.clone(), pods.clone()];
     let recorder = cluster.recorder("deployment-controller");
     let reconciler = Deployments {
@@ -65,10 +75,41 @@ pub async fn run(cluster: Cluster) {
         replica_sets,
         pods,
         recorder,
+        settled: Settled::default(),
     };
     cluster
         .drive("deployment", queue, reconciler, informers)
         .await;
+}
+
+fn deployment_of(pod: &Object, sets: &Informer) -> Option<ObjectKey> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let owner = pod
+        .controller_of()
+        .filter(|owner| owner.kind == "ReplicaSet")?;
+    let set = sets.get(&ObjectKey::new(namespace, owner.name))?;
+    let owner = set
+        .controller_of()
+        .filter(|owner| owner.kind == "Deployment")?;
+    Some(ObjectKey::new(namespace, owner.name))
+}
+
+fn selector(deployment: &Object) -> Result<LabelSelector, Error> {
+    let selector = LabelSelector::from_object(deployment.get(&["spec", "selector"]));
+    selector.map_err(|error| Error::Object {
+        kind: "Deployment",
+        name: deployment.key().to_string(),
+        why: format!("spec.selector: {error}"),
+    })
+}
+
+/// How a write went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Write {
+    Unneeded,
+    Done,
+    /// The object has changed or gone: what was decided was decided on an old state.
+    Lost,
 }
 
 struct Deployments {
@@ -77,6 +118,7 @@ struct Deployments {
     replica_sets: Informer,
     pods: Informer,
     recorder: EventRecorder,
+    settled: Settled,
 }
 
 impl Reconciler for Deployments {
@@ -85,26 +127,42 @@ impl Reconciler for Deployments {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(deployment) = self.deployments.get(key) else {
+            self.settled.forget(key);
             return Ok(Outcome::Done);
         };
-        let owned = self
-            .replica_sets
-            .by_index(index::CONTROLLER_UID, deployment.uid());
-        let mut sets = Sets::of(&deployment, owned);
-        if !deployment.is_terminating() {
-            if sets.new.is_none() && !is_paused(&deployment) && self.may_begin(&deployment, &sets) {
-                match self.create(&deployment, &sets).await? {
-                    Some(set) => sets.new = Some(set),
-                    None => return Ok(Outcome::Requeue),
-                }
-            }
-            self.mark_revision(&deployment, &sets).await?;
-            for scale in next_step(&deployment, &sets, unhealthy) {
-                self.scale(&deployment, &scale).await?;
-            }
-            self.clean_up(&deployment, &sets).await?;
+        let selector = selector(&deployment)?;
+        if selector.is_everything() {
+            return self.refuse_all(&deployment).await;
         }
-        self.report(&deployment, &sets).await
+        let api = self.cluster.api();
+        let sets = &self.replica_sets;
+        if !self.settled.is(api, &deployment, &selector, sets).await? {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
+        let claim = Claim {
+            cluster: &self.cluster,
+            owner: &deployment,
+            resource: &resources::deployments(),
+            selector: &selector,
+        };
+        let owned = claim.of(sets, |_| true).await?;
+        let mut sets = Sets::of(&deployment, owned);
+        let pass = if deployment.is_terminating() {
+            Pass::Upkeep
+        } else if let Some(revision) =
+            rollback::wanted(&deployment).filter(|_| !is_paused(&deployment))
+        {
+            // Its own change of the template wakes it again.
+            let (cluster, recorder) = (&self.cluster, &self.recorder);
+            rollback::carry_out(cluster, recorder, &deployment, &sets, revision).await?;
+            return Ok(Outcome::Done);
+        } else {
+            match self.roll(&deployment, &mut sets).await? {
+                Some(pass) => pass,
+                None => return Ok(Outcome::Requeue),
+            }
+        };
+        self.report(&deployment, &sets, pass).await
     }
 }
 
@@ -120,9 +178,50 @@ fn unhealthy(set: &Object) -> i64 {
 }
 
 impl Deployments {
+    /// One step. `None` where somebody else was faster, or the name of the new set is taken: to be tried again.
+    async fn roll(&self, deployment: &Object, sets: &mut Sets) -> Result<Option<Pass>, Error> {
+        let upkeep = is_paused(deployment) || is_scaling(deployment, sets);
+        let mut pass = if upkeep { Pass::Upkeep } else { Pass::Rollout };
+        if sets.new.is_none() && !upkeep && self.may_begin(deployment, sets) {
+            match self.create(deployment, sets).await? {
+                Some(set) => sets.new = Some(set),
+                None => return Ok(None),
+            }
+            pass = Pass::Created;
+        }
+        match self.sync_new_set(deployment, sets).await? {
+            Write::Unneeded => {}
+            Write::Done => return Ok(Some(pass)),
+            Write::Lost => return Ok(None),
+        }
+        for scale in next_step(deployment, sets, unhealthy) {
+            if self.scale(deployment, &scale).await? == Write::Lost {
+                return Ok(None);
+            }
+        }
+        if is_paused(deployment) || status::is_complete(deployment) {
+            self.clean_up(deployment, sets).await?;
+        }
+        Ok(Some(pass))
+    }
+
+    /// A deployment that selects everything would take over whatever there is.
+    async fn refuse_all(&self, deployment: &Object) -> Result<Outcome, Error> {
+        let text = "This deployment is selecting all pods. A non-empty selector is required.";
+        self.recorder.warning(deployment, "SelectingAll", text);
+        let observed = object::number(deployment.value(), &["status", "observedGeneration"]);
+        if observed.unwrap_or(0) < deployment.generation() {
+            let mut new = deployment.value().clone();
+            new["status"]["observedGeneration"] = json!(deployment.generation());
+            let api = self.cluster.api();
+            api.update_status(&resources::deployments(), &new).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
     /// A deployment that recreates begins anew only when no old Pod is left.
     fn may_begin(&self, deployment: &Object, sets: &Sets) -> bool {
-        if object::text(deployment.value(), &["spec", "strategy", "type"]) != "Recreate" {
+        if !is_recreate(deployment) {
             return true;
         }
         sets.old.iter().all(|set| {
@@ -138,7 +237,9 @@ impl Deployments {
     async fn create(&self, deployment: &Object, sets: &Sets) -> Result<Option<Arc<Object>>, Error> {
         let wanted = new_set(deployment, sets);
         let api = self.cluster.api();
-        match api.create(&resources::replica_sets(), &wanted).await {
+        let created = api.create(&resources::replica_sets(), &wanted).await;
+        self.settled.note(&deployment.key(), &created);
+        match created {
             Ok(set) => {
                 let count = object::number(set.value(), &["spec", "replicas"]).unwrap_or(0);
                 if count > 0 {
@@ -173,85 +274,94 @@ impl Deployments {
                 Ok(None)
             }
             Err(error) => {
-                let text = format!("Failed to create new replica set: {error}");
-                self.recorder
-                    .warning(deployment, "ReplicaSetCreateError", text);
+                if !error.is_namespace_terminating() {
+                    let name = object::name(&wanted);
+                    self.report_failed_creation(deployment, name, &error).await;
+                }
                 Err(error.into())
             }
         }
     }
 
-    /// The revision of the new set, on the set and on the deployment.
-    async fn mark_revision(&self, deployment: &Object, sets: &Sets) -> Result<(), Error> {
-        let Some(new) = &sets.new else { return Ok(()) };
-        let highest = sets
-            .old
-            .iter()
-            .map(|set| revision_of(set))
-            .max()
-            .unwrap_or(0);
-        let own = revision_of(new);
-        let revision = if own > highest { own } else { highest + 1 };
-        let text = revision.to_string();
-        let api = self.cluster.api();
-        if own != revision {
-            let patch = json!({"metadata": {"annotations": {sets::REVISION: text}}});
-            api.merge_patch(
-                &resources::replica_sets(),
-                &new.key(),
-                Subresource::None,
-                &patch,
-            )
-            .await?;
+    async fn report_failed_creation(
+        &self,
+        deployment: &Object,
+        name: &str,
+        error: &controller::Error,
+    ) {
+        let why = error.message();
+        let text = format!("Failed to create new replica set \"{name}\": {why}");
+        let now = self.cluster.now();
+        if let Some(status) = status::with_failed_creation(deployment, &text, now) {
+            let mut new = deployment.value().clone();
+            new["status"] = status;
+            let api = self.cluster.api();
+            if let Err(error) = api.update_status(&resources::deployments(), &new).await {
+                // The failure to create is the bigger one, and the next try says it again.
+                tracing::debug!(%error, "reporting a failed creation");
+            }
         }
-        if deployment.annotation(sets::REVISION) != Some(text.as_str()) {
-            let patch = json!({"metadata": {"annotations": {sets::REVISION: text}}});
-            // Through the status, as upstream: a change of the object itself would be a new generation.
-            api.merge_patch(
-                &resources::deployments(),
-                &deployment.key(),
-                Subresource::Status,
-                &patch,
-            )
-            .await?;
-        }
-        Ok(())
+        let recorder = &self.recorder;
+        recorder.warning(deployment, "ReplicaSetCreateError", text);
     }
 
-    async fn scale(&self, deployment: &Object, scale: &Scale) -> Result<(), Error> {
+    /// Brings the annotations and `minReadySeconds` of the new set in line with the deployment.
+    async fn sync_new_set(&self, deployment: &Object, sets: &Sets) -> Result<Write, Error> {
+        let Some(new) = &sets.new else {
+            return Ok(Write::Unneeded);
+        };
+        let annotations = sets::annotations_due(deployment, sets, new);
+        let seconds = |object: &Object| {
+            object::number(object.value(), &["spec", "minReadySeconds"]).unwrap_or(0)
+        };
+        if annotations.is_empty() && seconds(new) == seconds(deployment) {
+            return Ok(Write::Unneeded);
+        }
+        let patch = json!({
+            "metadata": {"resourceVersion": new.resource_version(), "annotations": annotations},
+            "spec": {"minReadySeconds": seconds(deployment)},
+        });
+        self.patch_set(deployment, new, &patch).await
+    }
+
+    /// Patches a set as the cache knows it.
+    async fn patch_set(
+        &self,
+        deployment: &Object,
+        set: &Object,
+        patch: &Value,
+    ) -> Result<Write, Error> {
+        let (api, key) = (self.cluster.api(), set.key());
+        let resource = resources::replica_sets();
+        let patched = api
+            .merge_patch(&resource, &key, Subresource::None, patch)
+            .await;
+        self.settled.note(&deployment.key(), &patched);
+        match patched {
+            Ok(_) => Ok(Write::Done),
+            Err(error) if error.is_conflict() || error.is_not_found() => Ok(Write::Lost),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn scale(&self, deployment: &Object, scale: &Scale) -> Result<Write, Error> {
         let set = &scale.set;
         let from = object::number(set.value(), &["spec", "replicas"]).unwrap_or(0);
         let patch = json!({
             "metadata": {"resourceVersion": set.resource_version(), "annotations": scale.annotations},
             "spec": {"replicas": scale.to},
         });
-        let outcome = self
-            .cluster
-            .api()
-            .merge_patch(
-                &resources::replica_sets(),
-                &set.key(),
-                Subresource::None,
-                &patch,
-            )
-            .await;
-        match outcome {
-            Ok(_) => {
-                if from != scale.to {
-                    let way = if scale.to > from { "up" } else { "down" };
-                    let text = format!(
-                        "Scaled {way} replica set {} from {from} to {}",
-                        set.name(),
-                        scale.to
-                    );
-                    self.recorder.normal(deployment, "ScalingReplicaSet", text);
-                }
-                Ok(())
-            }
-            // Decided on an old state; the new one is on its way.
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
+        let write = self.patch_set(deployment, set, &patch).await?;
+        if write == Write::Done && from != scale.to {
+            let way = if scale.to > from { "up" } else { "down" };
+            let to = scale.to;
+            let text = format!(
+                "Scaled {way} replica set {} from {from} to {to}",
+                set.name()
+            );
+            self.recorder.normal(deployment, "ScalingReplicaSet", text);
         }
+        Ok(write)
     }
 
     /// Deletes empty old sets beyond the history that is kept.
@@ -266,10 +376,10 @@ impl Deployments {
                 && number(&["status", "observedGeneration"]) >= set.generation()
                 && !set.is_terminating()
         };
-        let mut old: Vec<&Arc<Object>> = sets.old.iter().filter(empty).collect();
+        let mut old: Vec<&Arc<Object>> = sets.old.iter().filter(|s| !s.is_terminating()).collect();
         let surplus = old.len().saturating_sub(limit);
         old.sort_by_key(|set| revision_of(set));
-        for set in old.into_iter().take(surplus) {
+        for set in old.into_iter().take(surplus).filter(empty) {
             let options = DeleteOptions::of_uid(set.uid());
             self.cluster
                 .api()
@@ -279,21 +389,29 @@ impl Deployments {
         Ok(())
     }
 
-    async fn report(&self, deployment: &Object, sets: &Sets) -> Result<Outcome, Error> {
-        let (status, wait) = status::status_of(deployment, sets, self.cluster.now());
-        if status != *deployment.status() {
+    /// Writes the status, and the revision, where they have changed.
+    async fn report(&self, deployment: &Object, sets: &Sets, pass: Pass) -> Result<Outcome, Error> {
+        let (status, wait) = status::status_of(deployment, sets, pass, self.cluster.now());
+        let revision = sets
+            .new
+            .as_ref()
+            .and_then(|set| set.annotation(sets::REVISION));
+        let revision =
+            revision.filter(|revision| deployment.annotation(sets::REVISION) != Some(revision));
+        if status != *deployment.status() || revision.is_some() {
             let mut new = deployment.value().clone();
             new["status"] = status;
-            match self
-                .cluster
-                .api()
-                .update_status(&resources::deployments(), &new)
-                .await
-            {
-                Err(error) if error.is_conflict() || error.is_not_found() => {}
+            if let Some(revision) = revision {
+                // Through the status, as upstream: a change of the object itself would be a new generation.
+                new["metadata"]["annotations"][sets::REVISION] = json!(revision);
+            }
+            let api = self.cluster.api();
+            match api.update_status(&resources::deployments(), &new).await {
+                Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+                Err(error) if error.is_not_found() => {}
                 outcome => drop(outcome?),
             }
         }
-        Ok(wait.map_or(Outcome::Done, |wait: Duration| Outcome::RequeueAfter(wait)))
+        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 }

@@ -16,14 +16,4 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// Some of several requests failed.
-    #[error("{failed} of {all} requests failed; the first: {first}")]
-    Some {
-        /// How many failed.
-        failed: usize,
-        /// How many there were.
-        all: usize,
-        /// The first failure.
-        first: Box<controller::Error>,
-    },
 }

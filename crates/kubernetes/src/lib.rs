@@ -8,6 +8,7 @@
 //! [`run`] runs those that a [`Selection`] names, as `kube-controller-manager --controllers` does.
 
 mod autoscaler;
+mod claim;
 mod cluster;
 mod cluster_role_aggregation;
 mod creation;
@@ -17,11 +18,14 @@ mod disruption;
 mod endpoint_slice;
 mod error;
 mod garbage_collector;
+mod history;
 mod job;
 mod namespace;
+mod node_affinity;
 mod node_lifecycle;
 mod persistent_volume;
 mod pod;
+mod pod_control;
 mod policy_type_checking;
 mod protection;
 mod replica_set;
@@ -32,11 +36,15 @@ mod scheduler;
 mod selection;
 mod service_account;
 mod service_cidr;
+mod settled;
+mod stateful_set;
+mod taints;
 mod ttl_after_finished;
 
 pub use cluster::Cluster;
 pub use error::Error;
 pub use pod::{is_active, is_ready};
+pub use scheduler::{ConfigurationError, SchedulerConfiguration};
 pub use selection::{Selection, UnknownController};
 
 use controller::Informers;
@@ -49,9 +57,13 @@ use tokio_util::sync::CancellationToken;
 pub struct Options {
     /// Which of them.
     pub selection: Selection,
+    /// Whether the `maxUnavailable` of a stateful set counts (the feature `MaxUnavailableStatefulSet`).
+    pub stateful_set_max_unavailable: bool,
     /// The certificate (PEM) of the authority that signed the API server's, to be told to every
     /// namespace; none leaves that to others.
     pub root_certificate: Option<String>,
+    /// How the scheduler is set up.
+    pub scheduler: SchedulerConfiguration,
 }
 
 /// Runs the selected controllers until `shutdown`; returns when all have ended.
@@ -64,7 +76,15 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "namespace" => running.spawn(namespace::run(cluster)),
             "serviceaccount" => running.spawn(service_account::run(cluster)),
             "garbagecollector" => running.spawn(garbage_collector::run(cluster)),
-            "replicaset" => running.spawn(replica_set::run(cluster)),
+            "replicaset" => running.spawn(replica_set::run(cluster, &replica_set::REPLICA_SETS)),
+            "replicationcontroller" => running.spawn(replica_set::run(
+                cluster,
+                &replica_set::REPLICATION_CONTROLLERS,
+            )),
+            "statefulset" => {
+                let max_unavailable = options.stateful_set_max_unavailable;
+                running.spawn(stateful_set::run(cluster, max_unavailable))
+            }
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "cronjob" => running.spawn(cron_job::run(cluster)),
@@ -90,7 +110,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "volumeattributesclassprotection" => {
                 running.spawn(protection::run(cluster, Protected::AttributesClasses))
             }
-            "scheduler" => running.spawn(scheduler::run(cluster)),
+            "scheduler" => running.spawn(scheduler::run(cluster, options.scheduler.clone())),
             other => {
                 tracing::error!(other, "a controller has a name and no code");
                 continue;

@@ -1,5 +1,7 @@
 //! What controllers ask of Pods, and Pods made from templates.
 
+use std::cmp::Reverse;
+
 use controller::{Object, owner};
 use jiff::Timestamp;
 use model::object;
@@ -75,11 +77,23 @@ pub fn from_template(owner: &Object, template: &Value, extra_labels: &[(&str, St
     })
 }
 
-/// How much a Pod deserves to be deleted first: unassigned before assigned, pending before running,
-/// not ready before ready, ready for a short time before long, restarted before not, young before old.
-///
-/// As upstream ranks Pods when a replica set shrinks; smaller goes first.
-pub fn deletion_rank(pod: &Object) -> (bool, u8, bool, i64, i64, i64, i64) {
+/// How much a Pod deserves to be deleted first; smaller goes first.
+pub type DeletionRank = (
+    bool,
+    u8,
+    bool,
+    i64,
+    Reverse<usize>,
+    u32,
+    Reverse<i64>,
+    u32,
+    String,
+);
+
+/// Unassigned before assigned, pending before running, not ready before ready, cheap before dear, on a crowded node before on an
+/// empty one, ready for a short time before long, restarted before not, young before old: as upstream ranks Pods when a
+/// replica set shrinks. Ages count by their order of magnitude, so that Pods of about the same age are of the same rank.
+pub fn deletion_rank(pod: &Object, neighbours: usize, now: Timestamp) -> DeletionRank {
     let assigned = !object::text(pod.value(), &["spec", "nodeName"]).is_empty();
     let phase = match phase(pod) {
         "Pending" => 0,
@@ -88,26 +102,34 @@ pub fn deletion_rank(pod: &Object) -> (bool, u8, bool, i64, i64, i64, i64) {
     };
     let cost = pod
         .annotation("controller.kubernetes.io/pod-deletion-cost")
-        .and_then(|cost| cost.parse::<i64>().ok())
+        .and_then(|cost| cost.parse::<i32>().ok())
         .unwrap_or(0);
-    let restarts: i64 = object::list(pod.value(), &["status", "containerStatuses"])
+    let restarts = object::list(pod.value(), &["status", "containerStatuses"])
         .iter()
         .filter_map(|status| object::number(status, &["restartCount"]))
-        .sum();
-    let since = ready_since(pod).map_or(0, |since| -since.as_second());
-    let created = pod
-        .creation_timestamp()
-        .parse::<Timestamp>()
-        .map_or(0, |created| -created.as_second());
+        .max()
+        .unwrap_or(0);
+    let created = pod.creation_timestamp().parse().ok();
     (
         assigned,
         phase,
         is_ready(pod),
-        cost,
-        since,
-        -restarts,
-        created,
+        i64::from(cost),
+        Reverse(neighbours),
+        magnitude(ready_since(pod), now),
+        Reverse(restarts),
+        magnitude(created, now),
+        pod.uid().to_owned(),
     )
+}
+
+/// The order of magnitude of an age: the binary logarithm of its nanoseconds, 0 for none.
+fn magnitude(since: Option<Timestamp>, now: Timestamp) -> u32 {
+    let age = since.map_or(0, |since| now.as_nanosecond() - since.as_nanosecond());
+    u128::try_from(age)
+        .ok()
+        .and_then(u128::checked_ilog2)
+        .map_or(0, |log| log + 1)
 }
 
 #[cfg(test)]
@@ -140,7 +162,10 @@ mod tests {
 
     #[test]
     fn the_least_useful_pod_goes_first() {
-        assert!(deletion_rank(&pod(false, "")) < deletion_rank(&pod(false, "n")));
-        assert!(deletion_rank(&pod(false, "n")) < deletion_rank(&pod(true, "n")));
+        let now = "2026-01-01T00:01:00Z".parse().expect("a time");
+        let rank = |pod: &Object, crowd| deletion_rank(pod, crowd, now);
+        assert!(rank(&pod(false, ""), 0) < rank(&pod(false, "n"), 0));
+        assert!(rank(&pod(false, "n"), 0) < rank(&pod(true, "n"), 5));
+        assert!(rank(&pod(true, "n"), 2) < rank(&pod(true, "n"), 1));
     }
 }

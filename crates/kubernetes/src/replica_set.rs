@@ -1,7 +1,8 @@
-//! Replica sets: as many Pods as wanted.
+//! Replica sets and replication controllers: as many Pods as wanted.
 //!
-//! [`plan`] decides from the set and its Pods; the reconciler carries the plan out in growing batches,
-//! so that a template that cannot work costs one failed request and not a thousand.
+//! The two differ in their kind and in how the selector is written; a [`Kind`] says how. [`plan`] decides from the set and
+//! its Pods; [`PodControl`] carries the plan out. A set whose cache does not show its own deeds yet does nothing, not even
+//! report: what its status says of the Pods is true of the generation it names, which rollouts rely on.
 
 mod plan;
 
@@ -9,89 +10,106 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Backoff, DeleteOptions, Event, EventRecorder, Expectations, Informer, Object, ObjectKey,
-    Outcome, Reconciler, Subresource, WorkQueue, enqueue, index, owner,
+    Backoff, Informer, Object, ObjectKey, Outcome, Reconciler, Resource, WorkQueue, enqueue, index,
 };
-use futures::future::join_all;
 use model::{LabelSelector, object};
-use serde_json::json;
+use serde_json::Value;
 
-use self::plan::{Plan, plan, status_of};
+use self::plan::{Failure, Plan, plan, status_of};
+use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::pod_control::PodControl;
 use crate::{pod, resources};
 
-/// Runs the controller.
-pub async fn run(cluster: Cluster) {
-    let queue: WorkQueue = WorkQueue::new("replicaset", Backoff::default());
-    let sets = cluster.informer(&resources::replica_sets());
+/// When to look again at a cache that lags behind; its events wake the set before.
+const LAG: Duration = Duration::from_secs(1);
+
+/// What tells the two kinds of sets apart.
+pub struct Kind {
+    name: &'static str,
+    component: &'static str,
+    group: &'static str,
+    kind: &'static str,
+    resource: fn() -> Resource,
+    selector: fn(&Object) -> Result<LabelSelector, String>,
+    /// Whether the status counts terminating Pods.
+    counts_terminating: bool,
+}
+
+/// Replica sets.
+pub static REPLICA_SETS: Kind = Kind {
+    name: "replicaset",
+    component: "replicaset-controller",
+    group: "apps",
+    kind: "ReplicaSet",
+    resource: resources::replica_sets,
+    selector: |set| {
+        LabelSelector::from_object(set.get(&["spec", "selector"])).map_err(|e| e.to_string())
+    },
+    counts_terminating: true,
+};
+
+/// Replication controllers.
+pub static REPLICATION_CONTROLLERS: Kind = Kind {
+    name: "replicationcontroller",
+    component: "replication-controller",
+    group: "",
+    kind: "ReplicationController",
+    resource: resources::replication_controllers,
+    selector: |set| {
+        let labels = set.get(&["spec", "selector"]).and_then(Value::as_object);
+        let labels = labels.into_iter().flatten();
+        Ok(LabelSelector::from_labels(labels.map(|(key, value)| {
+            (key.as_str(), value.as_str().unwrap_or_default())
+        })))
+    },
+    counts_terminating: false,
+};
+
+/// Runs the controller of a kind.
+pub async fn run(cluster: Cluster, kind: &'static Kind) {
+    let queue: WorkQueue = WorkQueue::new(kind.name, Backoff::default());
+    let sets = cluster.informer(&(kind.resource)());
     let pods = cluster.informer(&resources::pods());
-    pods.add_owner_index();
-    pods.add_namespace_index();
-    let expectations = Arc::new(Expectations::new());
+    claim::add_indexes(&pods);
+    sets.add_owner_index();
+    sets.add_namespace_index();
+    let control = PodControl::new(&cluster, kind.component);
     let _set_handler = sets.add_handler(enqueue::object(&queue));
-    let _pod_handler = pods.add_handler(enqueue::controller(&queue, "apps", "ReplicaSet"));
-    let observed = expectations.clone();
-    let _expectation_handler = pods.add_handler(move |event| observe(&observed, event));
+    // Before the one that wakes: a set that wakes finds its expectations met.
+    let _expectation_handler = control.observe(&pods, kind.kind);
+    let _pod_handler = pods.add_handler(enqueue::controller(&queue, kind.group, kind.kind));
     let (orphans, adopters) = (queue.clone(), sets.clone());
     let _orphan_handler = pods.add_handler(move |event| {
         // A Pod without an owner may belong to a set whose selector it fits.
         let pod = event.object();
         if pod.controller_of().is_none() && !pod.is_terminating() {
-            for set in adopters.list_namespace(pod.namespace().unwrap_or_default()) {
-                if selector(&set).is_ok_and(|s| s.matches(object::labels(pod.value()))) {
+            for set in adopters.by_index(index::NAMESPACE, pod.namespace().unwrap_or_default()) {
+                if (kind.selector)(&set).is_ok_and(|s| s.matches(object::labels(pod.value()))) {
                     orphans.add(set.key());
                 }
             }
         }
     });
     let reconciler = ReplicaSets {
-        recorder: cluster.recorder("replicaset-controller"),
+        kind,
         sets: sets.clone(),
         pods: pods.clone(),
-        expectations,
+        control,
         cluster: cluster.clone(),
     };
     cluster
-        .drive("replicaset", queue, reconciler, vec![sets, pods])
+        .drive(kind.name, queue, reconciler, vec![sets, pods])
         .await;
 }
 
-/// Notes what the controller's own requests have brought about.
-fn observe(expectations: &Expectations, event: &Event) {
-    let pod = event.object();
-    let Some(owner) = pod
-        .controller_of()
-        .filter(|owner| owner.kind == "ReplicaSet")
-    else {
-        return;
-    };
-    let key = ObjectKey::new(pod.namespace().unwrap_or_default(), owner.name);
-    match event {
-        Event::Added(_) => expectations.creation_observed(&key),
-        Event::Updated { new, .. } if new.is_terminating() => {
-            expectations.deletion_observed(&key, new.uid());
-        }
-        Event::Updated { .. } => {}
-        Event::Deleted(gone) => expectations.deletion_observed(&key, gone.uid()),
-    }
-}
-
-fn selector(set: &Object) -> Result<LabelSelector, Error> {
-    let selector = LabelSelector::from_object(set.get(&["spec", "selector"]));
-    selector.map_err(|error| Error::Object {
-        kind: "ReplicaSet",
-        name: set.key().to_string(),
-        why: format!("spec.selector: {error}"),
-    })
-}
-
 struct ReplicaSets {
+    kind: &'static Kind,
     cluster: Cluster,
     sets: Informer,
     pods: Informer,
-    expectations: Arc<Expectations>,
-    recorder: EventRecorder,
+    control: PodControl,
 }
 
 impl Reconciler for ReplicaSets {
@@ -100,172 +118,101 @@ impl Reconciler for ReplicaSets {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(set) = self.sets.get(key) else {
-            self.expectations.delete(key);
+            self.control.forget(key);
             return Ok(Outcome::Done);
         };
-        let pods = self.claim(&set).await?;
-        let mut failure = None;
-        if !set.is_terminating() && self.expectations.satisfied(key) {
-            let plan = plan(&set, &pods);
-            failure = self.carry_out(&set, plan).await.err();
+        let selector = (self.kind.selector)(&set).map_err(|why| Error::Object {
+            kind: self.kind.kind,
+            name: key.to_string(),
+            why: format!("spec.selector: {why}"),
+        })?;
+        let settled = &self.control.settled;
+        let api = self.cluster.api();
+        if !self.control.satisfied(key) || !settled.is(api, &set, &selector, &self.pods).await? {
+            return Ok(Outcome::RequeueAfter(LAG));
         }
-        let wait = self.report(&set, &pods, failure.as_ref()).await?;
-        match (failure, wait) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(wait)) => Ok(Outcome::RequeueAfter(wait)),
-            (None, None) => Ok(Outcome::Done),
-        }
+        let claim = Claim {
+            cluster: &self.cluster,
+            owner: &set,
+            resource: &(self.kind.resource)(),
+            selector: &selector,
+        };
+        let pods = claim.of(&self.pods, pod::is_active).await?;
+        let now = self.cluster.now();
+        let failure = if set.is_terminating() {
+            None
+        } else {
+            let plan = plan(&set, &pods, |node| self.neighbours(&set, node), now);
+            self.carry_out(&set, plan).await.err()
+        };
+        let outcome = self.report(&set, &pods, failure.as_ref()).await?;
+        failure.map_or(Ok(outcome), |(_, failure)| Err(failure.into()))
     }
 }
 
 impl ReplicaSets {
-    /// The Pods of a set; those that fit its selector and have no owner become its own.
-    async fn claim(&self, set: &Object) -> Result<Vec<Arc<Object>>, Error> {
-        let mut pods = self.pods.by_index(index::CONTROLLER_UID, set.uid());
-        let selector = selector(set)?;
-        if set.is_terminating() {
-            return Ok(pods);
-        }
-        let namespace = set.namespace().unwrap_or_default();
-        for pod in self.pods.by_index(index::NAMESPACE, namespace) {
-            if pod.controller_of().is_some()
-                || !pod::is_active(&pod)
-                || !selector.matches(object::labels(pod.value()))
-            {
-                continue;
-            }
-            let mut owners = object::owner_references(pod.value()).to_vec();
-            owners.push(owner::reference(set, true));
-            let patch = json!({"metadata": {"uid": pod.uid(), "ownerReferences": owners}});
-            let api = self.cluster.api();
-            let adopted = api
-                .merge_patch(&resources::pods(), &pod.key(), Subresource::None, &patch)
-                .await;
-            match adopted {
-                Ok(adopted) => pods.push(Arc::new(adopted)),
-                Err(error) if error.is_not_found() || error.is_conflict() => {}
-                Err(error) => return Err(error.into()),
+    /// How many active Pods of the same application a node has: those of all sets of this set's owner.
+    fn neighbours(&self, set: &Object, node: &str) -> usize {
+        let on_node = |set: &Object| {
+            let pods = self.pods.by_index(index::CONTROLLER_UID, set.uid());
+            let here = pods.iter().filter(|pod| {
+                pod::is_active(pod) && object::text(pod.value(), &["spec", "nodeName"]) == node
+            });
+            here.count()
+        };
+        match set.controller_of() {
+            None => on_node(set),
+            Some(owner) => {
+                let siblings = self.sets.by_index(index::CONTROLLER_UID, &owner.uid);
+                siblings.iter().map(|set| on_node(set)).sum()
             }
         }
-        Ok(pods)
     }
 
-    async fn carry_out(&self, set: &Object, plan: Plan) -> Result<(), Error> {
+    async fn carry_out(
+        &self,
+        set: &Object,
+        plan: Plan,
+    ) -> Result<(), (Failure, controller::Error)> {
         match plan {
             Plan::Keep => Ok(()),
-            Plan::Create(count) => self.create(set, count).await,
-            Plan::Delete(pods) => self.delete(set, pods).await,
-        }
-    }
-
-    /// Makes Pods in batches of 1, 2, 4...; a batch with a failure is the last.
-    async fn create(&self, set: &Object, count: usize) -> Result<(), Error> {
-        let template = set.get(&["spec", "template"]).cloned().unwrap_or_default();
-        let key = set.key();
-        let (mut left, mut batch) = (count, 1);
-        while left > 0 {
-            let size = batch.min(left);
-            self.expectations.expect_creations(&key, size);
-            let requests = (0..size).map(|_| {
+            Plan::Create(count) => {
+                let template = set.get(&["spec", "template"]).cloned().unwrap_or_default();
                 let pod = pod::from_template(set, &template, &[]);
-                async move { self.cluster.api().create(&resources::pods(), &pod).await }
-            });
-            let mut failures = Vec::new();
-            for outcome in join_all(requests).await {
-                match outcome {
-                    Ok(pod) => self.recorder.normal(
-                        set,
-                        "SuccessfulCreate",
-                        format!("Created pod: {}", pod.name()),
-                    ),
-                    Err(error) => {
-                        self.expectations.creation_observed(&key);
-                        self.recorder.warning(
-                            set,
-                            "FailedCreate",
-                            format!("Error creating: {error}"),
-                        );
-                        failures.push(error);
-                    }
-                }
+                let created = self.control.create(set, &vec![pod; count]).await;
+                created.map_err(|error| (Failure::Create(error.message()), error))
             }
-            summary(failures, size)?;
-            left -= size;
-            batch *= 2;
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, set: &Object, pods: Vec<Arc<Object>>) -> Result<(), Error> {
-        let key = set.key();
-        self.expectations
-            .expect_deletions(&key, pods.iter().map(|pod| pod.uid().to_owned()));
-        let requests = pods.iter().map(|pod| async move {
-            let options = DeleteOptions::of_uid(pod.uid());
-            (
-                pod,
-                self.cluster
-                    .api()
-                    .delete(&resources::pods(), &pod.key(), &options)
-                    .await,
-            )
-        });
-        let mut failures = Vec::new();
-        for (pod, outcome) in join_all(requests).await {
-            match outcome {
-                Ok(true) => self.recorder.normal(
-                    set,
-                    "SuccessfulDelete",
-                    format!("Deleted pod: {}", pod.name()),
-                ),
-                Ok(false) => self.expectations.deletion_observed(&key, pod.uid()),
-                Err(error) => {
-                    self.expectations.deletion_observed(&key, pod.uid());
-                    self.recorder
-                        .warning(set, "FailedDelete", format!("Error deleting: {error}"));
-                    failures.push(error);
-                }
+            Plan::Delete(pods) => {
+                let deleted = self.control.delete(set, &pods).await;
+                deleted.map_err(|error| (Failure::Delete(error.message()), error))
             }
         }
-        summary(failures, pods.len())
     }
 
-    /// Writes the status where it has changed; gives the time after which it may change by itself.
+    /// Writes the status where it has changed; looks again when it may change by itself.
     async fn report(
         &self,
         set: &Object,
         pods: &[Arc<Object>],
-        failure: Option<&Error>,
-    ) -> Result<Option<Duration>, Error> {
-        let now = self.cluster.now();
-        let failure = failure.map(ToString::to_string);
-        let (status, wait) = status_of(set, pods, failure.as_deref(), now);
+        failure: Option<&(Failure, controller::Error)>,
+    ) -> Result<Outcome, Error> {
+        let failure = failure.map(|(failure, _)| failure);
+        let (mut status, wait) = status_of(set, pods, failure, self.cluster.now());
+        if !self.kind.counts_terminating
+            && let Some(members) = status.as_object_mut()
+        {
+            members.remove("terminatingReplicas");
+        }
         if status != *set.status() {
             let mut new = set.value().clone();
             new["status"] = status;
-            match self
-                .cluster
-                .api()
-                .update_status(&resources::replica_sets(), &new)
-                .await
-            {
-                // The newer version is on its way and wakes the set again.
-                Err(error) if error.is_conflict() || error.is_not_found() => {}
+            let api = self.cluster.api();
+            match api.update_status(&(self.kind.resource)(), &new).await {
+                Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+                Err(error) if error.is_not_found() => {}
                 outcome => drop(outcome?),
             }
         }
-        Ok(wait)
+        Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
-}
-
-fn summary(mut failures: Vec<controller::Error>, all: usize) -> Result<(), Error> {
-    if failures.is_empty() {
-        return Ok(());
-    }
-    let failed = failures.len();
-    Err(Error::Some {
-        failed,
-        all,
-        first: Box::new(failures.swap_remove(0)),
-    })
 }

@@ -23,6 +23,14 @@ resources! {
     persistent_volume_claims => namespaced("v1", "persistentvolumeclaims", "PersistentVolumeClaim");
     /// Volumes.
     persistent_volumes => cluster("v1", "persistentvolumes", "PersistentVolume");
+    /// Classes of storage.
+    storage_classes => cluster("storage.k8s.io/v1", "storageclasses", "StorageClass");
+    /// What the storage drivers say of nodes.
+    csi_nodes => cluster("storage.k8s.io/v1", "csinodes", "CSINode");
+    /// Storage drivers.
+    csi_drivers => cluster("storage.k8s.io/v1", "csidrivers", "CSIDriver");
+    /// Where how much storage is left.
+    csi_storage_capacities => namespaced("storage.k8s.io/v1", "csistoragecapacities", "CSIStorageCapacity");
     /// Classes of volume attributes.
     volume_attributes_classes => cluster("storage.k8s.io/v1", "volumeattributesclasses", "VolumeAttributesClass");
     /// Ranges of Service addresses.
@@ -41,6 +49,14 @@ resources! {
     deployments => namespaced("apps/v1", "deployments", "Deployment");
     /// Replica sets.
     replica_sets => namespaced("apps/v1", "replicasets", "ReplicaSet");
+    /// Replication controllers.
+    replication_controllers => namespaced("v1", "replicationcontrollers", "ReplicationController");
+    /// Stateful sets.
+    stateful_sets => namespaced("apps/v1", "statefulsets", "StatefulSet");
+    /// Daemon sets.
+    daemon_sets => namespaced("apps/v1", "daemonsets", "DaemonSet");
+    /// Revisions of the templates of stateful and daemon sets.
+    controller_revisions => namespaced("apps/v1", "controllerrevisions", "ControllerRevision");
     /// Jobs.
     jobs => namespaced("batch/v1", "jobs", "Job");
     /// Cron jobs.

@@ -1,225 +1,254 @@
 //! The scheduler: every Pod that has no node gets one.
 //!
-//! A first scheduler: it filters by what a node must have (taints, selectors, required affinity,
-//! resources, the node's own readiness and `unschedulable`) and prefers the node that is left with
-//! most. One worker decides, so what it has given away counts at once; bindings are sent in parallel.
+//! As upstream's with its default profile: the same filters, scores, weights, messages, queue and
+//! preemption. All that is known is kept in one [`state::State`], fed by informers, which decides without IO
+//! about one Pod at a time; what it decides counts at once, and the writes that follow go out in
+//! parallel.
+//!
+//! Left out: extenders and plugins of others; pod groups, which are alpha upstream and switched off;
+//! the allocation of devices (dynamic resource allocation).
 
-mod filter;
-mod resources;
+mod amounts;
+mod configuration;
+mod cycle;
+mod diagnosis;
+mod effects;
+mod hints;
+mod inter_pod;
+mod lookup;
+mod node_info;
+mod pod_info;
+mod preemption;
+mod profile;
+mod queue;
+mod random;
+mod score;
+mod spread;
+mod state;
+#[cfg(test)]
+mod tests;
+mod volumes;
+mod world;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use controller::{
-    Backoff, EventRecorder, Informer, Object, ObjectKey, Outcome, Reconciler, WorkQueue, condition,
-};
-use model::object;
+use controller::{HandlerGuard, Informer};
 use parking_lot::Mutex;
-use serde_json::json;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use self::filter::{Refusal, check, summary};
-use self::resources::Amounts;
+pub use self::configuration::{Configuration as SchedulerConfiguration, ConfigurationError};
+use self::effects::{BindError, Effects};
+use self::hints::Change;
+use self::lookup::Informed;
+use self::pod_info::PodInfo;
+use self::preemption::Budget;
+use self::state::{State, Step};
+use self::volumes::Needs;
 use crate::cluster::Cluster;
-use crate::error::Error;
-use crate::{pod, resources as kinds};
+use crate::resources as kinds;
 
 /// The scheduler's name in `spec.schedulerName`.
 const NAME: &str = "default-scheduler";
+/// Writes that are on their way at a time.
+const WRITERS: usize = 64;
 
 /// Runs the scheduler.
-pub async fn run(cluster: Cluster) {
-    let queue: WorkQueue = WorkQueue::new("scheduler", Backoff::default());
+pub async fn run(cluster: Cluster, configuration: SchedulerConfiguration) {
+    let lookup = Arc::new(Informed::new(&cluster));
+    let seed = cluster.now().as_nanosecond() as u64;
     let pods = cluster.informer(&kinds::pods());
-    let nodes = cluster.informer(&kinds::nodes());
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let (pending, own) = (queue.clone(), ledger.clone());
-    let _pod_handler = pods.add_handler(move |event| {
-        let object = event.object();
-        let gone = matches!(event, controller::Event::Deleted(_));
-        own.lock().observe(object, gone);
-        if wants_node(object) && !gone {
-            pending.add(object.key());
-        } else if gone || !pod::is_active(object) {
-            // Room has come free: whoever waits may fit now.
-            own.lock().wake(&pending);
-        }
-    });
-    let (waiting, own) = (queue.clone(), ledger.clone());
-    let _node_handler = nodes.add_handler(move |_| own.lock().wake(&waiting));
-    let informers = vec![pods.clone(), nodes.clone()];
-    let recorder = cluster.recorder(NAME);
-    let reconciler = Scheduler {
+    let budgets = cluster.informer(&kinds::pod_disruption_budgets());
+    let effects = Effects {
+        recorder: cluster.recorder(NAME),
+        claims: lookup.claims.clone(),
+        claims_changed: Arc::default(),
         cluster: cluster.clone(),
-        pods,
-        nodes,
-        ledger,
-        recorder,
     };
-    cluster
-        .drive("scheduler", queue, reconciler, informers)
-        .await;
-}
-
-/// Whether a Pod is to be scheduled by this scheduler now.
-fn wants_node(pod: &Object) -> bool {
-    let text = |path: &[&str]| object::text(pod.value(), path);
-    let scheduler = text(&["spec", "schedulerName"]);
-    text(&["spec", "nodeName"]).is_empty()
-        && (scheduler.is_empty() || scheduler == NAME)
-        && pod::is_active(pod)
-        && object::list(pod.value(), &["spec", "schedulingGates"]).is_empty()
-}
-
-/// What the Pods on each node have asked for, and which Pods wait.
-#[derive(Default)]
-struct Ledger {
-    /// By Pod: its node and what it takes there.
-    placed: HashMap<String, (String, Amounts)>,
-    /// By node.
-    used: HashMap<String, Amounts>,
-    waiting: std::collections::BTreeSet<ObjectKey>,
-}
-
-impl Ledger {
-    fn observe(&mut self, pod: &Object, gone: bool) {
-        let node = object::text(pod.value(), &["spec", "nodeName"]);
-        if gone || !matches!(pod::phase(pod), "Pending" | "Running" | "") {
-            self.release(pod.uid());
-            self.waiting.remove(&pod.key());
-        } else if !node.is_empty() {
-            self.place(pod.uid(), node, Amounts::of_pod(pod));
-            self.waiting.remove(&pod.key());
+    let scheduler = Scheduler {
+        state: Arc::new(Mutex::new(State::new(&configuration, lookup.clone(), seed))),
+        changed: Arc::default(),
+        writers: Arc::new(Semaphore::new(WRITERS)),
+        pods: pods.clone(),
+        budgets: budgets.clone(),
+        effects,
+    };
+    let nodes = cluster.informer(&kinds::nodes());
+    let namespaces = cluster.informer(&kinds::namespaces());
+    // Nodes first: who comes to a node that is known needs no second look.
+    let mut guards = vec![
+        scheduler.follow(&nodes, |state, event| {
+            state.observe_node(event, Instant::now());
+        }),
+        scheduler.follow(&namespaces, |state, event| {
+            state.observe_namespace(event, Instant::now());
+        }),
+        scheduler.follow(&pods, |state, event| {
+            state.observe_pod(event, Instant::now());
+        }),
+    ];
+    for storage in [&lookup.claims, &lookup.volumes, &lookup.classes] {
+        guards.push(scheduler.follow(storage, |state, _| {
+            state.wake(Change::Storage, Instant::now());
+        }));
+    }
+    for driver in [&lookup.csi_nodes, &lookup.csi_drivers, &lookup.capacities] {
+        guards.push(scheduler.follow(driver, |state, _| {
+            state.wake(Change::Driver, Instant::now());
+        }));
+    }
+    let claims_changed = scheduler.effects.claims_changed.clone();
+    guards.push(
+        lookup
+            .claims
+            .add_handler(move |_| claims_changed.notify_waiters()),
+    );
+    let mut informers = lookup.informers();
+    informers.extend([pods, nodes, namespaces, budgets]);
+    for informer in &informers {
+        tokio::select! {
+            () = cluster.shutdown().cancelled() => return,
+            _ = informer.wait_for_sync() => {}
         }
     }
-
-    fn place(&mut self, uid: &str, node: &str, amounts: Amounts) {
-        self.release(uid);
-        self.used.entry(node.to_owned()).or_default().add(&amounts);
-        self.placed
-            .insert(uid.to_owned(), (node.to_owned(), amounts));
-    }
-
-    fn release(&mut self, uid: &str) {
-        if let Some((node, amounts)) = self.placed.remove(uid)
-            && let Some(used) = self.used.get_mut(&node)
-        {
-            used.subtract(&amounts);
-        }
-    }
-
-    fn wake(&self, queue: &WorkQueue) {
-        for key in &self.waiting {
-            queue.add(key.clone());
-        }
-    }
+    scheduler.work().await;
 }
 
+/// The scheduler.
+#[derive(Clone)]
 struct Scheduler {
-    cluster: Cluster,
+    state: Arc<Mutex<State>>,
+    /// Told when there may be something to decide.
+    changed: Arc<Notify>,
+    writers: Arc<Semaphore>,
     pods: Informer,
-    nodes: Informer,
-    ledger: Arc<Mutex<Ledger>>,
-    recorder: EventRecorder,
-}
-
-impl Reconciler for Scheduler {
-    type Key = ObjectKey;
-    type Error = Error;
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(pod) = self.pods.get(key).filter(|pod| wants_node(pod)) else {
-            return Ok(Outcome::Done);
-        };
-        match self.choose(&pod) {
-            Ok(node) => self.bind(&pod, &node).await,
-            Err(why) => {
-                self.ledger.lock().waiting.insert(key.clone());
-                self.refuse(&pod, &why).await?;
-                // What it waits for wakes it.
-                Ok(Outcome::Done)
-            }
-        }
-    }
+    budgets: Informer,
+    effects: Effects,
 }
 
 impl Scheduler {
-    /// The node that is left with most, its room taken at once; or why there is none.
-    fn choose(&self, pod: &Object) -> Result<String, String> {
-        let amounts = Amounts::of_pod(pod);
-        let nodes = self.nodes.list();
-        let mut ledger = self.ledger.lock();
-        let mut refusals: Vec<Refusal> = Vec::new();
-        let mut best: Option<(f64, &str)> = None;
-        for node in &nodes {
-            let used = ledger.used.get(node.name()).cloned().unwrap_or_default();
-            match check(pod, &amounts, node, &used) {
-                Err(refusal) => refusals.push(refusal),
-                Ok(()) => {
-                    let score = Amounts::allocatable(node).share_left(&used, &amounts);
-                    let better = best.is_none_or(|(highest, name)| {
-                        score > highest || (score == highest && node.name() < name)
-                    });
-                    if better {
-                        best = Some((score, node.name()));
+    /// Tells the state of every change.
+    fn follow(
+        &self,
+        informer: &Informer,
+        observe: impl Fn(&mut State, &controller::Event) + Send + Sync + 'static,
+    ) -> HandlerGuard {
+        let (state, changed) = (self.state.clone(), self.changed.clone());
+        informer.add_handler(move |event| {
+            observe(&mut state.lock(), event);
+            changed.notify_one();
+        })
+    }
+
+    /// Decides until the end; the writes of a decision go their own way.
+    async fn work(self) {
+        let shutdown = self.effects.cluster.shutdown().clone();
+        let mut writing = JoinSet::new();
+        while !shutdown.is_cancelled() {
+            while writing.try_join_next().is_some() {}
+            let (step, deadline) = {
+                let mut state = self.state.lock();
+                let step = state.step(Instant::now(), &|| self.budgets());
+                (step, state.deadline())
+            };
+            let Some(step) = step else {
+                let sleep = async {
+                    match deadline {
+                        Some(deadline) => tokio::time::sleep_until(deadline).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = self.changed.notified() => {}
+                    () = sleep => {}
+                }
+                continue;
+            };
+            // A binding that waits for its volumes must not keep others from being written.
+            let waits = matches!(&step, Step::Bind { needs, .. } if !needs.is_empty());
+            let permit = if waits {
+                None
+            } else {
+                self.writers.clone().acquire_owned().await.ok()
+            };
+            let scheduler = self.clone();
+            writing.spawn(async move {
+                scheduler.carry_out(step).await;
+                drop(permit);
+            });
+            tokio::task::yield_now().await;
+        }
+        writing.shutdown().await;
+    }
+
+    fn budgets(&self) -> Vec<Budget> {
+        let budgets = self.budgets.list();
+        budgets
+            .iter()
+            .filter_map(|budget| Budget::of(budget))
+            .collect()
+    }
+
+    async fn carry_out(&self, step: Step) {
+        match step {
+            Step::Bind { pod, node, needs } => match self.effects.bind(&pod, &node, &needs).await {
+                Ok(()) => self.state.lock().bound(&pod, &needs),
+                Err(error) => self.not_bound(&pod, &needs, error).await,
+            },
+            Step::Refuse {
+                pod,
+                message,
+                eviction,
+                outbid,
+            } => {
+                for other in outbid {
+                    if let Err(error) = self.effects.clear_nomination(&other).await {
+                        tracing::warn!(pod = %other.key, %error, "clearing a nomination");
                     }
                 }
-            }
-        }
-        let Some((_, node)) = best else {
-            return Err(summary(nodes.len(), &refusals));
-        };
-        ledger.place(pod.uid(), node, amounts);
-        Ok(node.to_owned())
-    }
-
-    async fn bind(&self, pod: &Object, node: &str) -> Result<Outcome, Error> {
-        let binding = json!({
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid()},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        });
-        let api = self.cluster.api();
-        let outcome = api
-            .create_subresource(&kinds::pods(), &pod.key(), "binding", &binding)
-            .await;
-        match outcome {
-            Ok(_) => {
-                let text = format!(
-                    "Successfully assigned {}/{} to {node}",
-                    pod.namespace().unwrap_or_default(),
-                    pod.name()
-                );
-                self.recorder.normal(pod, "Scheduled", text);
-                Ok(Outcome::Done)
-            }
-            Err(error) => {
-                self.ledger.lock().release(pod.uid());
-                if error.is_not_found() || error.is_conflict() {
-                    return Ok(Outcome::Done);
+                let nominated = self.state.lock().nomination(pod.uid()).to_owned();
+                let report = self
+                    .effects
+                    .report(&pod, "Unschedulable", &message, &nominated);
+                if let Err(error) = report.await {
+                    tracing::warn!(pod = %pod.key, %error, "reporting why a Pod has no node");
                 }
-                Err(error.into())
+                if let Some(eviction) = eviction {
+                    let outcome = self.effects.evict(&pod, &eviction).await;
+                    if let Err(error) = &outcome {
+                        tracing::warn!(pod = %pod.key, %error, "evicting Pods for another");
+                    }
+                    let mut state = self.state.lock();
+                    state.evicted(&pod, outcome.is_ok(), Instant::now());
+                    self.changed.notify_one();
+                }
             }
         }
     }
 
-    /// Says on the Pod why it has no node.
-    async fn refuse(&self, pod: &Object, why: &str) -> Result<(), Error> {
-        let known = condition::find(pod.status(), "PodScheduled")
-            .is_some_and(|condition| object::text(condition, &["message"]) == why);
-        if known {
-            return Ok(());
+    async fn not_bound(&self, pod: &PodInfo, needs: &Needs, error: BindError) {
+        // An answer may have got lost: who is bound after all must not be called unschedulable.
+        let current = match self.effects.current(pod).await {
+            Ok(current) => current,
+            Err(_) => self.pods.get(&pod.key),
+        };
+        let assigned = current
+            .as_ref()
+            .is_some_and(|current| !model::object::text(current.spec(), &["nodeName"]).is_empty());
+        self.state
+            .lock()
+            .not_bound(pod, needs, current.as_ref(), Instant::now());
+        self.changed.notify_one();
+        if assigned || error.is_overtaken() {
+            return;
         }
-        self.recorder.warning(pod, "FailedScheduling", why);
-        let mut new = pod.value().clone();
-        let now = self.cluster.timestamp();
-        let mut status = new.get("status").cloned().unwrap_or_else(|| json!({}));
-        let refused = condition::Condition::new("PodScheduled", false, "Unschedulable", why);
-        condition::set(&mut status, &refused, &now);
-        new["status"] = status;
-        match self.cluster.api().update_status(&kinds::pods(), &new).await {
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
-            outcome => outcome.map(drop).map_err(Error::from),
+        tracing::warn!(pod = %pod.key, %error, "binding");
+        let message = error.to_string();
+        let report = self.effects.report(pod, "SchedulerError", &message, "");
+        if let Err(error) = report.await {
+            tracing::warn!(pod = %pod.key, %error, "reporting that a Pod was not bound");
         }
     }
 }

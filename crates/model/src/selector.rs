@@ -174,6 +174,20 @@ impl LabelSelector {
         })
     }
 
+    /// The same selector, which also asks for a value of a label.
+    #[must_use]
+    pub fn and_label(self, key: &str, value: &str) -> Self {
+        self.and(&Self::from_labels([(key, value)]))
+    }
+
+    /// Selects what both select.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.nothing |= other.nothing;
+        self.requirements.extend(other.requirements.iter().cloned());
+        self
+    }
+
     /// Whether every object is selected.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty() && !self.nothing

@@ -134,6 +134,7 @@ async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> 
             selection,
             // Whoever runs the cluster tells its authority.
             root_certificate: None,
+            ..kubernetes::Options::default()
         };
         let own = term.client(client.clone());
         running.spawn(async move { kubernetes::run(own, &options, token).await });

@@ -1,7 +1,8 @@
 //! The next step of a rollout. Pure.
 //!
-//! Invariants of a rolling update, as upstream's: never more than `replicas + maxSurge` Pods, never
-//! fewer than `replicas - maxUnavailable` available ones.
+//! Invariants of a rolling update: never more than `replicas + maxSurge` Pods, never fewer than
+//! `replicas - maxUnavailable` available ones. Upstream counts what the sets are to have; here nothing grows before the Pods that
+//! are too many are going, so that the bounds hold for the Pods, too.
 
 use std::sync::Arc;
 
@@ -33,11 +34,26 @@ fn size(set: &Object) -> i64 {
     object::number(set.value(), &["spec", "replicas"]).unwrap_or(0)
 }
 
+/// How many Pods of a set may be counted on: those that are to go may be gone already.
 fn available(set: &Object) -> i64 {
-    object::number(set.value(), &["status", "availableReplicas"]).unwrap_or(0)
+    let available = object::number(set.value(), &["status", "availableReplicas"]).unwrap_or(0);
+    available.min(size(set))
 }
 
-fn is_recreate(deployment: &Object) -> bool {
+/// Whether a set has said what it has since it was last scaled. What it said before may be long gone.
+fn is_observed(set: &Object) -> bool {
+    let observed = object::number(set.value(), &["status", "observedGeneration"]);
+    observed.unwrap_or(0) >= set.generation()
+}
+
+/// Whether Pods of a set are still to go: it has more than it should, or has not said yet what it has.
+fn is_shrinking(set: &Object) -> bool {
+    let replicas = object::number(set.value(), &["status", "replicas"]);
+    !is_observed(set) || replicas.unwrap_or(0) > size(set)
+}
+
+/// Whether all old Pods go before the first new one comes.
+pub fn is_recreate(deployment: &Object) -> bool {
     object::text(deployment.value(), &["spec", "strategy", "type"]) == "Recreate"
 }
 
@@ -93,7 +109,7 @@ pub fn new_replicas(deployment: &Object, sets: &Sets) -> i64 {
     let (surge, _) = bounds(deployment);
     let total: i64 = sets.all().map(|set| size(set)).sum();
     let own = sets.new.as_ref().map_or(0, |set| size(set));
-    if total >= replicas + surge {
+    if total >= replicas + surge || sets.old.iter().any(|set| is_shrinking(set)) {
         return own;
     }
     own + (replicas + surge - total).min(replicas - own).max(0)
@@ -161,6 +177,9 @@ fn shrink_old(
     new: &Arc<Object>,
     unhealthy: impl Fn(&Object) -> i64,
 ) -> Vec<Scale> {
+    if !sets.all().all(|set| is_observed(set)) {
+        return Vec::new();
+    }
     let (_, max_unavailable) = bounds(deployment);
     let minimum = wanted(deployment) - max_unavailable;
     let total: i64 = sets.all().map(|set| size(set)).sum();
@@ -195,7 +214,7 @@ fn shrink_old(
 }
 
 /// Whether the deployment's size has changed since its sets were scaled.
-fn is_scaling(deployment: &Object, sets: &Sets) -> bool {
+pub fn is_scaling(deployment: &Object, sets: &Sets) -> bool {
     let replicas = wanted(deployment).to_string();
     sets.all().any(|set| {
         size(set) > 0
@@ -203,6 +222,14 @@ fn is_scaling(deployment: &Object, sets: &Sets) -> bool {
                 .annotation(DESIRED)
                 .is_some_and(|desired| desired != replicas)
     })
+}
+
+/// Whether the new set alone is all the deployment wants, and was scaled for just that.
+fn is_saturated(deployment: &Object, new: &Object) -> bool {
+    let replicas = wanted(deployment);
+    size(new) == replicas
+        && available(new) == replicas
+        && new.annotation(DESIRED) == Some(replicas.to_string().as_str())
 }
 
 /// Scales every set that has Pods in proportion to its share, the largest first.
@@ -215,16 +242,32 @@ fn proportional(deployment: &Object, sets: &Sets) -> Vec<Scale> {
             .map(|set| to(deployment, set, replicas))
             .unwrap_or_default();
     }
+    if let Some(new) = sets
+        .new
+        .as_ref()
+        .filter(|set| is_saturated(deployment, set))
+    {
+        let others = sets
+            .old
+            .iter()
+            .filter(|set| size(set) > 0 && set.uid() != new.uid());
+        return others.flat_map(|set| to(deployment, set, 0)).collect();
+    }
+    if is_recreate(deployment) {
+        return Vec::new();
+    }
     let (surge, _) = bounds(deployment);
     let allowed = if replicas > 0 { replicas + surge } else { 0 };
     let total: i64 = active.iter().map(|set| size(set)).sum();
     let mut to_add = allowed - total;
-    // Largest first; when shrinking, the oldest of equals first.
-    active.sort_by_key(|set| {
-        (
-            std::cmp::Reverse(size(set)),
-            set.creation_timestamp().to_owned(),
-        )
+    if to_add > 0 && active.iter().any(|set| is_shrinking(set)) {
+        return Vec::new();
+    }
+    // Largest first; of equals the newest when growing and the oldest when shrinking.
+    active.sort_by(|a, b| {
+        let age = a.creation_timestamp().cmp(b.creation_timestamp());
+        let age = if to_add > 0 { age.reverse() } else { age };
+        size(b).cmp(&size(a)).then(age)
     });
     let mut sizes = Vec::new();
     for set in &active {

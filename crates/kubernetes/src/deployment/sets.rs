@@ -7,9 +7,16 @@ use model::object;
 use serde_json::{Map, Value, json};
 
 use super::rollout;
+use crate::history;
 
 /// The annotation that numbers the revisions of a deployment.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
+/// The annotation that keeps the earlier revisions of a replica set that is used again.
+pub const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// The annotation by which clients of old asked for a rollback.
+pub const ROLLBACK_TO: &str = "deprecated.deployment.rollback.to";
+/// The longest history of revisions, in characters.
+const REVISION_HISTORY_MAX: usize = 2_000;
 /// The annotations by which a rollout that is scaled in the middle finds its proportions.
 pub const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub const MAX: &str = "deployment.kubernetes.io/max-replicas";
@@ -20,10 +27,10 @@ pub const HASH: &str = "pod-template-hash";
 const NOT_COPIED: &[&str] = &[
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
-    "deployment.kubernetes.io/revision-history",
+    REVISION_HISTORY,
     DESIRED,
     MAX,
-    "deprecated.deployment.rollback.to",
+    ROLLBACK_TO,
 ];
 
 /// The replica sets of a deployment.
@@ -66,22 +73,85 @@ pub fn revision_of(set: &Object) -> i64 {
         .unwrap_or(0)
 }
 
+/// The revision before the latest, 0 where there is none.
+pub fn last_revision(sets: &Sets) -> i64 {
+    let mut revisions: Vec<i64> = sets.all().map(|set| revision_of(set)).collect();
+    revisions.sort_unstable();
+    revisions.iter().rev().nth(1).copied().unwrap_or(0)
+}
+
+/// What of a deployment's annotations the new set lacks, with the revision that follows those of the old sets. A revision it
+/// had before goes to its history.
+pub fn annotations_due(deployment: &Object, sets: &Sets, new: &Object) -> Map<String, Value> {
+    let mut due: Map<String, Value> = copied_annotations(deployment)
+        .into_iter()
+        .filter(|(key, value)| new.annotation(key) != value.as_str())
+        .collect();
+    let highest = sets.old.iter().map(|set| revision_of(set)).max();
+    let next = highest.unwrap_or(0) + 1;
+    let own = new.annotation(REVISION).unwrap_or_default();
+    let number: Option<i64> = if own.is_empty() {
+        Some(0)
+    } else {
+        own.parse().ok()
+    };
+    if number.is_some_and(|own| own < next) {
+        due.insert(REVISION.to_owned(), json!(next.to_string()));
+        if !own.is_empty() {
+            let history = new.annotation(REVISION_HISTORY).unwrap_or_default();
+            due.insert(
+                REVISION_HISTORY.to_owned(),
+                json!(longer_history(history, own)),
+            );
+        }
+    }
+    due
+}
+
+/// A history with one more revision; the oldest go where it would be too long.
+fn longer_history(history: &str, revision: &str) -> String {
+    let mut revisions: Vec<&str> = history.split(',').filter(|part| !part.is_empty()).collect();
+    revisions.push(revision);
+    let mut text = revisions.join(",");
+    while text.len() > REVISION_HISTORY_MAX {
+        revisions.remove(0);
+        text = revisions.join(",");
+    }
+    text
+}
+
+/// The annotations a deployment has after a rollback to a set: its own of bookkeeping, all others of the set.
+pub fn annotations_of(deployment: &Object, set: &Object) -> Map<String, Value> {
+    let kept = deployment
+        .annotations()
+        .filter(|(key, _)| NOT_COPIED.contains(key));
+    let taken = set
+        .annotations()
+        .filter(|(key, _)| !NOT_COPIED.contains(key));
+    kept.chain(taken)
+        .filter(|(key, _)| *key != ROLLBACK_TO)
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect()
+}
+
 /// Whether a replica set is of a deployment's template: the same but for the hash label.
 pub fn same_template(deployment: &Object, set: &Object) -> bool {
-    let template = |object: &Object| {
-        let mut template = object
-            .get(&["spec", "template"])
-            .cloned()
-            .unwrap_or_default();
-        if let Some(labels) = template
-            .pointer_mut("/metadata/labels")
-            .and_then(Value::as_object_mut)
-        {
-            labels.remove(HASH);
-        }
-        template
-    };
-    template(deployment) == template(set)
+    template_without_hash(deployment) == template_without_hash(set)
+}
+
+/// The template of a deployment or of a set, without the hash label.
+pub fn template_without_hash(object: &Object) -> Value {
+    let mut template = object
+        .get(&["spec", "template"])
+        .cloned()
+        .unwrap_or_default();
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
+        labels.remove(HASH);
+    }
+    template
 }
 
 /// The replica set of a deployment's current template.
@@ -134,7 +204,7 @@ pub fn new_set(deployment: &Object, sets: &Sets) -> Value {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
         "metadata": {
-            "name": format!("{}-{hash}", deployment.name()),
+            "name": set_name(deployment.name(), &hash),
             "namespace": deployment.namespace(),
             "labels": labels,
             "annotations": annotations,
@@ -142,6 +212,17 @@ pub fn new_set(deployment: &Object, sets: &Sets) -> Value {
         },
         "spec": spec,
     })
+}
+
+/// A deployment's name and a hash, within the limit of names.
+fn set_name(deployment: &str, hash: &str) -> String {
+    const NAME_MAX: usize = 253;
+    let most = NAME_MAX
+        .saturating_sub(hash.len() + 1)
+        .min(deployment.len());
+    // Names are ASCII; whoever gets around that keeps the whole name and is told it is too long.
+    let name = deployment.get(..most).unwrap_or(deployment);
+    format!("{name}-{hash}")
 }
 
 fn copied_annotations(deployment: &Object) -> Map<String, Value> {
@@ -152,11 +233,10 @@ fn copied_annotations(deployment: &Object) -> Map<String, Value> {
         .collect()
 }
 
-/// A short name for a template: FNV-1a over its canonical JSON, in letters that make no words.
+/// A short name for a template: FNV-1a over its canonical JSON.
 ///
 /// Upstream hashes a dump of Go structs, so the letters differ; only that they are stable matters.
 fn template_hash(template: &Value, collisions: Option<i64>) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hash: u32 = 0x811c_9dc5;
     let mut mix = |bytes: &[u8]| {
         for byte in bytes {
@@ -167,10 +247,7 @@ fn template_hash(template: &Value, collisions: Option<i64>) -> String {
     if let Some(collisions) = collisions {
         mix(&collisions.to_le_bytes());
     }
-    hash.to_string()
-        .bytes()
-        .map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()]))
-        .collect()
+    history::in_letters(hash)
 }
 
 #[cfg(test)]
@@ -188,6 +265,28 @@ mod tests {
                 "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
             },
         }))
+    }
+
+    #[test]
+    fn a_set_used_again_gets_a_new_revision_and_keeps_the_old_ones() {
+        let set = |revision: &str, history: &str| {
+            Object::new(json!({"metadata": {"name": "s", "annotations": {
+                REVISION: revision, REVISION_HISTORY: history, "a": "b"}}}))
+        };
+        let sets = Sets {
+            new: None,
+            old: vec![Arc::new(set("3", ""))],
+        };
+        let due = annotations_due(&deployment(), &sets, &set("2", "1"));
+        assert_eq!(
+            Value::Object(due),
+            json!({REVISION: "4", REVISION_HISTORY: "1,2"})
+        );
+        let due = annotations_due(&deployment(), &sets, &set("5", ""));
+        assert!(due.is_empty(), "{due:?}");
+        let long = "12345,".repeat(400);
+        assert!(longer_history(&long, "7").len() <= REVISION_HISTORY_MAX);
+        assert!(longer_history(&long, "7").ends_with(",7"));
     }
 
     #[test]

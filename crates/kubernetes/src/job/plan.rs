@@ -430,7 +430,7 @@ impl<'a> Pass<'a> {
     /// Pods to remove: at least so many, and those that have no index or one that is taken.
     fn surplus(&self, at_least: usize) -> Vec<Arc<Object>> {
         let mut ranked = self.active_pods.clone();
-        ranked.sort_by_key(|pod| pod::deletion_rank(pod));
+        ranked.sort_by_key(|pod| pod::deletion_rank(pod, 0, self.now));
         let (mut remove, mut left) = (Vec::new(), Vec::new());
         if self.is_indexed() {
             // The most useful one of each index stays.

@@ -1,5 +1,6 @@
 //! What a replica set has to do, and what its status is. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,15 @@ use crate::pod;
 /// Most Pods made or deleted at once, as upstream.
 const BURST_MAX: usize = 500;
 
+/// Why a set could not get its Pods right, in the server's words.
+#[derive(Debug)]
+pub enum Failure {
+    /// Creating.
+    Create(String),
+    /// Deleting.
+    Delete(String),
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Plan {
@@ -24,8 +34,13 @@ pub enum Plan {
     Delete(Vec<Arc<Object>>),
 }
 
-/// Decides from a set and its Pods.
-pub fn plan(set: &Object, pods: &[Arc<Object>]) -> Plan {
+/// Decides from a set and its Pods; `neighbours` counts the Pods of the same application on a node.
+pub fn plan(
+    set: &Object,
+    pods: &[Arc<Object>],
+    neighbours: impl Fn(&str) -> usize,
+    now: Timestamp,
+) -> Plan {
     let wanted = object::number(set.value(), &["spec", "replicas"])
         .unwrap_or(1)
         .max(0) as usize;
@@ -41,7 +56,14 @@ pub fn plan(set: &Object, pods: &[Arc<Object>]) -> Plan {
     if surplus == 0 {
         return Plan::Keep;
     }
-    active.sort_by_key(|pod| (pod::deletion_rank(pod), pod.name().to_owned()));
+    let mut crowds: BTreeMap<String, usize> = BTreeMap::new();
+    active.sort_by_cached_key(|pod| {
+        let node = object::text(pod.value(), &["spec", "nodeName"]);
+        let crowd = *crowds
+            .entry(node.to_owned())
+            .or_insert_with(|| neighbours(node));
+        pod::deletion_rank(pod, crowd, now)
+    });
     active.truncate(surplus.min(BURST_MAX));
     Plan::Delete(active)
 }
@@ -50,7 +72,7 @@ pub fn plan(set: &Object, pods: &[Arc<Object>]) -> Plan {
 pub fn status_of(
     set: &Object,
     pods: &[Arc<Object>],
-    failure: Option<&str>,
+    failure: Option<&Failure>,
     now: Timestamp,
 ) -> (Value, Option<Duration>) {
     let min_ready = object::number(set.value(), &["spec", "minReadySeconds"]).unwrap_or(0);
@@ -102,35 +124,31 @@ pub fn status_of(
     (status, wait)
 }
 
-/// A set that cannot make its Pods says so.
-fn conditions(set: &Object, failure: Option<&str>, now: Timestamp) -> Option<Value> {
+/// A set that cannot make or delete its Pods says so.
+fn conditions(set: &Object, failure: Option<&Failure>, now: Timestamp) -> Option<Value> {
     let old = object::list(set.value(), &["status", "conditions"]);
-    let failed = old
-        .iter()
-        .any(|c| object::text(c, &["type"]) == "ReplicaFailure");
-    let rest = || {
-        old.iter()
-            .filter(|c| object::text(c, &["type"]) != "ReplicaFailure")
-            .cloned()
+    let is_failure = |condition: &Value| object::text(condition, &["type"]) == "ReplicaFailure";
+    let Some(failure) = failure else {
+        let rest: Vec<Value> = old.iter().filter(|c| !is_failure(c)).cloned().collect();
+        return (!rest.is_empty()).then_some(Value::Array(rest));
     };
-    match failure {
-        Some(_) if failed => Some(Value::Array(old.to_vec())),
-        Some(message) => {
-            let mut conditions: Vec<Value> = rest().collect();
-            conditions.push(json!({
-                "type": "ReplicaFailure",
-                "status": "True",
-                "reason": "FailedCreate",
-                "message": message,
-                "lastTransitionTime": format_time(now),
-            }));
-            Some(Value::Array(conditions))
-        }
-        None => {
-            let conditions: Vec<Value> = rest().collect();
-            (!conditions.is_empty()).then_some(Value::Array(conditions))
-        }
+    let mut conditions = old.to_vec();
+    if !old.iter().any(is_failure) {
+        let (reason, message) = match failure {
+            Failure::Create(message) => ("FailedCreate", message.clone()),
+            Failure::Delete(message) => {
+                ("FailedDelete", format!("unable to delete pods: {message}"))
+            }
+        };
+        conditions.push(json!({
+            "type": "ReplicaFailure",
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": format_time(now),
+        }));
     }
+    Some(Value::Array(conditions))
 }
 
 #[cfg(test)]
@@ -161,11 +179,21 @@ mod tests {
             .collect()
     }
 
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:05Z".parse().expect("a time")
+    }
+
     #[test]
     fn a_set_makes_what_is_missing_and_deletes_the_least_useful() {
-        assert!(matches!(plan(&set(2), &pods(&[])), Plan::Create(2)));
-        assert!(matches!(plan(&set(1), &pods(&[true])), Plan::Keep));
-        match plan(&set(1), &pods(&[true, false])) {
+        assert!(matches!(
+            plan(&set(2), &pods(&[]), |_| 0, now()),
+            Plan::Create(2)
+        ));
+        assert!(matches!(
+            plan(&set(1), &pods(&[true]), |_| 0, now()),
+            Plan::Keep
+        ));
+        match plan(&set(1), &pods(&[true, false]), |_| 0, now()) {
             Plan::Delete(pods) => assert_eq!(pods[0].name(), "p1"),
             other => panic!("{other:?}"),
         }
@@ -173,8 +201,7 @@ mod tests {
 
     #[test]
     fn the_status_counts() {
-        let now = "2026-01-01T00:00:05Z".parse().expect("a time");
-        let (status, wait) = status_of(&set(2), &pods(&[true, false]), None, now);
+        let (status, wait) = status_of(&set(2), &pods(&[true, false]), None, now());
         assert_eq!(
             status,
             json!({"replicas": 2, "fullyLabeledReplicas": 2, "readyReplicas": 1,

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A test names the controllers, states what must always hold ([`Harness::always`]), does something, and waits until
-//! ([`Harness::until`]) the world is as wanted. [`each_seed`] repeats it under several schedules; `CORVUS_SEED=7` repeats one.
+//! ([`Harness::until`]) the world is as wanted. [`each_seed`] repeats it under several schedules; `CORVUS_SEED=7` repeats one,
+//! `CORVUS_SEEDS=100` tries many.
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
@@ -273,7 +274,7 @@ impl Harness {
     }
 }
 
-/// Runs a test under several seeds, or under the one in `CORVUS_SEED`; says which one failed.
+/// Runs a test under several seeds (`CORVUS_SEEDS`), or under the one in `CORVUS_SEED`; says which one failed.
 pub fn each_seed<F: Future<Output = ()>>(count: u64, test: impl Fn(u64) -> F) {
     struct Telling(u64);
     impl Drop for Telling {
@@ -283,10 +284,11 @@ pub fn each_seed<F: Future<Output = ()>>(count: u64, test: impl Fn(u64) -> F) {
             }
         }
     }
-    let one = std::env::var("CORVUS_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let seeds: Vec<u64> = one.map_or_else(|| (1..=count).collect(), |seed| vec![seed]);
+    let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
+    let seeds: Vec<u64> = match number("CORVUS_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("CORVUS_SEEDS").unwrap_or(count)).collect(),
+    };
     for seed in seeds {
         let _telling = Telling(seed);
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -131,7 +131,19 @@ impl Recorder {
             } else {
                 ""
             };
-            let _ = writeln!(text, "{plural} {}{going} {}", object.key(), object.status());
+            let (generation, replicas) = (object.generation(), object.pointer("/spec/replicas"));
+            let wanted = replicas
+                .map(|n| format!(" replicas {n}"))
+                .unwrap_or_default();
+            let owner = object
+                .controller_of()
+                .map(|owner| format!(" of {}", owner.name));
+            let (key, owner) = (object.key(), owner.unwrap_or_default());
+            let _ = writeln!(
+                text,
+                "{plural} {key}{owner}{going} generation {generation}{wanted} {}",
+                object.status()
+            );
         }
         for event in state.world.all("events") {
             let text_of = |name: &str| event.value()[name].as_str().unwrap_or_default().to_owned();

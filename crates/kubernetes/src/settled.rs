@@ -1,0 +1,103 @@
+//! Never act on a cache that is older than one's own writes.
+//!
+//! A controller that scales one replica set and then looks at a cache from before that decides on numbers that are no
+//! longer true. [`Settled`] remembers the version of what was last written for an owner, and waits until the informer has
+//! come that far. After a failure that leaves open whether the write was done, it asks the server what there is and waits
+//! until the cache shows the same. A restart needs none of this: caches begin with a fresh list.
+
+use std::collections::HashMap;
+
+use controller::{Api, Error, Informer, ListOptions, Object, ObjectKey};
+use model::LabelSelector;
+use parking_lot::Mutex;
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The version of the last write, 0 where there was none.
+    version: u64,
+    /// Whether it is open if a write was done.
+    doubted: bool,
+}
+
+/// What owners' caches have to show before they are believed.
+#[derive(Debug, Default)]
+pub struct Settled {
+    open: Mutex<HashMap<ObjectKey, Open>>,
+}
+
+fn version(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+impl Settled {
+    /// Notes how a write of one of the owner's objects went.
+    pub fn note(&self, owner: &ObjectKey, outcome: &Result<Object, Error>) {
+        match outcome {
+            Ok(written) => {
+                let Some(version) = version(written.resource_version()) else {
+                    return;
+                };
+                let mut open = self.open.lock();
+                let entry = open.entry(owner.clone()).or_default();
+                entry.version = entry.version.max(version);
+            }
+            Err(error) if error.is_ambiguous() => self.doubt(owner),
+            Err(_) => {}
+        }
+    }
+
+    /// It is open whether something was done for this owner.
+    pub fn doubt(&self, owner: &ObjectKey) {
+        self.open.lock().entry(owner.clone()).or_default().doubted = true;
+    }
+
+    /// Forgets an owner that is gone.
+    pub fn forget(&self, owner: &ObjectKey) {
+        self.open.lock().remove(owner);
+    }
+
+    /// Whether the cache shows all that was done for an owner. Where it does not, the events that are missing wake it.
+    pub async fn is(
+        &self,
+        api: &Api,
+        owner: &Object,
+        selector: &LabelSelector,
+        children: &Informer,
+    ) -> Result<bool, Error> {
+        let key = owner.key();
+        let (written, doubted) = match self.open.lock().get(&key) {
+            None => return Ok(true),
+            Some(open) => (open.version, open.doubted),
+        };
+        if version(&children.last_resource_version()).is_some_and(|seen| seen < written) {
+            return Ok(false);
+        }
+        if doubted {
+            let options = ListOptions {
+                namespace: owner.namespace().map(str::to_owned),
+                label_selector: Some(selector.to_string()),
+                metadata_only: true,
+                ..ListOptions::default()
+            };
+            let present = api.list(children.resource(), &options).await?;
+            let mut own = present.items.iter().filter(|child| {
+                let by = child.controller_of();
+                by.is_some_and(|by| by.uid == owner.uid())
+            });
+            if !own.all(|child| shows(children, child)) {
+                return Ok(false);
+            }
+        }
+        self.open.lock().remove(&key);
+        Ok(true)
+    }
+}
+
+/// Whether the cache has an object in the state it has on the server: the same one, of the same generation.
+fn shows(cache: &Informer, present: &Object) -> bool {
+    cache.get(&present.key()).is_some_and(|cached| {
+        cached.uid() == present.uid()
+            && cached.generation() >= present.generation()
+            && (cached.is_terminating() || !present.is_terminating())
+    })
+}
