@@ -109,15 +109,17 @@ async fn attend(
             }
         }
     };
-    let running = election.run(client.clone(), true, shutdown.clone(), lead);
-    tokio::pin!(running);
-    tokio::select! {
-        () = &mut running => {}
-        outcome = end_is_asked() => {
-            outcome?;
-            shutdown.cancel();
-            if tokio::time::timeout(CONTROLLERS_END, running).await.is_err() {
-                tracing::warn!("controllers were cut off at the end");
+    {
+        let running = election.run(client.clone(), true, shutdown.clone(), lead);
+        tokio::pin!(running);
+        tokio::select! {
+            () = &mut running => {}
+            outcome = end_is_asked() => {
+                outcome?;
+                shutdown.cancel();
+                if tokio::time::timeout(CONTROLLERS_END, running).await.is_err() {
+                    tracing::warn!("controllers were cut off at the end");
+                }
             }
         }
     }
