@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 /// Who runs the controllers.
 #[derive(clap::Args, Debug, Clone)]
 #[command(next_help_heading = "Leader election")]
+#[group(id = "leader-election")]
 pub struct Arguments {
     /// Run the controllers only while no other process does [default: where others may be there: on a cluster that is
     /// there already, and with etcd].
