@@ -16,6 +16,7 @@ mod cron_job;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
+mod endpoints;
 mod error;
 mod garbage_collector;
 mod history;
@@ -90,6 +91,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "cronjob" => running.spawn(cron_job::run(cluster)),
             "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
+            "endpoints" => running.spawn(endpoints::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),

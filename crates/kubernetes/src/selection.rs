@@ -13,6 +13,7 @@ pub const NAMES: &[&str] = &[
     "cronjob",
     "ttlafterfinished",
     "horizontalpodautoscaler",
+    "endpoints",
     "endpointslice",
     "resourcequota",
     "disruption",
