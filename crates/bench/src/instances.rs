@@ -8,13 +8,11 @@ use controller::{
     Api, ApplyOptions, Discovery, InformerOptions, Informers, ListOptions, ObjectKey, Resource,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use model::{GroupVersionKind, object};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{ms, weight};
+use crate::machine::{client, ms, weight};
 
 /// How many instances are created at a time.
 const CREATORS: usize = 16;
@@ -47,12 +45,6 @@ pub struct Arguments {
 fn yaml(path: &PathBuf) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     serde_saphyr::from_str(&text).with_context(|| path.display().to_string())
-}
-
-async fn client(path: &PathBuf) -> anyhow::Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(path)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
 }
 
 /// Creates the instances and waits for them.

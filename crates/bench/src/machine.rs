@@ -1,4 +1,5 @@
-//! What has to stand beside every number: the machine's own speed, and a process's weight.
+//! What has to stand beside every number: the machine's own speed, and a process's weight; and how a
+//! cluster is reached.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -6,6 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 
 /// Writes of the fsync probe.
 const PROBES: usize = 200;
@@ -64,4 +67,11 @@ pub fn weight(process: u32) -> anyhow::Result<(f64, Duration)> {
     };
     let used = Duration::from_secs_f64((ticks(11) + ticks(12)) / TICKS);
     Ok(((resident / 102.4).round() / 10.0, used))
+}
+
+/// A client of the cluster a kubeconfig names.
+pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
 }

@@ -3,6 +3,7 @@
 //! Left out on purpose: judging. Bars and ratios are for who reads the numbers.
 
 mod api;
+mod cluster;
 mod instances;
 mod machine;
 mod start;
@@ -27,6 +28,9 @@ enum Command {
     TestCluster(start::TestCluster),
     /// How long `corvus up` takes on an empty data directory, and what it weighs idle.
     Up(start::Up),
+    /// How fast Pods are scheduled and run, what the cluster costs at rest, and whether a rollout keeps
+    /// its bounds.
+    Cluster(cluster::Arguments),
     /// How long instances of a resource graph take to converge on a cluster.
     Instances(instances::Arguments),
 }
@@ -38,6 +42,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Crowd(arguments) => api::crowd::run(&arguments).await?,
         Command::TestCluster(arguments) => start::test_cluster(&arguments).await,
         Command::Up(arguments) => start::up(&arguments)?,
+        Command::Cluster(arguments) => cluster::run(&arguments).await?,
         Command::Instances(arguments) => instances::run(&arguments).await?,
     };
     println!("{line}");

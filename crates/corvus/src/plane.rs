@@ -2,6 +2,7 @@
 
 mod access;
 mod files;
+mod nodes;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -91,6 +92,8 @@ impl Plane {
         let selection = Controllers::parse(&arguments.controllers)?;
         arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
+        let scheduler = nodes::scheduler(arguments)?;
+        let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
         let listener = Listener::bind(ListenerOptions {
@@ -131,6 +134,7 @@ impl Plane {
             &selection,
             arguments,
             &credentials.authority.certificate,
+            (scheduler, virtual_nodes),
             &shutdown,
         );
         let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
@@ -193,12 +197,17 @@ fn start_controllers(
     selection: &Controllers,
     arguments: &UpArguments,
     authority: &str,
+    (scheduler, virtual_nodes): (
+        kubernetes::SchedulerConfiguration,
+        node::virtual_nodes::Options,
+    ),
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
     let builtin = kubernetes::Options {
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        scheduler,
         ..kubernetes::Options::default()
     };
     // Other servers may share an etcd, and no other store.
@@ -214,7 +223,7 @@ fn start_controllers(
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
-        arguments.virtual_nodes,
+        virtual_nodes,
         shutdown.clone(),
     ));
     running

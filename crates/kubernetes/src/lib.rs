@@ -27,6 +27,7 @@ mod node_lifecycle;
 mod persistent_volume;
 mod pod;
 mod pod_control;
+mod pod_gc;
 mod policy_type_checking;
 mod protection;
 mod replica_set;
@@ -39,6 +40,7 @@ mod service_account;
 mod service_cidr;
 mod settled;
 mod stateful_set;
+mod taint_eviction;
 mod taints;
 mod ttl_after_finished;
 
@@ -102,6 +104,8 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
             "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
+            "tainteviction" => running.spawn(taint_eviction::run(cluster)),
+            "podgarbagecollector" => running.spawn(pod_gc::run(cluster)),
             "servicecidr" => running.spawn(service_cidr::run(cluster)),
             "persistentvolumeclaimprotection" => {
                 running.spawn(protection::run(cluster, Protected::Claims))

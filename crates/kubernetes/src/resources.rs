@@ -23,6 +23,8 @@ resources! {
     persistent_volume_claims => namespaced("v1", "persistentvolumeclaims", "PersistentVolumeClaim");
     /// Volumes.
     persistent_volumes => cluster("v1", "persistentvolumes", "PersistentVolume");
+    /// Leases, by which nodes say that they live.
+    leases => namespaced("coordination.k8s.io/v1", "leases", "Lease");
     /// Classes of storage.
     storage_classes => cluster("storage.k8s.io/v1", "storageclasses", "StorageClass");
     /// What the storage drivers say of nodes.

@@ -31,6 +31,7 @@ mod volumes;
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller::{HandlerGuard, Informer};
 use parking_lot::Mutex;
@@ -43,7 +44,7 @@ use self::effects::{BindError, Effects};
 use self::hints::Change;
 use self::lookup::Informed;
 use self::pod_info::PodInfo;
-use self::preemption::Budget;
+use self::preemption::{Budget, Eviction};
 use self::state::{State, Step};
 use self::volumes::Needs;
 use crate::cluster::Cluster;
@@ -216,16 +217,25 @@ impl Scheduler {
                     tracing::warn!(pod = %pod.key, %error, "reporting why a Pod has no node");
                 }
                 if let Some(eviction) = eviction {
-                    let outcome = self.effects.evict(&pod, &eviction).await;
-                    if let Err(error) = &outcome {
-                        tracing::warn!(pod = %pod.key, %error, "evicting Pods for another");
-                    }
-                    let mut state = self.state.lock();
-                    state.evicted(&pod, outcome.is_ok(), Instant::now());
+                    let done = self.evict(&pod, &eviction).await;
+                    self.state.lock().evicted(&pod, done, Instant::now());
                     self.changed.notify_one();
                 }
             }
         }
+    }
+
+    /// Evicts Pods for another. To begin anew elsewhere would cost more of them, so it does not give up soon.
+    async fn evict(&self, pod: &PodInfo, eviction: &Eviction) -> bool {
+        const ATTEMPTS: u32 = 6;
+        for attempt in 0..ATTEMPTS {
+            let Err(error) = self.effects.evict(pod, eviction).await else {
+                return true;
+            };
+            tracing::warn!(pod = %pod.key, %error, "evicting Pods for another");
+            tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+        }
+        false
     }
 
     async fn not_bound(&self, pod: &PodInfo, needs: &Needs, error: BindError) {

@@ -21,6 +21,8 @@ pub const NAMES: &[&str] = &[
     "validatingadmissionpolicystatus",
     "rootcacertificatepublisher",
     "nodelifecycle",
+    "tainteviction",
+    "podgarbagecollector",
     "servicecidr",
     "persistentvolumeclaimprotection",
     "persistentvolumeprotection",
@@ -56,6 +58,12 @@ impl Selection {
                 .strip_suffix("-controller")
                 .unwrap_or(word)
                 .replace('-', "");
+            // The name it had before names were made regular.
+            let plain = if plain == "podgc" {
+                "podgarbagecollector"
+            } else {
+                &plain
+            };
             let found = NAMES.iter().find(|name| **name == plain).copied();
             found.ok_or_else(|| UnknownController {
                 name: word.to_owned(),

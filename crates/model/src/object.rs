@@ -18,6 +18,19 @@ pub fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
     child_mut(object, "metadata")
 }
 
+/// The member `name`, made an empty list where it is none.
+pub fn child_list<'a>(object: &'a mut Value, name: &str) -> &'a mut Vec<Value> {
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let members = object.as_object_mut().expect("just made an object");
+    let child = members.entry(name).or_insert(Value::Null);
+    if !child.is_array() {
+        *child = Value::Array(Vec::new());
+    }
+    child.as_array_mut().expect("just made a list")
+}
+
 /// The member `name`, made an empty object where it is none.
 pub fn child_mut<'a>(object: &'a mut Value, name: &str) -> &'a mut Map<String, Value> {
     if !object.is_object() {

@@ -1,35 +1,59 @@
-//! Virtual nodes: a simulated kubelet for any number of nodes, in one task.
+//! Virtual nodes: simulated kubelets for any number of nodes, in a few tasks.
 //!
 //! A Pod that is assigned to a virtual node becomes Running and Ready at once; one whose containers are
-//! to end (`restartPolicy` other than `Always`) ends after [`RUN_SECONDS`]; one that is deleted goes at
-//! once. `plan` decides what a Pod's status is; nothing runs.
+//! to end (`restartPolicy` other than `Always`) ends after a second; one that is deleted goes at once.
+//! Annotations of Pods and nodes make it otherwise: slow, failing, crashing, cut off
+//! (`docs/virtual-nodes.md` lists them). `plan` decides what a Pod's status is; nothing runs.
+//!
+//! Left out: a node refusing Pods that do not fit, and volumes, which are all there at once.
 
 mod addresses;
+mod behaviour;
+mod container;
+mod kubelets;
 mod node;
 mod plan;
+mod register;
+mod resize;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller::{
-    Api, Backoff, Clock, Controller, DeleteOptions, Error, Informer, InformerOptions, Informers,
-    ObjectKey, Outcome, Reconciler, Resource, SystemClock, WorkQueue, format_time,
+    Api, Backoff, Controller, Event, EventRecorder, Informer, InformerOptions, Informers, Object,
+    Resource, WorkQueue, index,
 };
 use model::object;
 use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::addresses::Addresses;
-use self::plan::{Plan, plan};
+use self::kubelets::{Kubelets, Nodes};
+pub use self::node::{Template, TemplateError};
 
 /// The label every virtual node has.
 pub const LABEL: &str = "node.corvus.dev/virtual";
-/// The annotation of a Pod that says for how many seconds its containers run before they end. Only
-/// for Pods whose containers are to end.
-pub const RUN_SECONDS: &str = "virtual.corvus.dev/run-seconds";
+/// The label that says which server simulates a virtual node.
+pub const SERVER: &str = "node.corvus.dev/server";
 
 /// Parallel status writes.
 const WORKERS: usize = 8;
+/// How often nodes say that they live: half of what a kubelet's lease lasts.
+const LEASE_EVERY: Duration = Duration::from_secs(20);
+/// How often nodes repeat their status, as a kubelet does.
+const STATUS_EVERY: Duration = Duration::from_mins(5);
+
+/// What is simulated.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Who this is: servers that share a store have different names, and one keeps its name.
+    pub server: String,
+    /// The nodes.
+    pub templates: Vec<Template>,
+}
 
 fn nodes() -> Resource {
     Resource::cluster("v1", "nodes", "Node")
@@ -39,131 +63,171 @@ fn pods() -> Resource {
     Resource::namespaced("v1", "pods", "Pod")
 }
 
-/// The name of the virtual node of a number.
-pub fn name(number: u32) -> String {
-    format!("virtual-{number}")
+/// What is known of the nodes simulated here, and of the addresses given out.
+#[derive(Debug)]
+struct Known {
+    /// When each last repeated its status, by name.
+    own: HashMap<String, Own>,
+    pods: Addresses,
+    nodes: Addresses,
 }
 
-/// Makes `count` virtual nodes, removes those of earlier runs that are too many, and plays their
-/// kubelets until `shutdown`.
-pub async fn run(client: kube::Client, count: u32, shutdown: CancellationToken) {
+#[derive(Debug, Clone)]
+struct Own {
+    node: Arc<Object>,
+    address: String,
+    status_at: Option<Instant>,
+}
+
+type Shared = Arc<Mutex<Known>>;
+
+/// Makes the virtual nodes, removes those of earlier runs that are too many, and plays their kubelets
+/// until `shutdown`.
+pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
     let api = Api::new(client);
-    let names: BTreeSet<String> = (0..count).map(name).collect();
-    if let Err(error) = register(&api, &names).await {
-        tracing::error!(%error, "registering virtual nodes");
-    }
-    if count == 0 {
-        return;
-    }
     let informers = Informers::new(api.clone(), shutdown.clone());
+    let Options { server, templates } = options;
+    let registering = {
+        let (api, server, shutdown) = (api.clone(), server.clone(), shutdown.clone());
+        async move {
+            let mut delay = Duration::from_millis(50);
+            while let Err(error) = register::register(&api, &server, &templates).await {
+                tracing::warn!(%error, "registering virtual nodes");
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(delay) => {}
+                }
+                delay = (delay * 2).min(Duration::from_secs(30));
+            }
+        }
+    };
+    let selected = InformerOptions {
+        label_selector: Some(format!("{LABEL}=true")),
+        ..InformerOptions::default()
+    };
+    let virtual_nodes = informers.informer(&nodes(), selected);
     let pods = informers.informer(&pods(), InformerOptions::default());
-    let queue: WorkQueue = WorkQueue::new("virtual-nodes", Backoff::default());
-    let (pending, own, addresses) = (queue.clone(), names.clone(), Arc::new(Mutex::default()));
-    let known: Arc<Mutex<Addresses>> = addresses;
-    let taken = known.clone();
-    let _handler = pods.add_handler(move |event| {
+    pods.add_node_index();
+    let known: Shared = Arc::new(Mutex::new(Known {
+        own: HashMap::new(),
+        pods: Addresses::of_pods(),
+        nodes: Addresses::of_nodes(),
+    }));
+    let pod_queue: WorkQueue = WorkQueue::new("virtual-pods", Backoff::default());
+    let node_queue: WorkQueue = WorkQueue::new("virtual-nodes", Backoff::default());
+    let _nodes_handler = follow_nodes(
+        &virtual_nodes,
+        &pods,
+        &server,
+        &known,
+        &node_queue,
+        &pod_queue,
+    );
+    let _pods_handler = follow_pods(&pods, &known, &pod_queue);
+    let (recorder, _sending) = EventRecorder::new(api.clone(), "kubelet", shutdown.clone());
+    let kubelets = Kubelets {
+        api: api.clone(),
+        pods: pods.clone(),
+        known: known.clone(),
+        recorder,
+    };
+    let lives = Nodes {
+        api,
+        nodes: virtual_nodes.clone(),
+        known,
+        server,
+        leases: Mutex::default(),
+    };
+    let pods_played = Controller::new("virtual-pods", pod_queue, kubelets)
+        .workers(WORKERS)
+        .wait_for(vec![pods, virtual_nodes.clone()])
+        .run(shutdown.clone());
+    let nodes_played = Controller::new("virtual-nodes", node_queue, lives)
+        .workers(WORKERS)
+        .wait_for(vec![virtual_nodes])
+        .run(shutdown);
+    tokio::join!(registering, pods_played, nodes_played);
+}
+
+/// Keeps track of the nodes that are simulated here.
+fn follow_nodes(
+    nodes: &Informer,
+    pods: &Informer,
+    server: &str,
+    known: &Shared,
+    node_queue: &WorkQueue,
+    pod_queue: &WorkQueue,
+) -> controller::HandlerGuard {
+    let (server, known, pods) = (server.to_owned(), known.clone(), pods.clone());
+    let (node_queue, pod_queue) = (node_queue.clone(), pod_queue.clone());
+    nodes.add_handler(move |event| {
+        let node = event.object();
+        let gone = matches!(event, Event::Deleted(_));
+        let is_own = node.label(SERVER) == Some(&server) && !gone;
+        let mut woken = false;
+        {
+            let mut known = known.lock();
+            if is_own {
+                known.nodes.observe(node.name(), internal_address(node));
+                let address = known.nodes.of(node.name());
+                let old = known.own.get(node.name());
+                woken = old.is_none_or(|old| {
+                    let changed = |name: &[&str]| old.node.get(name) != node.get(name);
+                    changed(&["metadata", "annotations"]) || changed(&["status", "allocatable"])
+                });
+                let own = Own {
+                    node: node.clone(),
+                    address,
+                    status_at: old.and_then(|old| old.status_at),
+                };
+                known.own.insert(node.name().to_owned(), own);
+            } else {
+                known.own.remove(node.name());
+                known.nodes.release(node.name());
+            }
+        }
+        // Others' nodes are theirs; nobody's are claimed.
+        if is_own || node.label(SERVER).is_none() && !gone {
+            node_queue.add(node.key());
+        }
+        if woken {
+            for pod in pods.by_index(index::NODE_NAME, node.name()) {
+                pod_queue.add(pod.key());
+            }
+        }
+    })
+}
+
+fn follow_pods(pods: &Informer, known: &Shared, queue: &WorkQueue) -> controller::HandlerGuard {
+    let (known, queue) = (known.clone(), queue.clone());
+    pods.add_handler(move |event| {
         let pod = event.object();
-        if !own.contains(object::text(pod.value(), &["spec", "nodeName"])) {
+        let node = object::text(pod.value(), &["spec", "nodeName"]);
+        let mut known = known.lock();
+        if matches!(event, Event::Deleted(_)) {
+            known.pods.release(pod.uid());
             return;
         }
-        match event {
-            controller::Event::Deleted(gone) => taken.lock().release(gone.uid()),
-            _ => {
-                taken
-                    .lock()
-                    .observe(pod.uid(), object::text(pod.value(), &["status", "podIP"]));
-                pending.add(pod.key());
-            }
+        let address = object::text(pod.value(), &["status", "podIP"]);
+        let is_own = known.own.contains_key(node);
+        if !address.is_empty() {
+            known.pods.observe(pod.uid(), address);
         }
-    });
-    let kubelets = Kubelets {
-        api,
-        pods: pods.clone(),
-        names,
-        addresses: known,
-    };
-    Controller::new("virtual-nodes", queue, kubelets)
-        .workers(WORKERS)
-        .wait_for(vec![pods])
-        .run(shutdown)
-        .await;
+        drop(known);
+        if is_own {
+            queue.add(pod.key());
+        }
+    })
 }
 
-/// Brings the Node objects in line with the wanted names.
-async fn register(api: &Api, names: &BTreeSet<String>) -> Result<(), Error> {
-    let options = controller::ListOptions {
-        label_selector: Some(format!("{LABEL}=true")),
-        ..controller::ListOptions::default()
-    };
-    let present = api.list(&nodes(), &options).await?;
-    for node in &present.items {
-        if !names.contains(node.name()) {
-            api.delete(&nodes(), &node.key(), &DeleteOptions::of_uid(node.uid()))
-                .await?;
-        }
-    }
-    let now = format_time(SystemClock.now());
-    for name in names {
-        if present.items.iter().any(|node| node.name() == name) {
-            continue;
-        }
-        let mut node = match api.create(&nodes(), &node::object(name)).await {
-            Ok(node) => node.into_value(),
-            Err(error) if error.is_already_exists() => continue,
-            Err(error) => return Err(error),
-        };
-        node["status"] = node::status(name, &now);
-        api.update_status(&nodes(), &node).await?;
-    }
-    Ok(())
+fn internal_address(node: &Object) -> &str {
+    object::list(node.status(), &["addresses"])
+        .iter()
+        .find(|address| object::text(address, &["type"]) == "InternalIP")
+        .map_or("", |address| object::text(address, &["address"]))
 }
 
-/// The kubelets of all virtual nodes.
-struct Kubelets {
-    api: Api,
-    pods: Informer,
-    names: BTreeSet<String>,
-    addresses: Arc<Mutex<Addresses>>,
-}
-
-impl Reconciler for Kubelets {
-    type Key = ObjectKey;
-    type Error = Error;
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(pod) = self.pods.get(key) else {
-            return Ok(Outcome::Done);
-        };
-        if !self
-            .names
-            .contains(object::text(pod.value(), &["spec", "nodeName"]))
-        {
-            return Ok(Outcome::Done);
-        }
-        let address = self.addresses.lock().of(pod.uid());
-        match plan(&pod, &address, SystemClock.now()) {
-            Plan::Keep => Ok(Outcome::Done),
-            Plan::Wait(wait) => Ok(Outcome::RequeueAfter(wait)),
-            Plan::Delete => {
-                let options = DeleteOptions {
-                    grace_period_seconds: Some(0),
-                    ..DeleteOptions::of_uid(pod.uid())
-                };
-                match self.api.delete(&pods(), key, &options).await {
-                    Err(error) if error.is_conflict() => Ok(Outcome::Done),
-                    outcome => outcome.map(|_| Outcome::Done),
-                }
-            }
-            Plan::Report { status, wait } => {
-                let mut new = pod.value().clone();
-                new["status"] = status;
-                match self.api.update_status(&pods(), &new).await {
-                    // The newer state is on its way and wakes the Pod again.
-                    Err(error) if error.is_conflict() || error.is_not_found() => Ok(Outcome::Done),
-                    Err(error) => Err(error),
-                    Ok(_) => Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter)),
-                }
-            }
-        }
-    }
+/// What a node has to give.
+fn allocatable(node: &Object) -> &Value {
+    node.get(&["status", "allocatable"]).unwrap_or(&Value::Null)
 }

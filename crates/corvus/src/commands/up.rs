@@ -31,9 +31,16 @@ pub struct Arguments {
     /// `etcd://HOST:PORT`, which several servers may share.
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub store: StoreKind,
-    /// How many virtual nodes the cluster has. They simulate a kubelet and run no containers.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub virtual_nodes: u32,
+    /// How many virtual nodes the cluster has. They simulate a kubelet and run no containers
+    /// [default: 1, or none with --virtual-nodes-file].
+    #[arg(long, value_name = "N")]
+    pub virtual_nodes: Option<u32>,
+    /// A file of Node manifests: virtual nodes with chosen capacity, labels, taints and zones.
+    #[arg(long, value_name = "FILE")]
+    pub virtual_nodes_file: Option<PathBuf>,
+    /// A KubeSchedulerConfiguration: profiles, plugins and their weights.
+    #[arg(long, value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
     /// Controllers to run: `*` for all, `name` for one, `-name` for all but one; `graph` is the name of
     /// those of ResourceGraphDefinitions.
     #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]

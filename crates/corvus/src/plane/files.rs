@@ -29,7 +29,8 @@ impl DataDir {
         &self.0
     }
 
-    fn read(&self, name: &str) -> anyhow::Result<Option<String>> {
+    /// A file of it, if there is one.
+    pub fn read(&self, name: &str) -> anyhow::Result<Option<String>> {
         let path = self.0.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
@@ -38,7 +39,8 @@ impl DataDir {
         }
     }
 
-    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+    /// Writes a file of it.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         write_private(&self.0.join(name), text)
     }
 }

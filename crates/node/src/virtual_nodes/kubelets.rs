@@ -1,0 +1,213 @@
+//! The two reconcilers of virtual nodes: what their Pods report, and that they themselves live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::{
+    Api, Clock as _, DeleteOptions, Error, EventRecorder, Informer, Object, ObjectKey, Outcome,
+    Reconciler, Resource, SystemClock, format_micro_time, format_time,
+};
+use model::object;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::plan::{Host, Plan, plan};
+use super::{
+    LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes, pods, register,
+};
+
+fn leases() -> Resource {
+    Resource::namespaced("coordination.k8s.io/v1", "leases", "Lease")
+}
+
+/// The Pods of all virtual nodes.
+pub struct Kubelets {
+    /// Writes.
+    pub api: Api,
+    /// All Pods.
+    pub pods: Informer,
+    /// The nodes simulated here.
+    pub known: Shared,
+    /// Events, of what goes wrong only.
+    pub recorder: EventRecorder,
+}
+
+impl Kubelets {
+    /// Tells what an operator of a real node would look for.
+    fn tell(&self, pod: &Object, status: &Value) {
+        let reasons = |status: &Value| -> Vec<(String, String)> {
+            let waiting = object::list(status, &["containerStatuses"]).iter();
+            waiting
+                .filter_map(|status| status.pointer("/state/waiting"))
+                .map(|waiting| {
+                    let text = |name: &str| object::text(waiting, &[name]).to_owned();
+                    (text("reason"), text("message"))
+                })
+                .collect()
+        };
+        let before = reasons(pod.status());
+        for (reason, message) in reasons(status) {
+            let event = match reason.as_str() {
+                "ErrImagePull" => "Failed",
+                "ImagePullBackOff" | "CrashLoopBackOff" => "BackOff",
+                _ => continue,
+            };
+            if !before.iter().any(|(other, _)| *other == reason) {
+                self.recorder.warning(pod, event, message);
+            }
+        }
+    }
+}
+
+impl Reconciler for Kubelets {
+    type Key = ObjectKey;
+    type Error = Error;
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(pod) = self.pods.get(key) else {
+            return Ok(Outcome::Done);
+        };
+        let on = object::text(pod.value(), &["spec", "nodeName"]);
+        let (own, address) = {
+            let mut known = self.known.lock();
+            match known.own.get(on).cloned() {
+                Some(own) if !node::is_out(&own.node) => (own, known.pods.of(pod.uid())),
+                // A node that is cut off says nothing of its Pods; when it is back, they are looked at.
+                _ => return Ok(Outcome::Done),
+            }
+        };
+        let host = Host {
+            address: &own.address,
+            allocatable: allocatable(&own.node),
+        };
+        match plan(&pod, host, &address, SystemClock.now()) {
+            Plan::Keep => Ok(Outcome::Done),
+            Plan::Wait(wait) => Ok(Outcome::RequeueAfter(wait)),
+            Plan::Delete => {
+                let options = DeleteOptions {
+                    grace_period_seconds: Some(0),
+                    ..DeleteOptions::of_uid(pod.uid())
+                };
+                match self.api.delete(&pods(), key, &options).await {
+                    // Another Pod of that name, or a moment too early.
+                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
+                    outcome => outcome.map(|_| Outcome::Done),
+                }
+            }
+            Plan::Report { status, wait } => {
+                self.tell(&pod, &status);
+                let mut new = pod.value().clone();
+                new["status"] = status;
+                match self.api.update_status(&pods(), &new).await {
+                    Err(error) if error.is_not_found() => Ok(Outcome::Done),
+                    Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
+                    Err(error) => Err(error),
+                    Ok(_) => Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter)),
+                }
+            }
+        }
+    }
+}
+
+/// The virtual nodes themselves: status and leases.
+pub struct Nodes {
+    /// Writes.
+    pub api: Api,
+    /// All virtual nodes.
+    pub nodes: Informer,
+    /// Those simulated here.
+    pub known: Shared,
+    /// Who this is.
+    pub server: String,
+    /// The leases as last written, and when.
+    pub leases: Mutex<HashMap<String, (Value, Instant)>>,
+}
+
+impl Nodes {
+    /// Says what the node is, where that has changed or was long ago.
+    async fn status(&self, own: &Own) -> Result<(), Error> {
+        let now = format_time(SystemClock.now());
+        let wanted = node::status(&own.node, &own.address, &now);
+        let recent = own.status_at.is_some_and(|at| at.elapsed() < STATUS_EVERY);
+        if recent && node::same(&wanted, own.node.status()) {
+            return Ok(());
+        }
+        let mut new = own.node.value().clone();
+        new["status"] = wanted;
+        match self.api.update_status(&nodes(), &new).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            outcome => drop(outcome?),
+        }
+        if let Some(own) = self.known.lock().own.get_mut(own.node.name()) {
+            own.status_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Renews the lease of a node where it is time; says when it is time again.
+    async fn lease(&self, node: &Arc<Object>) -> Result<Duration, Error> {
+        let known = self.leases.lock().get(node.name()).cloned();
+        let renewed = match known {
+            Some((_, at)) if at.elapsed() < LEASE_EVERY => return Ok(LEASE_EVERY - at.elapsed()),
+            Some((mut lease, _)) => {
+                lease["spec"]["renewTime"] = json!(format_micro_time(SystemClock.now()));
+                self.api.update(&leases(), &lease).await
+            }
+            None => {
+                let now = format_micro_time(SystemClock.now());
+                let lease = node::lease(node, &now);
+                match self.api.create(&leases(), &lease).await {
+                    Err(error) if error.is_already_exists() => self.take_over(node, lease).await,
+                    outcome => outcome,
+                }
+            }
+        };
+        match renewed {
+            Ok(lease) => {
+                let entry = (lease.into_value(), Instant::now());
+                self.leases.lock().insert(node.name().to_owned(), entry);
+                Ok(LEASE_EVERY)
+            }
+            Err(error) => {
+                // Whatever it was: look afresh next time.
+                self.leases.lock().remove(node.name());
+                Err(error)
+            }
+        }
+    }
+
+    async fn take_over(&self, node: &Object, mut lease: Value) -> Result<Object, Error> {
+        let key = ObjectKey::new("kube-node-lease", node.name());
+        let present = self.api.get(&leases(), &key).await?;
+        lease["metadata"]["resourceVersion"] = json!(present.resource_version());
+        self.api.update(&leases(), &lease).await
+    }
+}
+
+impl Reconciler for Nodes {
+    type Key = ObjectKey;
+    type Error = Error;
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let own = self.known.lock().own.get(&key.name).cloned();
+        let Some(own) = own else {
+            self.leases.lock().remove(&key.name);
+            let unclaimed = self
+                .nodes
+                .get(key)
+                .filter(|node| node.label(SERVER).is_none());
+            if let Some(node) = unclaimed {
+                register::claim(&self.api, &self.server, &node).await?;
+            }
+            return Ok(Outcome::Done);
+        };
+        if node::is_out(&own.node) {
+            self.leases.lock().remove(&key.name);
+            return Ok(Outcome::Done);
+        }
+        self.status(&own).await?;
+        Ok(Outcome::RequeueAfter(self.lease(&own.node).await?))
+    }
+}
