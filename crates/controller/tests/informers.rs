@@ -422,7 +422,7 @@ async fn a_leader_that_cannot_renew_writes_nothing_more() {
     let cut = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let partition = {
         let (client, cut) = (fake.client(), Arc::clone(&cut));
-        tower::service_fn(move |request: Request<kube::client::Body>| {
+        tower::service_fn(move |request: Request<Body>| {
             let (client, cut) = (client.clone(), Arc::clone(&cut));
             async move {
                 let lost = cut.load(std::sync::atomic::Ordering::SeqCst)
@@ -465,7 +465,7 @@ async fn a_leader_that_cannot_renew_writes_nothing_more() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let second = spawn(fake.client(), "second");
     cut.store(true, std::sync::atomic::Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let _ = first.is_finished();
     second.abort();
     let log = log.lock();

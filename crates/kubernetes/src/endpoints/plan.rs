@@ -79,13 +79,15 @@ fn labels(service: &Object) -> Map<String, Value> {
     labels
 }
 
+/// Addresses by what they are of, each with whether it is ready.
+type Addresses = BTreeMap<String, (Value, bool)>;
+
 /// Addresses by the ports they offer: one subset for all that offer the same.
 fn subsets(service: &Object, pods: &[Arc<Object>]) -> Vec<Value> {
     let publish = publishes_unready(service);
     let ports = object::list(service.value(), &["spec", "ports"]);
     // Each port with the addresses that offer it, and whether they are ready.
-    let mut by_port: BTreeMap<String, (Option<Value>, BTreeMap<String, (Value, bool)>)> =
-        BTreeMap::new();
+    let mut by_port: BTreeMap<String, (Option<Value>, Addresses)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| counts(pod, publish)) {
         let Some(address) = address(service, pod) else {
             continue;
@@ -112,8 +114,7 @@ fn subsets(service: &Object, pods: &[Arc<Object>]) -> Vec<Value> {
         }
     }
     // Ports that the same addresses offer belong together.
-    let mut by_addresses: BTreeMap<String, (Vec<Value>, BTreeMap<String, (Value, bool)>)> =
-        BTreeMap::new();
+    let mut by_addresses: BTreeMap<String, (Vec<Value>, Addresses)> = BTreeMap::new();
     for (port, addresses) in by_port.into_values() {
         let key: Vec<String> = addresses
             .iter()
