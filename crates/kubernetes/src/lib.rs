@@ -21,6 +21,7 @@ mod error;
 mod garbage_collector;
 mod history;
 mod job;
+mod local_path;
 mod namespace;
 mod node_affinity;
 mod node_lifecycle;
@@ -96,6 +97,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "endpoints" => running.spawn(endpoints::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
+            "localpathprovisioner" => running.spawn(local_path::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
             "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),

@@ -18,6 +18,7 @@ pub const NAMES: &[&str] = &[
     "resourcequota",
     "disruption",
     "persistentvolumebinder",
+    "localpathprovisioner",
     "validatingadmissionpolicystatus",
     "rootcacertificatepublisher",
     "nodelifecycle",
