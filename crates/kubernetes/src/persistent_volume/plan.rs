@@ -378,7 +378,7 @@ mod tests {
                      default: Option<&str>,
                      expect: &str| {
             let default = || default.map(str::to_owned);
-            let found = super::claim(
+            let found = claim(
                 &new_claim(spec, annotations),
                 class.as_ref(),
                 None,
@@ -459,7 +459,7 @@ mod tests {
                 let mut object = new_volume("v", "2Gi", spec).value().clone();
                 object["status"] = json!({"phase": phase});
                 let claim = claim.map(|spec| new_claim(spec, json!({})));
-                assert_eq!(super::volume(&Object::new(object), claim.as_ref()), expect);
+                assert_eq!(volume(&Object::new(object), claim.as_ref()), expect);
             };
         let own = || json!({"name": "c", "namespace": "n", "uid": "u"});
         check(
