@@ -1,8 +1,8 @@
 //! A JSON document that is held as a tree, or folded: as its text, until somebody looks at it.
 //!
-//! A tree takes several times the memory of its text. Caches of many objects, of which few are looked at
-//! at a time, keep them folded; looking at a folded document reads it once and keeps the tree beside the
-//! text for as long as that copy lives.
+//! A tree takes several times the memory of its text, and the text twice that of its packed form. Caches
+//! of many objects, of which few are looked at at a time, keep them folded; looking at a folded document
+//! reads it once and keeps the tree beside the text for as long as that copy lives.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 pub struct Document {
     /// Invariant: where there is no text there is a tree.
     tree: OnceLock<Value>,
+    /// Packed.
     text: Option<Arc<[u8]>>,
 }
 
@@ -28,9 +29,11 @@ impl Document {
     /// The tree.
     pub fn value(&self) -> &Value {
         self.tree.get_or_init(|| {
-            let text = self.text.as_deref().unwrap_or(b"null");
             // Written from a tree a while ago, so it can be read.
-            serde_json::from_slice(text).unwrap_or_default()
+            let unpack = |text: &Arc<[u8]>| lz4_flex::decompress_size_prepended(text).ok();
+            let text = self.text.as_ref().and_then(unpack);
+            text.and_then(|text| serde_json::from_slice(&text).ok())
+                .unwrap_or_default()
         })
     }
 
@@ -51,7 +54,10 @@ impl Document {
             .text
             .clone()
             // A tree with strings as keys can always be written.
-            .or_else(|| serde_json::to_vec(self.value()).ok().map(Arc::from));
+            .or_else(|| {
+                let text = serde_json::to_vec(self.value()).ok()?;
+                Some(lz4_flex::compress_prepend_size(&text).into())
+            });
         match text {
             Some(text) => Self {
                 tree: OnceLock::new(),

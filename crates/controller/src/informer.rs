@@ -279,6 +279,12 @@ pub struct Informers {
     tasks: TaskTracker,
 }
 
+impl std::fmt::Debug for Informers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Informers").finish_non_exhaustive()
+    }
+}
+
 impl Informers {
     /// Informers that read through `api` until `shutdown`.
     pub fn new(api: Api, shutdown: CancellationToken) -> Self {

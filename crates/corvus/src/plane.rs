@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use apiserver::admission::Plugins;
 use apiserver::identity::{MASTERS, User};
 use apiserver::{ApiServer, Listener, ListenerOptions, Options};
+use controller::{Api, Informers};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
 use http::uri::Authority;
@@ -204,13 +205,16 @@ fn start_controllers(
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
+    let own = client(server, "kube-controller-manager");
+    // All Pods are held once, for the controllers and for the nodes.
+    let informers = Informers::new(Api::new(own.clone()), shutdown.clone());
     let builtin = kubernetes::Options {
+        informers: Some(informers.clone()),
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
         scheduler,
         ..kubernetes::Options::default()
     };
-    let own = client(server, "kube-controller-manager");
     let token = shutdown.clone();
     running.spawn(async move { kubernetes::run(own, &builtin, token).await });
     if selection.graph {
@@ -225,6 +229,7 @@ fn start_controllers(
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
+        informers,
         virtual_nodes,
         shutdown.clone(),
     ));

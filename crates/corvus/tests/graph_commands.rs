@@ -75,6 +75,40 @@ fn lint_finds_what_the_server_would() {
 }
 
 #[test]
+fn lint_points_into_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lint = |from: &str, to: &str, output: &str| {
+        let file = broken(folder.path(), from, to).display().to_string();
+        let (code, stdout, _) = corvus(&["graph", "lint", &file, "-o", output]);
+        assert_eq!(code, Some(1), "{stdout}");
+        stdout
+    };
+    let (from, to) = ("${schema.spec.replicas}", "${schema.spec.replicsa + 1}");
+    let text = lint(from, to, "text");
+    assert!(text.contains("broken.yaml:35:32: "), "{text}");
+    assert!(text.contains("did you mean 'replicas'?"), "{text}");
+    let (line, carets) = ("        replicas: ${schema.spec.replicsa + 1}", "^");
+    let picture = format!("   |\n35 | {line}\n   | {}{carets}\n", " ".repeat(31));
+    assert!(text.ends_with(&picture), "{text}");
+
+    let found: Value = serde_json::from_str(&lint(from, to, "json")).expect("JSON");
+    assert_eq!(
+        (&found[0]["line"], &found[0]["column"]),
+        (&json!(35), &json!(32))
+    );
+
+    let sarif: Value =
+        serde_json::from_str(&lint("  resources:", "  resorces:", "sarif")).expect("JSON");
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!(result["ruleId"], "definition");
+    let region = &result["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(
+        region,
+        &json!({"startLine": 17, "startColumn": 3, "endColumn": 11})
+    );
+}
+
+#[test]
 fn definitions_in_the_same_files_know_each_other() {
     let test = "definitions_in_the_same_files_know_each_other";
     let Some(folder) = support::cases("kro-examples", test) else {

@@ -14,16 +14,23 @@ const WORKERS: usize = 5;
 /// One cluster, as a controller sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
+    api: Api,
     informers: Informers,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 }
 
 impl Cluster {
-    /// A cluster behind a client.
-    pub fn new(client: kube::Client, shutdown: CancellationToken) -> Self {
-        let informers = Informers::new(Api::new(client), shutdown.clone());
+    /// A cluster behind a client, read through informers of its own or through given ones.
+    pub fn new(
+        client: kube::Client,
+        informers: Option<Informers>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let api = Api::new(client);
+        let informers = informers.unwrap_or_else(|| Informers::new(api.clone(), shutdown.clone()));
         Self {
+            api,
             informers,
             clock: Arc::new(SystemClock),
             shutdown,
@@ -32,7 +39,7 @@ impl Cluster {
 
     /// Requests.
     pub fn api(&self) -> &Api {
-        self.informers.api()
+        &self.api
     }
 
     /// All informers.

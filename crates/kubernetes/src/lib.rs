@@ -66,11 +66,14 @@ pub struct Options {
     pub root_certificate: Option<String>,
     /// How the scheduler is set up.
     pub scheduler: SchedulerConfiguration,
+    /// What to read through, where others read the same; otherwise the controllers have their own.
+    pub informers: Option<Informers>,
 }
 
 /// Runs the selected controllers until `shutdown`; returns when all have ended.
 pub async fn run(client: kube::Client, options: &Options, shutdown: CancellationToken) {
-    let cluster = Cluster::new(client, shutdown.clone());
+    let informers = options.informers.clone();
+    let cluster = Cluster::new(client, informers, shutdown.clone());
     let mut running = JoinSet::new();
     for name in options.selection.names() {
         let cluster = cluster.clone();

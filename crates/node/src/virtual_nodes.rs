@@ -82,10 +82,14 @@ struct Own {
 type Shared = Arc<Mutex<Known>>;
 
 /// Makes the virtual nodes, removes those of earlier runs that are too many, and plays their kubelets
-/// until `shutdown`.
-pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
+/// until `shutdown`. What it reads comes through `informers`, which others may share.
+pub async fn run(
+    client: kube::Client,
+    informers: Informers,
+    options: Options,
+    shutdown: CancellationToken,
+) {
     let api = Api::new(client);
-    let informers = Informers::new(api.clone(), shutdown.clone());
     let Options { server, templates } = options;
     let registering = {
         let (api, server, shutdown) = (api.clone(), server.clone(), shutdown.clone());

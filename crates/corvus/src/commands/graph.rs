@@ -2,7 +2,9 @@
 
 mod diagram;
 mod documents;
+mod finding;
 mod lint;
+mod marks;
 mod render;
 
 use std::process::ExitCode;

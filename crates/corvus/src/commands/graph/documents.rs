@@ -2,10 +2,14 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use graph::{BuildError, BuildOptions, Graph, OfflineKinds};
 use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::marks::Marks;
 
 /// Larger files are no manifests.
 const LARGEST_FILE_BYTES: u64 = 16 << 20;
@@ -17,6 +21,10 @@ pub struct Document {
     pub file: PathBuf,
     /// The object.
     pub value: Value,
+    /// The text of the whole file.
+    pub text: Arc<str>,
+    /// Where the object's fields stand in it.
+    pub marks: Arc<Marks>,
 }
 
 impl Document {
@@ -69,14 +77,20 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Document>> {
         );
     }
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options.clone())
         .map_err(|error| anyhow!("reading {}: {error}", file.display()))?;
+    let marks: Vec<Spanned<Marks>> = serde_saphyr::from_multiple_with_options(&text, options)
+        .map_err(|error| anyhow!("reading {}: {error}", file.display()))?;
+    let text: Arc<str> = text.into();
     let documents = values
         .into_iter()
-        .filter(|value| !value.is_null())
-        .map(|value| Document {
+        .zip(marks)
+        .filter(|(value, _)| !value.is_null())
+        .map(|(value, marks)| Document {
             file: file.to_owned(),
             value,
+            text: text.clone(),
+            marks: Arc::new(marks.value),
         });
     Ok(documents.collect())
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use graph::{BuildError, Graph, manifests};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::documents::{self, Definition, Document};
+use super::finding::{self, Finding};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -15,6 +16,8 @@ enum Output {
     Text,
     /// For programs.
     Json,
+    /// For forges and editors: the Static Analysis Results Interchange Format.
+    Sarif,
 }
 
 /// The arguments of `corvus graph lint`.
@@ -26,6 +29,7 @@ them are checked too. Exit codes: 0 nothing found, 1 problems found, 2 a file ca
 Examples:
   corvus graph lint rgd.yaml
   corvus graph lint *.yaml -o json
+  corvus graph lint *.yaml -o sarif > lint.sarif
   kubectl get rgd site.kro.run -o yaml | corvus graph lint -")]
 pub struct Arguments {
     /// The files; `-` is stdin.
@@ -34,12 +38,6 @@ pub struct Arguments {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
-}
-
-/// Something wrong.
-struct Problem {
-    document: Document,
-    error: BuildError,
 }
 
 /// Checks the files.
@@ -62,7 +60,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let problems = check(&documents, &definitions);
     match arguments.output {
         Output::Text => print_text(&definitions, &problems),
-        Output::Json => println!("{:#}", as_json(&problems)),
+        Output::Json => {
+            let list = problems.iter().map(Finding::json).collect();
+            println!("{:#}", Value::Array(list));
+        }
+        Output::Sarif => println!("{:#}", finding::sarif(&problems)),
     }
     Ok(if problems.is_empty() {
         ExitCode::SUCCESS
@@ -71,14 +73,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn check(documents: &[Document], definitions: &[Definition]) -> Vec<Problem> {
+fn check(documents: &[Document], definitions: &[Definition]) -> Vec<Finding> {
     let mut problems = Vec::new();
     let own = manifests::resource_graph_definition_crd();
     let mut add = |document: &Document, errors: Vec<BuildError>| {
-        problems.extend(errors.into_iter().map(|error| Problem {
-            document: document.clone(),
-            error,
-        }));
+        let findings = errors.into_iter();
+        problems.extend(findings.map(|error| Finding::new(document, error)));
     };
     for definition in definitions {
         let document = &definition.document;
@@ -137,9 +137,9 @@ fn unknown_field(path: String) -> BuildError {
     BuildError::new("unknown field").at(path)
 }
 
-fn print_text(definitions: &[Definition], problems: &[Problem]) {
-    for Problem { document, error } in problems {
-        println!("{}: {}: {error}", document.file.display(), document.title());
+fn print_text(definitions: &[Definition], problems: &[Finding]) {
+    for problem in problems {
+        println!("{}", problem.text());
     }
     if problems.is_empty() {
         let names: Vec<String> = definitions
@@ -148,19 +148,4 @@ fn print_text(definitions: &[Definition], problems: &[Problem]) {
             .collect();
         println!("no problems in {}", names.join(", "));
     }
-}
-
-fn as_json(problems: &[Problem]) -> Value {
-    let list = problems.iter().map(|Problem { document, error }| {
-        json!({
-            "file": document.file.display().to_string(),
-            "kind": document.kind(),
-            "name": document.value["metadata"]["name"],
-            "resource": error.resource,
-            "path": error.path,
-            "expression": error.expression,
-            "message": error.message,
-        })
-    });
-    Value::Array(list.collect())
 }
