@@ -5,6 +5,7 @@ mod backup;
 mod completion;
 mod controllers;
 mod demo;
+mod election;
 mod graph;
 mod run;
 mod up;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 
 pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
+pub use election::{Arguments as ElectionArguments, Term};
 pub use up::Arguments as UpArguments;
 
 /// One program that composes, runs and hosts Kubernetes workloads.

@@ -1,6 +1,7 @@
 //! `corvus run`: the controllers, attached to a cluster that is there already.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Controllers;
+use super::{Controllers, ElectionArguments, Term};
 use crate::plane;
 
 /// How long the cluster may take to answer for the first time.
@@ -40,11 +41,15 @@ pub struct Arguments {
         value_name = "LIST"
     )]
     controllers: Vec<String>,
+    /// Who runs the controllers.
+    #[command(flatten)]
+    election: ElectionArguments,
 }
 
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
+    arguments.election.check()?;
     plane::runtime()?.block_on(async {
         let config = config(arguments).await?;
         let url = config.cluster_url.to_string();
@@ -54,7 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
-        attend(client, controllers).await
+        attend(client, controllers, &arguments.election).await
     })
 }
 
@@ -88,10 +93,44 @@ fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
         .with_context(|| format!("reading the kubeconfig {}", path.display()))
 }
 
-async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Result<()> {
+async fn attend(
+    client: kube::Client,
+    controllers: Controllers,
+    election: &ElectionArguments,
+) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
+    let failure = Mutex::new(None);
+    let lead = |term: Term| {
+        let (client, controllers, failure) = (&client, &controllers, &failure);
+        async move {
+            if let Err(error) = lead(client, controllers, &term).await {
+                // Trying again would end the same way.
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+    };
+    {
+        let running = election.run(client.clone(), true, shutdown.clone(), lead);
+        tokio::pin!(running);
+        tokio::select! {
+            () = &mut running => {}
+            outcome = end_is_asked() => {
+                outcome?;
+                shutdown.cancel();
+                if tokio::time::timeout(CONTROLLERS_END, running).await.is_err() {
+                    tracing::warn!("controllers were cut off at the end");
+                }
+            }
+        }
+    }
+    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(()), Err)
+}
+
+/// Runs the controllers for a term.
+async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
-    let (selection, own, token) = (controllers.kubernetes, client.clone(), shutdown.clone());
+    let (selection, token) = (controllers.kubernetes.clone(), term.ended.clone());
     if selection.names().next().is_some() {
         let options = kubernetes::Options {
             selection,
@@ -99,27 +138,17 @@ async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Resul
             root_certificate: None,
             ..kubernetes::Options::default()
         };
+        let own = term.client(client.clone());
         running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
     if controllers.graph {
-        let started = tokio::select! {
-            started = graph::start(client, graph::Options::default(), shutdown.clone()) => Some(started),
-            outcome = end_is_asked() => { outcome?; None }
-        };
-        let Some(started) = started else {
-            return Ok(());
-        };
+        let own = term.client(client.clone());
+        let started = graph::start(own, graph::Options::default(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;
         running.spawn(graph.stopped());
     }
     println!("running");
-    end_is_asked().await?;
-    shutdown.cancel();
-    let ending = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(CONTROLLERS_END, ending).await.is_err() {
-        tracing::warn!("controllers were cut off at the end");
-        running.abort_all();
-    }
+    while running.join_next().await.is_some() {}
     Ok(())
 }
 
