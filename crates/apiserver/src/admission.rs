@@ -300,7 +300,7 @@ pub(crate) async fn validate(request: &Request<'_>, new: &Value) -> Result<(), S
 }
 
 /// What has to follow a write: addresses and ports that a Service has no more are given back.
-pub(crate) fn written(context: &Context, old: &Value, stored: &Entry, gone: bool) {
+pub(crate) async fn written(context: &Context, old: &Value, stored: &Entry, gone: bool) {
     let gvr = &context.definition.gvr;
     if gvr.resource == "services" && gvr.group.is_empty() && old.is_object() {
         let new = if gone {
@@ -308,7 +308,7 @@ pub(crate) fn written(context: &Context, old: &Value, stored: &Entry, gone: bool
         } else {
             envelope::decode(stored).ok()
         };
-        context.state.allocator.release(old, new.as_ref());
+        context.state.allocator.release(old, new.as_ref()).await;
     }
 }
 

@@ -120,9 +120,11 @@ impl ApiServer {
         let allocator = Allocator::new(
             &options.service_range,
             options.node_ports.clone(),
-            store.as_ref(),
+            store.clone(),
+            options.clock.clone(),
         )
         .map_err(Error::Option)?;
+        allocator.prepare().await.map_err(Error::Store)?;
         let authorizer = Authorizer::new(store.clone(), &options.authorization);
         let state = Arc::new(State {
             store,
@@ -141,6 +143,11 @@ impl ApiServer {
         custom::load(&state)?;
         tokio::spawn(custom::run(state.clone()));
         tokio::spawn(populate_secrets(state.clone()));
+        let repaired = state.clone();
+        tokio::spawn(async move {
+            let shutdown = repaired.shutdown.clone();
+            repaired.allocator.keep_repaired(shutdown).await;
+        });
         tokio::spawn(bootstrap::follow_definitions(state.clone()));
         Ok(Self { state })
     }

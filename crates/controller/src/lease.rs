@@ -2,14 +2,21 @@
 //!
 //! As client-go: a candidate takes a Lease that nobody has renewed for its whole duration, measured on the candidate's
 //! own clock since it last saw the Lease change, so clocks need not agree. A leader that cannot renew in time stops.
+//!
+//! [`Leadership`] fences what a leader does: a client from it refuses every request from the moment the Lease might be
+//! somebody else's, also those of a reconcile that is half done, and also in a process that was asleep meanwhile.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tower::BoxError;
 
 use crate::api::Api;
 use crate::clock::{Clock, SystemClock, format_micro_time};
@@ -39,6 +46,49 @@ struct Seen {
     at: Option<Instant>,
 }
 
+/// The time somebody is the leader.
+#[derive(Clone)]
+pub struct Leadership {
+    ended: CancellationToken,
+    /// Until when the Lease is certain.
+    until: Arc<Mutex<Instant>>,
+}
+
+impl Leadership {
+    /// Cancelled when the leadership ends.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    /// Whether nobody else can be the leader now.
+    pub fn is_certain(&self) -> bool {
+        !self.ended.is_cancelled() && Instant::now() < *self.until.lock()
+    }
+
+    /// A client that does what `client` does, as long as this is the leader.
+    pub fn fence(&self, client: kube::Client) -> kube::Client {
+        let leadership = self.clone();
+        let namespace = client.default_namespace().to_owned();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (client, leadership) = (client.clone(), leadership.clone());
+            async move {
+                if !leadership.is_certain() {
+                    return Err(BoxError::from(LOST));
+                }
+                tokio::select! {
+                    biased;
+                    () = leadership.ended.cancelled() => Err(BoxError::from(LOST)),
+                    answer = client.send(request) => answer.map_err(BoxError::from),
+                }
+            }
+        });
+        kube::Client::new(service, namespace)
+    }
+}
+
+/// Why a fenced client refuses.
+const LOST: &str = "another process may be the leader by now";
+
 impl LeaderElector {
     /// A candidate with client-go's default times.
     pub fn new(
@@ -60,27 +110,31 @@ impl LeaderElector {
 
     /// Waits to become the leader, then runs `lead` until the leadership or the process ends.
     ///
-    /// `lead` gets a token that is cancelled on loss; the Lease is released on shutdown. Returns whether it ended
-    /// because of the shutdown (`false`: the leadership was lost).
+    /// `lead` must end when its leadership does; the Lease is released on shutdown. Returns whether it ended because of
+    /// the shutdown (`false`: the leadership was lost).
     pub async fn run<F, L>(&self, shutdown: CancellationToken, lead: L) -> bool
     where
         F: Future<Output = ()>,
-        L: FnOnce(CancellationToken) -> F,
+        L: FnOnce(Leadership) -> F,
     {
         let mut seen = Seen::default();
-        tokio::select! {
+        let taken = tokio::select! {
             () = shutdown.cancelled() => return true,
-            () = self.acquire(&mut seen) => {}
-        }
+            at = self.acquire(&mut seen) => at,
+        };
         tracing::info!(lease = %self.key, identity = self.identity, "became the leader");
         let leading = shutdown.child_token();
+        let leadership = Leadership {
+            ended: leading.clone(),
+            until: Arc::new(Mutex::new(taken + self.certain())),
+        };
         let renewal = async {
             tokio::select! {
                 () = shutdown.cancelled() => true,
-                () = self.renew(&mut seen) => false,
+                () = self.renew(&mut seen, &leadership) => false,
             }
         };
-        let work = lead(leading.clone());
+        let work = lead(leadership.clone());
         tokio::pin!(work, renewal);
         let ended_by_shutdown = tokio::select! {
             () = &mut work => true,
@@ -98,10 +152,19 @@ impl LeaderElector {
         ended_by_shutdown
     }
 
-    async fn acquire(&self, seen: &mut Seen) {
+    /// For how long after a renewal nobody else can have the Lease: others wait for its whole duration, from when they
+    /// saw it change; a retry period is left for clocks that run unevenly.
+    fn certain(&self) -> Duration {
+        let most = self.lease_duration.saturating_sub(self.retry_period);
+        most.max(self.renew_deadline.min(self.lease_duration))
+    }
+
+    /// Waits for the Lease; returns when the request that took it was sent.
+    async fn acquire(&self, seen: &mut Seen) -> Instant {
         loop {
+            let sent = Instant::now();
             match self.attempt(seen).await {
-                Ok(true) => return,
+                Ok(true) => return sent,
                 Ok(false) => {}
                 Err(error) => tracing::debug!(lease = %self.key, %error, "lease not acquired"),
             }
@@ -110,14 +173,16 @@ impl LeaderElector {
     }
 
     /// Returns when the Lease could not be renewed in time.
-    async fn renew(&self, seen: &mut Seen) {
+    async fn renew(&self, seen: &mut Seen, leadership: &Leadership) {
         loop {
             tokio::time::sleep(self.retry_period).await;
             let renewed = tokio::time::timeout(self.renew_deadline, async {
                 loop {
+                    // What is written now counts from before it was sent.
+                    let sent = Instant::now();
                     match self.attempt(seen).await {
-                        Ok(true) => return true,
-                        Ok(false) => return false,
+                        Ok(true) => return Some(sent),
+                        Ok(false) => return None,
                         Err(error) => {
                             tracing::debug!(lease = %self.key, %error, "lease not renewed");
                         }
@@ -125,8 +190,9 @@ impl LeaderElector {
                     tokio::time::sleep(self.retry_period).await;
                 }
             });
-            if !renewed.await.unwrap_or(false) {
-                return;
+            match renewed.await {
+                Ok(Some(sent)) => *leadership.until.lock() = sent + self.certain(),
+                Ok(None) | Err(_) => return,
             }
         }
     }

@@ -42,7 +42,7 @@ pub use events::EventRecorder;
 pub use expectations::Expectations;
 pub use faults::{FaultPlan, Faults, RequestLog};
 pub use informer::{HandlerGuard, Informer, InformerOptions, Informers};
-pub use lease::LeaderElector;
+pub use lease::{LeaderElector, Leadership};
 pub use object::{Object, ObjectKey, OwnerReference};
 pub use queue::{Backoff, QueueKey, WorkQueue};
 pub use resource::{Resource, escape};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use controller::{
-    Api, Event, FaultPlan, Faults, InformerOptions, Informers, LeaderElector, ObjectKey,
-    RequestLog, Resource, Subresource,
+    Api, Event, FaultPlan, Faults, InformerOptions, Informers, LeaderElector, Leadership,
+    ObjectKey, RequestLog, Resource, Subresource,
 };
 use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
@@ -394,9 +394,9 @@ async fn one_candidate_leads_and_the_next_takes_over() {
         let (api, leads) = (api.clone(), Arc::clone(&leads));
         tokio::spawn(async move {
             let elector = LeaderElector::new(api, "kube-system", "lease", identity);
-            let lead = |leading: CancellationToken| async move {
+            let lead = |leadership: Leadership| async move {
                 leads.lock().push(identity);
-                leading.cancelled().await;
+                leadership.ended().cancelled().await;
             };
             elector.run(shutdown, lead).await
         })
@@ -413,4 +413,79 @@ async fn one_candidate_leads_and_the_next_takes_over() {
     assert_eq!(*leads.lock(), ["first", "second"]);
     second_shutdown.cancel();
     assert!(second.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_renew_writes_nothing_more() {
+    let fake = Fake::default();
+    // The leader is cut off: its requests for the Lease are lost, all others come through.
+    let cut = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let partition = {
+        let (client, cut) = (fake.client(), Arc::clone(&cut));
+        tower::service_fn(move |request: Request<Body>| {
+            let (client, cut) = (client.clone(), Arc::clone(&cut));
+            async move {
+                let lost = cut.load(std::sync::atomic::Ordering::SeqCst)
+                    && request.uri().path().contains("leases");
+                if lost {
+                    return Err(tower::BoxError::from("lost"));
+                }
+                client.send(request).await.map_err(tower::BoxError::from)
+            }
+        })
+    };
+    let cut_off = kube::Client::new(partition, "default");
+    let log: Arc<Mutex<Vec<(&str, tokio::time::Instant)>>> = Arc::default();
+    let spawn = |client: kube::Client, identity: &'static str| {
+        let log = Arc::clone(&log);
+        tokio::spawn(async move {
+            let elector =
+                LeaderElector::new(Api::new(client.clone()), "kube-system", "lease", identity);
+            let lead = |leadership: Leadership| async move {
+                let api = Api::new(leadership.fence(client));
+                // A sync that takes no notice of the end, in the middle of its writes.
+                loop {
+                    let key = ObjectKey::cluster("work");
+                    let patch = json!({"by": identity});
+                    match api
+                        .merge_patch(&things(), &key, Subresource::None, &patch)
+                        .await
+                    {
+                        Ok(_) => log.lock().push((identity, tokio::time::Instant::now())),
+                        Err(_) => return,
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            elector.run(CancellationToken::new(), lead).await
+        })
+    };
+    fake.put("work", json!({}));
+    let first = spawn(cut_off, "first");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let second = spawn(fake.client(), "second");
+    cut.store(true, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let _ = first.is_finished();
+    second.abort();
+    let log = log.lock();
+    let last_of_first = log
+        .iter()
+        .filter(|(by, _)| *by == "first")
+        .map(|(_, at)| *at)
+        .max();
+    let first_of_second = log
+        .iter()
+        .filter(|(by, _)| *by == "second")
+        .map(|(_, at)| *at)
+        .min();
+    let (last, first) = (
+        last_of_first.expect("it led"),
+        first_of_second.expect("it took over"),
+    );
+    assert!(
+        last < first,
+        "both led at once: {:?}",
+        last.duration_since(first)
+    );
 }

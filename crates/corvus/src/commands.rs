@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
 mod access;
+mod attach;
 mod backup;
 mod completion;
 mod controllers;
 mod demo;
+mod election;
 mod graph;
 mod run;
 mod up;
@@ -16,6 +18,7 @@ use clap::{Parser, Subcommand};
 
 pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
+pub use election::{Arguments as ElectionArguments, Term};
 pub use up::Arguments as UpArguments;
 
 /// One program that composes, runs and hosts Kubernetes workloads.
@@ -49,7 +52,7 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Make a data directory of a backup.
     Restore(backup::RestoreArguments),
-    /// Work on ResourceGraphDefinitions without a cluster.
+    /// Work on ResourceGraphDefinitions, and see what they do on a cluster.
     Graph(graph::Arguments),
     /// Print the version.
     Version(version::Arguments),

@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::commands::{Controllers, UpArguments};
+use crate::commands::{Controllers, Term, UpArguments};
 use files::Credentials;
 
 /// Where objects are kept.
@@ -92,6 +92,7 @@ impl Plane {
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
         kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+        arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let scheduler = nodes::scheduler(arguments)?;
         let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;
@@ -205,9 +206,9 @@ fn start_controllers(
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
-    let own = client(server, "kube-controller-manager");
     // All Pods are held once, for the controllers and for the nodes.
-    let informers = Informers::new(Api::new(own.clone()), shutdown.clone());
+    let reader = Api::new(client(server, "kube-controller-manager"));
+    let informers = Informers::new(reader, shutdown.clone());
     let builtin = kubernetes::Options {
         informers: Some(informers.clone()),
         selection: selection.kubernetes.clone(),
@@ -216,17 +217,16 @@ fn start_controllers(
         scheduler,
         ..kubernetes::Options::default()
     };
+    // Other servers may share an etcd, and no other store.
+    let shared = matches!(arguments.store, StoreKind::Etcd(_));
+    let (election, server_of, graph) =
+        (arguments.election.clone(), server.clone(), selection.graph);
     let token = shutdown.clone();
-    running.spawn(async move { kubernetes::run(own, &builtin, token).await });
-    if selection.graph {
-        let (own, token) = (client(server, "corvus-graph"), shutdown.clone());
-        running.spawn(async move {
-            match graph::start(own, graph::Options::default(), token).await {
-                Ok(controllers) => controllers.stopped().await,
-                Err(error) => tracing::error!(%error, "the graph controllers"),
-            }
-        });
-    }
+    running.spawn(async move {
+        let own = client(&server_of, "corvus-leader-election");
+        let controllers = |term: Term| run_controllers(&server_of, &builtin, graph, term);
+        election.run(own, shared, token, controllers).await;
+    });
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
         own,
@@ -235,6 +235,28 @@ fn start_controllers(
         shutdown.clone(),
     ));
     running
+}
+
+/// Runs the controllers for a term.
+async fn run_controllers(
+    server: &ApiServer,
+    builtin: &kubernetes::Options,
+    with_graph: bool,
+    term: Term,
+) {
+    let own = term.client(client(server, "kube-controller-manager"));
+    let builtin = kubernetes::run(own, builtin, term.ended.clone());
+    let graph = async {
+        if !with_graph {
+            return;
+        }
+        let own = term.client(client(server, "corvus-graph"));
+        match graph::start(own, graph::Options::default(), term.ended.clone()).await {
+            Ok(controllers) => controllers.stopped().await,
+            Err(error) => tracing::error!(%error, "the graph controllers"),
+        }
+    };
+    futures::future::join(builtin, graph).await;
 }
 
 async fn open_store(

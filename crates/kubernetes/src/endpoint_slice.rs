@@ -1,31 +1,47 @@
 //! Endpoint slices: where the Pods behind a Service are.
+//!
+//! Left out: hints by the annotation `service.kubernetes.io/topology-mode`, which upstream gave up for the field
+//! `trafficDistribution`.
 
+pub mod endpoint;
+mod hints;
 mod plan;
+pub mod trigger;
 
 use std::sync::Arc;
 
 use controller::{
-    Backoff, DeleteOptions, Informer, Object, ObjectKey, Outcome, Reconciler, WorkQueue, enqueue,
-    index,
+    Backoff, DeleteOptions, Event, EventRecorder, Informer, Object, ObjectKey, Outcome, Reconciler,
+    WorkQueue, enqueue, index,
 };
 use model::{LabelSelector, object};
 use serde_json::Value;
 
-use self::plan::{Change, plan};
+use self::plan::{Change, Scene, plan};
+use self::trigger::Triggers;
 use crate::cluster::Cluster;
+use crate::creation::create_named;
 use crate::error::Error;
 use crate::resources;
+use crate::settled::Settled;
 
 /// The label that leads from a slice to its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Delays after failures, as upstream.
+const BACKOFF: Backoff = Backoff {
+    base: std::time::Duration::from_millis(100),
+    max: std::time::Duration::from_secs(100),
+};
 
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {
-    let queue: WorkQueue = WorkQueue::new("endpointslice", Backoff::default());
+    let queue: WorkQueue = WorkQueue::new("endpointslice", BACKOFF);
     let services = cluster.informer(&resources::services());
     let pods = cluster.informer(&resources::pods());
+    let nodes = cluster.informer(&resources::nodes());
     let slices = cluster.informer(&resources::endpoint_slices());
     pods.add_namespace_index();
+    pods.add_node_index();
     slices.add_label_index(SERVICE_NAME);
     let _service_handler = services.add_handler(enqueue::object(&queue));
     let of_services = services.clone();
@@ -39,20 +55,43 @@ pub async fn run(cluster: Cluster) {
         let key = name.map(|name| ObjectKey::new(slice.namespace().unwrap_or_default(), name));
         key.into_iter().collect()
     }));
-    let informers = vec![services.clone(), pods.clone(), slices.clone()];
+    let (on_nodes, of_services, woken) = (pods.clone(), services.clone(), queue.clone());
+    let _node_handler = nodes.add_handler(move |event| {
+        let moved = |old: &Object, new: &Object| old.label(ZONE) != new.label(ZONE);
+        if matches!(event, Event::Updated { old, new } if !moved(old, new)) {
+            return;
+        }
+        for pod in on_nodes.by_index(index::NODE_NAME, event.object().name()) {
+            for key in services_of(&of_services, &pod) {
+                woken.add(key);
+            }
+        }
+    });
+    let informers = vec![
+        services.clone(),
+        pods.clone(),
+        nodes.clone(),
+        slices.clone(),
+    ];
     let reconciler = EndpointSlices {
+        recorder: cluster.recorder("endpoint-slice-controller"),
         cluster: cluster.clone(),
         services,
         pods,
+        nodes,
         slices,
+        triggers: Triggers::default(),
+        settled: Settled::default(),
     };
     cluster
         .drive("endpointslice", queue, reconciler, informers)
         .await;
 }
 
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// The Services that select a Pod.
-fn services_of(services: &Informer, pod: &Object) -> Vec<ObjectKey> {
+pub fn services_of(services: &Informer, pod: &Object) -> Vec<ObjectKey> {
     let labels = object::labels(pod.value());
     services
         .list_namespace(pod.namespace().unwrap_or_default())
@@ -63,7 +102,7 @@ fn services_of(services: &Informer, pod: &Object) -> Vec<ObjectKey> {
 }
 
 /// A Service's selector; one without selects nothing and looks after its endpoints itself.
-fn selector(service: &Object) -> Option<LabelSelector> {
+pub fn selector(service: &Object) -> Option<LabelSelector> {
     if object::text(service.value(), &["spec", "type"]) == "ExternalName" {
         return None;
     }
@@ -80,7 +119,18 @@ struct EndpointSlices {
     cluster: Cluster,
     services: Informer,
     pods: Informer,
+    nodes: Informer,
     slices: Informer,
+    recorder: EventRecorder,
+    triggers: Triggers,
+    settled: Settled,
+}
+
+/// The Pods of a namespace that a selector fits.
+pub fn selected(pods: &Informer, namespace: &str, selector: &LabelSelector) -> Vec<Arc<Object>> {
+    let mut found = pods.by_index(index::NAMESPACE, namespace);
+    found.retain(|pod| selector.matches(object::labels(pod.value())));
+    found
 }
 
 impl Reconciler for EndpointSlices {
@@ -88,58 +138,76 @@ impl Reconciler for EndpointSlices {
     type Error = Error;
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let namespace = key.namespace().unwrap_or_default();
-        let present: Vec<Arc<Object>> = self
-            .slices
-            .by_index(&index::label(SERVICE_NAME), &key.name)
-            .into_iter()
-            .filter(|slice| slice.namespace() == Some(namespace) && plan::is_managed(slice))
-            .collect();
         // Without its Service a slice goes by its owner reference.
-        let Some(service) = self
-            .services
-            .get(key)
-            .filter(|service| !service.is_terminating())
-        else {
+        let Some(service) = self.services.get(key) else {
+            self.triggers.forget(key);
+            self.settled.forget(key);
             return Ok(Outcome::Done);
         };
         let Some(selector) = selector(&service) else {
             return Ok(Outcome::Done);
         };
-        let pods: Vec<Arc<Object>> = self
-            .pods
-            .by_index(index::NAMESPACE, namespace)
-            .into_iter()
-            .filter(|pod| selector.matches(object::labels(pod.value())))
-            .collect();
+        let own = LabelSelector::from_labels([(SERVICE_NAME, key.name.as_str())]);
         let api = self.cluster.api();
-        for change in plan(&service, &pods, &present) {
-            let outcome = match change {
-                Change::Create(slice) => api
-                    .create(&resources::endpoint_slices(), &slice)
-                    .await
-                    .map(drop),
-                Change::Update(slice) => api
-                    .update(&resources::endpoint_slices(), &slice)
-                    .await
-                    .map(drop),
-                Change::Delete(key) => {
-                    let options = DeleteOptions::default();
-                    api.delete(&resources::endpoint_slices(), &key, &options)
-                        .await
-                        .map(drop)
-                }
+        if !self.settled.is(api, &service, &own, &self.slices).await? {
+            return Ok(Outcome::Requeue);
+        }
+        let namespace = key.namespace().unwrap_or_default();
+        let mut present = self.slices.by_index(&index::label(SERVICE_NAME), &key.name);
+        present.retain(|slice| {
+            slice.namespace() == Some(namespace)
+                && plan::is_managed(slice)
+                && !slice.is_terminating()
+        });
+        let pods = selected(&self.pods, namespace, &selector);
+        let changes = {
+            let node = |name: &str| self.nodes.get(&ObjectKey::cluster(name));
+            let scene = Scene {
+                service: &service,
+                pods: &pods,
+                node: &node,
+                trigger: self.triggers.since_last(&service, &pods),
             };
-            match outcome {
+            plan(&scene, &present)
+        };
+        for change in changes {
+            if let Err(error) = self.carry_out(key, change).await {
                 // The newer state is on its way through the informers.
-                Err(error) if error.is_conflict() || error.is_not_found() => {
+                if error.is_conflict() || error.is_not_found() {
                     return Ok(Outcome::Requeue);
                 }
                 // The namespace is going.
-                Err(error) if error.is_forbidden() => {}
-                outcome => outcome?,
+                if error.is_forbidden() {
+                    return Ok(Outcome::Done);
+                }
+                let text = format!(
+                    "Error updating Endpoint Slices for Service {key}: {}",
+                    error.message()
+                );
+                self.recorder
+                    .warning(&service, "FailedToUpdateEndpointSlices", text);
+                return Err(error.into());
             }
         }
         Ok(Outcome::Done)
+    }
+}
+
+impl EndpointSlices {
+    async fn carry_out(&self, key: &ObjectKey, change: Change) -> Result<(), controller::Error> {
+        let (api, slices) = (self.cluster.api(), resources::endpoint_slices());
+        let outcome = match change {
+            Change::Create(slice) => create_named(api, &slices, slice).await,
+            Change::Update(slice) => api.update(&slices, &slice).await,
+            Change::Delete(slice) => {
+                let deleted = api.delete(&slices, &slice, &DeleteOptions::default()).await;
+                if deleted.is_err() {
+                    self.settled.doubt(key);
+                }
+                return deleted.map(drop);
+            }
+        };
+        self.settled.note(key, &outcome);
+        outcome.map(drop)
     }
 }

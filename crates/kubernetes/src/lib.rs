@@ -17,10 +17,12 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
+mod endpoints;
 mod error;
 mod garbage_collector;
 mod history;
 mod job;
+mod local_path;
 mod namespace;
 mod node_affinity;
 mod node_lifecycle;
@@ -98,8 +100,10 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "cronjob" => running.spawn(cron_job::run(cluster)),
             "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
+            "endpoints" => running.spawn(endpoints::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
+            "localpathprovisioner" => running.spawn(local_path::run(cluster)),
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
             "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
@@ -132,6 +136,8 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             tracing::error!(%error, "a controller ended");
         }
     }
-    let informers: &Informers = cluster.informers();
-    informers.stopped().await;
+    // Informers of others go on.
+    if options.informers.is_none() {
+        cluster.informers().stopped().await;
+    }
 }

@@ -63,6 +63,8 @@ resources! {
     jobs => namespaced("batch/v1", "jobs", "Job");
     /// Cron jobs.
     cron_jobs => namespaced("batch/v1", "cronjobs", "CronJob");
+    /// Endpoints.
+    endpoints => namespaced("v1", "endpoints", "Endpoints");
     /// Horizontal Pod autoscalers.
     horizontal_pod_autoscalers => namespaced("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler");
     /// Endpoint slices.

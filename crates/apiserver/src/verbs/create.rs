@@ -113,6 +113,10 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     }
     canonical(definition, &mut object);
     check_grants(context, &object, None)?;
+    context
+        .state
+        .allocator
+        .settle(definition, &mut object, None)?;
     let errors = validate_create(context, &object);
     if !errors.is_empty() {
         return Err(context.invalid(object::name(&object), &errors));
@@ -122,7 +126,8 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     let reserved = context
         .state
         .allocator
-        .reserve(definition, &mut object, None, dry_run)?;
+        .reserve(definition, &mut object, None, dry_run)
+        .await?;
     let name = object::name(&object).to_owned();
     let key = definition.key(context.path.namespace.as_deref(), &name);
     if dry_run {
@@ -147,10 +152,13 @@ async fn store_new(context: &Context, mut object: Value) -> Result<Kept, Status>
     {
         Ok(entry) => {
             reserved.keep();
-            admission::written(context, &json!(null), &entry, false);
+            admission::written(context, &json!(null), &entry, false).await;
             Ok(Kept::Entry(entry))
         }
-        Err(Error::Conflict { current, .. }) => Err(exists(context, &name, current.as_deref())),
+        Err(Error::Conflict { current, .. }) => {
+            reserved.give_back().await;
+            Err(exists(context, &name, current.as_deref()))
+        }
         Err(other) => Err(store_error(&other)),
     }
 }

@@ -549,7 +549,7 @@ async fn carry_out(
     let Some(stored) = kept else {
         return Ok(Some(there(live.clone())));
     };
-    admission::written(context, live, &stored, gone);
+    admission::written(context, live, &stored, gone).await;
     Ok(Some(Deleted {
         kept: Kept::Entry(stored),
         gone,

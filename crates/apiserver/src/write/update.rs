@@ -66,11 +66,11 @@ pub async fn update_object(
         let wanted = change(&live)?;
         let mut new = finish(context, update, &live, wanted).await?;
         let dry_run = context.dry_run()?;
-        let reserved =
-            context
-                .state
-                .allocator
-                .reserve(&context.definition, &mut new, Some(&live), dry_run)?;
+        let reserved = context
+            .state
+            .allocator
+            .reserve(&context.definition, &mut new, Some(&live), dry_run)
+            .await?;
         if new == live && is_as_stored(context, &entry, &new).await? {
             return Ok(Some(Outcome {
                 kept: Kept::Entry(entry),
@@ -105,7 +105,7 @@ pub async fn update_object(
         match context.state.store.commit(write).await {
             Ok(stored) => {
                 reserved.keep();
-                admission::written(context, &live, &stored, gone);
+                admission::written(context, &live, &stored, gone).await;
                 let kept = if gone {
                     Kept::Value(Box::new(new))
                 } else {
@@ -116,7 +116,10 @@ pub async fn update_object(
             Err(Error::Conflict { .. }) if update.versioned => {
                 return Err(modified(context));
             }
-            Err(Error::Conflict { .. }) => tokio::task::yield_now().await,
+            Err(Error::Conflict { .. }) => {
+                reserved.give_back().await;
+                tokio::task::yield_now().await;
+            }
             Err(other) => return Err(store_error(&other)),
         }
     }
@@ -206,6 +209,8 @@ async fn finish(
     drop_equal_owners(context, &mut new);
     canonical(definition, &mut new);
     check_grants(context, &new, Some(live))?;
+    let allocator = &context.state.allocator;
+    allocator.settle(definition, &mut new, Some(live))?;
     let errors = if own_change {
         Vec::new()
     } else {

@@ -1,15 +1,15 @@
 //! `corvus run`: the controllers, attached to a cluster that is there already.
 
-use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Controllers;
+use super::attach::Cluster;
+use super::{Controllers, ElectionArguments, Term};
 use crate::plane;
 
 /// How long the cluster may take to answer for the first time.
@@ -25,12 +25,8 @@ Examples:
   corvus run --kubeconfig /etc/corvus/kubeconfig
   corvus run --controllers graph,job       some of Kubernetes' own controllers too")]
 pub struct Arguments {
-    /// The kubeconfig of the cluster [default: as kubectl finds it, or the Pod's service account].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use instead of its current one.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Controllers to run: `*` for all, `name` for one, `-name` for all but one. Kubernetes' own run in
     /// most clusters already.
     #[arg(
@@ -43,14 +39,18 @@ pub struct Arguments {
     /// Features to switch on or off, as on the cluster's servers: `MaxUnavailableStatefulSet=true`.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     feature_gates: Vec<String>,
+    /// Who runs the controllers.
+    #[command(flatten)]
+    election: ElectionArguments,
 }
 
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
     kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+    arguments.election.check()?;
     plane::runtime()?.block_on(async {
-        let config = config(arguments).await?;
+        let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
         let client = kube::Client::try_from(config).context("making a client of the cluster")?;
         let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
@@ -58,44 +58,48 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
-        attend(client, controllers).await
+        attend(client, controllers, &arguments.election).await
     })
 }
 
-/// How to reach the cluster.
-async fn config(arguments: &Arguments) -> anyhow::Result<kube::Config> {
-    let options = KubeConfigOptions {
-        context: arguments.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    if let Some(path) = &arguments.kubeconfig {
-        let kubeconfig = read(path)?;
-        return kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .with_context(|| format!("the kubeconfig {}", path.display()));
-    }
-    if arguments.context.is_some() {
-        return kube::Config::from_kubeconfig(&options)
-            .await
-            .context("the kubeconfig");
-    }
-    kube::Config::infer()
-        .await
-        .context("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG")
-}
-
-fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
-    // Asked first, as the reader's own message leaves out why.
-    std::fs::metadata(path)
-        .with_context(|| format!("reading the kubeconfig {}", path.display()))?;
-    Kubeconfig::read_from(path)
-        .with_context(|| format!("reading the kubeconfig {}", path.display()))
-}
-
-async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Result<()> {
+async fn attend(
+    client: kube::Client,
+    controllers: Controllers,
+    election: &ElectionArguments,
+) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
+    let failure = Mutex::new(None);
+    let lead = |term: Term| {
+        let (client, controllers, failure) = (&client, &controllers, &failure);
+        async move {
+            if let Err(error) = lead(client, controllers, &term).await {
+                // Trying again would end the same way.
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+    };
+    {
+        let running = election.run(client.clone(), true, shutdown.clone(), lead);
+        tokio::pin!(running);
+        tokio::select! {
+            () = &mut running => {}
+            outcome = end_is_asked() => {
+                outcome?;
+                shutdown.cancel();
+                if tokio::time::timeout(CONTROLLERS_END, running).await.is_err() {
+                    tracing::warn!("controllers were cut off at the end");
+                }
+            }
+        }
+    }
+    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(()), Err)
+}
+
+/// Runs the controllers for a term.
+async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
-    let (selection, own, token) = (controllers.kubernetes, client.clone(), shutdown.clone());
+    let (selection, token) = (controllers.kubernetes.clone(), term.ended.clone());
     if selection.names().next().is_some() {
         let options = kubernetes::Options {
             selection,
@@ -104,27 +108,17 @@ async fn attend(client: kube::Client, controllers: Controllers) -> anyhow::Resul
             stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };
+        let own = term.client(client.clone());
         running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
     if controllers.graph {
-        let started = tokio::select! {
-            started = graph::start(client, graph::Options::default(), shutdown.clone()) => Some(started),
-            outcome = end_is_asked() => { outcome?; None }
-        };
-        let Some(started) = started else {
-            return Ok(());
-        };
+        let own = term.client(client.clone());
+        let started = graph::start(own, graph::Options::default(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;
         running.spawn(graph.stopped());
     }
     println!("running");
-    end_is_asked().await?;
-    shutdown.cancel();
-    let ending = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(CONTROLLERS_END, ending).await.is_err() {
-        tracing::warn!("controllers were cut off at the end");
-        running.abort_all();
-    }
+    while running.join_next().await.is_some() {}
     Ok(())
 }
 

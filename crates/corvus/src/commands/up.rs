@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::AccessArguments;
+use super::{AccessArguments, ElectionArguments};
 use crate::plane::{self, Plane, StoreKind};
 
 /// The arguments of `corvus up`.
@@ -60,6 +60,9 @@ pub struct Arguments {
     /// Who may come in, and what they may do.
     #[command(flatten)]
     pub access: AccessArguments,
+    /// Who runs the controllers.
+    #[command(flatten)]
+    pub election: ElectionArguments,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -128,7 +128,7 @@ fn prepare_create(service: &mut Value) {
     default_families(service);
 }
 
-/// This cluster has one family of addresses.
+/// The families of the addresses a Service asks for, or the first one there is; the server adds what the policy asks for.
 fn default_families(service: &mut Value) {
     if !needs_address(service) {
         return;
@@ -150,23 +150,45 @@ fn default_families(service: &mut Value) {
         fill(spec, "ipFamilyPolicy", "SingleStack");
         if object::list(spec, &["ipFamilies"]).is_empty() {
             let both = open && object::text(spec, &["ipFamilyPolicy"]) != "SingleStack";
-            set(
-                spec,
-                "ipFamilies",
-                if both {
-                    json!(["IPv4", "IPv6"])
-                } else {
-                    json!(["IPv4"])
-                },
-            );
+            let asked = families_of_addresses(spec);
+            let families = match (both, asked.is_empty()) {
+                (true, _) => json!(["IPv4", "IPv6"]),
+                (false, true) => json!(["IPv4"]),
+                (false, false) => json!(asked),
+            };
+            set(spec, "ipFamilies", families);
         }
     });
+}
+
+fn families_of_addresses(spec: &Value) -> Vec<&'static str> {
+    let addresses = object::list(spec, &["clusterIPs"]).iter();
+    let texts = addresses.filter_map(Value::as_str);
+    texts
+        .filter(|text| !text.is_empty() && *text != "None")
+        .map(|text| if text.contains(':') { "IPv6" } else { "IPv4" })
+        .collect()
+}
+
+/// Whoever asks for one family means the first of two.
+fn drop_second_family(service: &mut Value, old: &Value) {
+    if object::text(service, &["spec", "ipFamilyPolicy"]) != "SingleStack" {
+        return;
+    }
+    for field in ["clusterIPs", "ipFamilies"] {
+        let list = object::list(service, &["spec", field]).to_vec();
+        if list.len() > 1 && list == object::list(old, &["spec", field]) {
+            let first = json!([list[0]]);
+            with(service, "spec", |spec| set(spec, field, first));
+        }
+    }
 }
 
 fn prepare_update(service: &mut Value, old: &Value) {
     normalize_addresses(service, old);
     keep_allocated(service, old);
     drop_what_the_type_rules_out(service, old);
+    drop_second_family(service, old);
     default_families(service);
 }
 

@@ -1,19 +1,28 @@
 //! The slices a Service should have, compared with those it has. Pure.
+//!
+//! A slice keeps the endpoints it has; new ones go where a slice is written anyway, then into one slice with room for all
+//! of them, then into slices of their own. So a change of few endpoints writes few slices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use controller::{Object, ObjectKey, owner};
+use jiff::Timestamp;
 use model::object;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::SERVICE_NAME;
-use crate::pod;
+use super::endpoint::{self, Family};
+use super::hints::Distribution;
+use super::trigger;
 
 /// Most endpoints in one slice, as upstream.
 const ENDPOINTS_MAX: usize = 100;
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Who looks after a slice.
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// Whether the Service has no address.
+const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// One request.
 #[derive(Debug, PartialEq)]
@@ -31,206 +40,294 @@ pub fn is_managed(slice: &Object) -> bool {
     slice.label(MANAGED_BY) == Some(MANAGER)
 }
 
+/// What slices are made from.
+pub struct Scene<'a> {
+    /// The Service.
+    pub service: &'a Object,
+    /// The Pods it selects.
+    pub pods: &'a [Arc<Object>],
+    /// Finds nodes by their names.
+    pub node: &'a dyn Fn(&str) -> Option<Arc<Object>>,
+    /// What triggered the change.
+    pub trigger: Option<Timestamp>,
+}
+
+/// Endpoints by what they are of.
+type Endpoints = BTreeMap<String, Value>;
+
+/// One group of endpoints with the same ports.
+#[derive(Default)]
+struct Group {
+    ports: Vec<Value>,
+    endpoints: Endpoints,
+}
+
+/// A slice while it is filled.
+struct Draft {
+    /// The slice there is, if any.
+    slice: Option<Arc<Object>>,
+    endpoints: Vec<Value>,
+    changed: bool,
+}
+
 /// What to change.
-pub fn plan(service: &Object, pods: &[Arc<Object>], present: &[Arc<Object>]) -> Vec<Change> {
+pub fn plan(scene: &Scene<'_>, present: &[Arc<Object>]) -> Vec<Change> {
+    let families = endpoint::families(scene.service);
     let mut changes = Vec::new();
-    let mut free: Vec<&Arc<Object>> = present.iter().collect();
-    free.sort_by(|a, b| a.name().cmp(b.name()));
-    let mut free = free.into_iter();
-    for (ports, mut endpoints) in by_ports(service, pods) {
-        endpoints.sort_by(|a, b| {
-            object::text(a, &["targetRef", "name"]).cmp(object::text(b, &["targetRef", "name"]))
-        });
-        let chunks: Vec<&[Value]> = if endpoints.is_empty() {
-            vec![&[]]
+    let of = |family: Family| {
+        let is_of =
+            |slice: &&Arc<Object>| object::text(slice.value(), &["addressType"]) == family.name();
+        present.iter().filter(is_of).cloned().collect::<Vec<_>>()
+    };
+    for family in [Family::V4, Family::V6] {
+        let slices = of(family);
+        if families.contains(&family) {
+            changes.extend(scene.of_family(family, slices));
         } else {
-            endpoints.chunks(ENDPOINTS_MAX).collect()
-        };
-        for chunk in chunks {
-            let endpoints = if chunk.is_empty() {
-                Value::Null
-            } else {
-                json!(chunk)
-            };
-            let ports = if ports.is_null() {
-                Value::Null
-            } else {
-                ports.clone()
-            };
-            match free.next() {
-                Some(slice) if is_same(slice, &ports, &endpoints) => {}
-                Some(slice) => {
-                    let mut new = slice.value().clone();
-                    new["ports"] = ports;
-                    new["endpoints"] = endpoints;
-                    changes.push(Change::Update(new));
-                }
-                None => changes.push(Change::Create(slice(service, &ports, &endpoints))),
-            }
+            changes.extend(slices.iter().map(|slice| Change::Delete(slice.key())));
         }
     }
-    changes.extend(free.map(|slice| Change::Delete(slice.key())));
     changes
 }
 
-/// Missing, null and empty lists are the same to a reader.
-fn is_same(slice: &Object, ports: &Value, endpoints: &Value) -> bool {
-    let plain = |value: Option<&Value>| -> Value {
-        match value {
-            None | Some(Value::Null) => json!([]),
-            Some(other) => other.clone(),
-        }
-    };
-    plain(slice.get(&["ports"])) == plain(Some(ports))
-        && plain(slice.get(&["endpoints"])) == plain(Some(endpoints))
-}
-
-fn slice(service: &Object, ports: &Value, endpoints: &Value) -> Value {
-    let mut labels = json!({SERVICE_NAME: service.name(), MANAGED_BY: MANAGER});
-    for (key, value) in service.labels() {
-        labels[key] = json!(value);
-    }
-    if object::text(service.value(), &["spec", "clusterIP"]) == "None" {
-        labels["service.kubernetes.io/headless"] = json!("");
-    }
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "generateName": format!("{}-", service.name()),
-            "namespace": service.namespace(),
-            "labels": labels,
-            "ownerReferences": [owner::reference(service, true)],
-        },
-        "addressType": "IPv4",
-        "ports": ports,
-        "endpoints": endpoints,
-    })
-}
-
-/// Endpoints by the ports they are reached at: a named target port may differ from Pod to Pod.
-fn by_ports(service: &Object, pods: &[Arc<Object>]) -> Vec<(Value, Vec<Value>)> {
-    let publish = service.get(&["spec", "publishNotReadyAddresses"]) == Some(&Value::Bool(true));
-    let mut groups: BTreeMap<String, (Value, Vec<Value>)> = BTreeMap::new();
-    for pod in pods {
-        let address = object::text(pod.value(), &["status", "podIP"]);
-        let ended = matches!(pod::phase(pod), "Succeeded" | "Failed");
-        if address.is_empty() || ended {
-            continue;
-        }
-        let ports = ports(service, pod);
-        let entry = groups
-            .entry(ports.to_string())
-            .or_insert_with(|| (ports, Vec::new()));
-        entry.1.push(endpoint(pod, address, publish));
-    }
-    if groups.is_empty() {
-        return vec![(Value::Null, Vec::new())];
-    }
-    groups.into_values().collect()
-}
-
-fn endpoint(pod: &Object, address: &str, publish: bool) -> Value {
-    let serving = pod::is_ready(pod);
-    let terminating = pod.is_terminating();
-    json!({
-        "addresses": [address],
-        "conditions": {
-            "ready": publish || (serving && !terminating),
-            "serving": serving,
-            "terminating": terminating,
-        },
-        "nodeName": object::text(pod.value(), &["spec", "nodeName"]),
-        "targetRef": {
-            "kind": "Pod",
-            "namespace": pod.namespace(),
-            "name": pod.name(),
-            "uid": pod.uid(),
-        },
-    })
-}
-
-fn ports(service: &Object, pod: &Object) -> Value {
-    let ports = object::list(service.value(), &["spec", "ports"]);
-    let resolved: Vec<Value> = ports
-        .iter()
-        .filter_map(|port| {
-            let number = target_port(port, pod)?;
-            let protocol = match object::text(port, &["protocol"]) {
-                "" => "TCP",
-                protocol => protocol,
-            };
-            let mut resolved = json!({
-                "name": object::text(port, &["name"]),
-                "port": number,
-                "protocol": protocol,
-            });
-            if let Some(protocol) = port.get("appProtocol") {
-                resolved["appProtocol"] = protocol.clone();
+impl Scene<'_> {
+    fn of_family(&self, family: Family, present: Vec<Arc<Object>>) -> Vec<Change> {
+        let mut groups = self.groups(family);
+        let (mut kept, mut surplus) = (BTreeMap::<String, Vec<Arc<Object>>>::new(), Vec::new());
+        for slice in present {
+            let key = ports_key(object::list(slice.value(), &["ports"]));
+            if self.owns(&slice) && groups.contains_key(&key) {
+                kept.entry(key).or_default().push(slice);
+            } else {
+                surplus.push(slice);
             }
-            Some(resolved)
+        }
+        if groups.values().all(|group| group.endpoints.is_empty()) {
+            // A Service without endpoints has one slice that says so.
+            surplus.extend(std::mem::take(&mut kept).into_values().flatten());
+            groups = BTreeMap::from([(ports_key(&[]), Group::default())]);
+        }
+        let distribution = Distribution::of(self.service);
+        let (mut changes, mut new) = (Vec::new(), Vec::new());
+        for (key, group) in groups {
+            let slices = kept.remove(&key).unwrap_or_default();
+            let placeholder = group.endpoints.is_empty();
+            for mut draft in fill(slices, group.endpoints, placeholder) {
+                for endpoint in &mut draft.endpoints {
+                    distribution.hint(endpoint);
+                }
+                match &draft.slice {
+                    Some(slice) if draft.endpoints.is_empty() => surplus.push(slice.clone()),
+                    Some(slice) => {
+                        let wanted = self.slice(family, &group.ports, draft.endpoints);
+                        if draft.changed || !is_same(slice, &wanted) {
+                            changes.push(self.update(slice, wanted));
+                        }
+                    }
+                    None => new.push(self.slice(family, &group.ports, draft.endpoints)),
+                }
+            }
+        }
+        // A slice that would go takes what would need a new one.
+        let (own, foreign): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|s| self.owns(s));
+        let mut own = own.into_iter();
+        for wanted in new {
+            match own.next() {
+                Some(slice) if is_same(&slice, &wanted) => {}
+                Some(slice) => changes.push(self.update(&slice, wanted)),
+                None if self.service.is_terminating() => {}
+                None => {
+                    let mut wanted = wanted;
+                    trigger::tell(&mut wanted, self.trigger);
+                    changes.push(Change::Create(wanted));
+                }
+            }
+        }
+        changes.extend(own.chain(foreign).map(|slice| Change::Delete(slice.key())));
+        changes
+    }
+
+    fn owns(&self, slice: &Object) -> bool {
+        let owners = slice.owner_references();
+        owners.iter().any(|owner| owner.uid == self.service.uid())
+    }
+
+    /// Endpoints by the ports they are reached at: a named target port may differ from Pod to Pod.
+    fn groups(&self, family: Family) -> BTreeMap<String, Group> {
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        for pod in self.pods.iter().filter(|pod| endpoint::counts(pod, true)) {
+            let node_name = object::text(pod.value(), &["spec", "nodeName"]);
+            let node = (self.node)(node_name);
+            // A Pod of a node that is gone is on its way, too.
+            let lost = node.is_none() && !node_name.is_empty();
+            if lost && !endpoint::publishes_unready(self.service) {
+                continue;
+            }
+            let found = endpoint::endpoint(self.service, pod, node.as_deref(), family);
+            let Some(endpoint) = found else { continue };
+            let ports = endpoint::ports(self.service, pod);
+            let group = groups.entry(ports_key(&ports)).or_default();
+            group.ports = ports;
+            group.endpoints.insert(identity(&endpoint), endpoint);
+        }
+        groups
+    }
+
+    fn slice(&self, family: Family, ports: &[Value], endpoints: Vec<Value>) -> Value {
+        let list = |list: Vec<Value>| {
+            if list.is_empty() {
+                Value::Null
+            } else {
+                json!(list)
+            }
+        };
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "generateName": prefix(self.service.name()),
+                "namespace": self.service.namespace(),
+                "labels": self.labels(),
+                "ownerReferences": [owner::reference(self.service, true)],
+            },
+            "addressType": family.name(),
+            "ports": list(ports.to_vec()),
+            "endpoints": list(endpoints),
+        })
+    }
+
+    fn labels(&self) -> Map<String, Value> {
+        let reserved = [SERVICE_NAME, MANAGED_BY, HEADLESS];
+        let mut labels: Map<String, Value> = self
+            .service
+            .labels()
+            .filter(|(key, _)| !reserved.contains(key))
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .collect();
+        labels.insert(SERVICE_NAME.to_owned(), json!(self.service.name()));
+        labels.insert(MANAGED_BY.to_owned(), json!(MANAGER));
+        if endpoint::is_headless(self.service) {
+            labels.insert(HEADLESS.to_owned(), json!(""));
+        }
+        labels
+    }
+
+    fn update(&self, slice: &Object, wanted: Value) -> Change {
+        let mut new = slice.value().clone();
+        for field in ["ports", "endpoints"] {
+            new[field] = wanted[field].clone();
+        }
+        new["metadata"]["labels"] = wanted["metadata"]["labels"].clone();
+        trigger::tell(&mut new, self.trigger);
+        Change::Update(new)
+    }
+}
+
+/// The start of a slice's name.
+fn prefix(service: &str) -> String {
+    // A name that ends with a dot and a dash would be none.
+    if service.ends_with('.') {
+        service.to_owned()
+    } else {
+        format!("{service}-")
+    }
+}
+
+/// Ports in an order of their own, as text.
+fn ports_key(ports: &[Value]) -> String {
+    let mut texts: Vec<String> = ports
+        .iter()
+        .map(|port| {
+            let mut port = port.clone();
+            if let Some(fields) = port.as_object_mut() {
+                fields.retain(|_, value| !value.is_null());
+            }
+            port.to_string()
         })
         .collect();
-    json!(resolved)
+    texts.sort();
+    texts.join(",")
 }
 
-fn target_port(port: &Value, pod: &Object) -> Option<i64> {
-    match port.get("targetPort") {
-        Some(Value::String(name)) => object::list(pod.value(), &["spec", "containers"])
-            .iter()
-            .flat_map(|container| object::list(container, &["ports"]))
-            .find(|port| object::text(port, &["name"]) == name)
-            .and_then(|port| object::number(port, &["containerPort"])),
-        Some(Value::Number(number)) if number.as_i64() != Some(0) => number.as_i64(),
-        _ => object::number(port, &["port"]),
+/// What an endpoint is of: its addresses and its Pod.
+fn identity(endpoint: &Value) -> String {
+    let mut addresses: Vec<String> = object::list(endpoint, &["addresses"])
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    addresses.sort();
+    format!(
+        "{} {}",
+        object::text(endpoint, &["targetRef", "uid"]),
+        addresses.join(",")
+    )
+}
+
+/// Puts endpoints into slices.
+fn fill(slices: Vec<Arc<Object>>, mut wanted: Endpoints, placeholder: bool) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = slices
+        .into_iter()
+        .map(|slice| {
+            let had = object::list(slice.value(), &["endpoints"]);
+            let kept: Vec<Value> = had
+                .iter()
+                .filter_map(|endpoint| wanted.remove(&identity(endpoint)))
+                .collect();
+            let changed = kept.len() != had.len();
+            Draft {
+                slice: Some(slice),
+                endpoints: kept,
+                changed,
+            }
+        })
+        .collect();
+    let mut rest: Vec<Value> = wanted.into_values().rev().collect();
+    // The fullest first, of those that are written anyway.
+    drafts.sort_by_key(|draft| (!draft.changed, std::cmp::Reverse(draft.endpoints.len())));
+    let written = drafts
+        .iter_mut()
+        .filter(|d| d.changed && !d.endpoints.is_empty());
+    for draft in written {
+        let room = ENDPOINTS_MAX
+            .saturating_sub(draft.endpoints.len())
+            .min(rest.len());
+        draft
+            .endpoints
+            .extend(rest.drain(rest.len() - room..).rev());
     }
+    if !rest.is_empty() && rest.len() < ENDPOINTS_MAX {
+        let fits = |draft: &&mut Draft| {
+            !draft.changed && draft.endpoints.len() + rest.len() <= ENDPOINTS_MAX
+        };
+        let fullest = drafts
+            .iter_mut()
+            .filter(fits)
+            .max_by_key(|d| d.endpoints.len());
+        if let Some(draft) = fullest {
+            draft.endpoints.extend(rest.drain(..).rev());
+            draft.changed = true;
+        }
+    }
+    while !rest.is_empty() || (placeholder && drafts.is_empty()) {
+        let some = ENDPOINTS_MAX.min(rest.len());
+        drafts.push(Draft {
+            slice: None,
+            endpoints: rest.drain(rest.len() - some..).rev().collect(),
+            changed: true,
+        });
+    }
+    drafts
+}
+
+/// Whether a slice says what it should; missing, null and empty lists are the same to a reader.
+fn is_same(slice: &Object, wanted: &Value) -> bool {
+    let list = |value: &Value, field: &str| object::list(value, &[field]).to_vec();
+    let value = slice.value();
+    ports_key(&list(value, "ports")) == ports_key(&list(wanted, "ports"))
+        && list(value, "endpoints") == list(wanted, "endpoints")
+        && value.pointer("/metadata/labels") == wanted.pointer("/metadata/labels")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn service() -> Object {
-        Object::new(json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "web", "namespace": "n", "uid": "s"},
-            "spec": {"selector": {"a": "b"}, "ports": [{"port": 80, "targetPort": "http"}]},
-        }))
-    }
-
-    fn pod(name: &str) -> Arc<Object> {
-        Arc::new(Object::new(json!({
-            "metadata": {"name": name, "namespace": "n", "uid": name},
-            "spec": {"nodeName": "node", "containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]},
-            "status": {"phase": "Running", "podIP": "10.0.0.1",
-                       "conditions": [{"type": "Ready", "status": "True"}]},
-        })))
-    }
-
-    #[test]
-    fn a_service_gets_a_slice_and_keeps_it() {
-        let changes = plan(&service(), &[pod("a")], &[]);
-        let [Change::Create(slice)] = changes.as_slice() else {
-            panic!("{changes:?}")
-        };
-        assert_eq!(slice["ports"][0]["port"], 8080);
-        assert_eq!(slice["endpoints"][0]["conditions"]["ready"], true);
-        let mut kept = slice.clone();
-        kept["metadata"]["name"] = json!("web-x");
-        let kept = Arc::new(Object::new(kept));
-        assert_eq!(
-            plan(&service(), &[pod("a")], std::slice::from_ref(&kept)),
-            []
-        );
-        assert!(matches!(
-            plan(&service(), &[], &[kept]).as_slice(),
-            [Change::Update(_)]
-        ));
-    }
-
-    #[test]
-    fn many_endpoints_are_cut_into_slices() {
-        let pods: Vec<_> = (0..250).map(|i| pod(&format!("p{i:03}"))).collect();
-        assert_eq!(plan(&service(), &pods, &[]).len(), 3);
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

@@ -138,17 +138,18 @@ impl Graph {
             state
                 .followed
                 .retain(|resource, _| served.may_have(resource, &known));
-            for resource in known {
-                if !state.followed.contains_key(&resource) {
-                    let options = InformerOptions::ownership_only();
-                    let informer = self.cluster.informers().informer(&resource, options);
-                    informer.add_owner_index();
-                    started.push((resource.clone(), informer.clone()));
-                    let since = Instant::now();
-                    state
-                        .followed
-                        .insert(resource, Followed { informer, since });
-                }
+            let missing = known
+                .into_iter()
+                .filter(|resource| !state.followed.contains_key(resource));
+            for resource in missing.collect::<Vec<_>>() {
+                let options = InformerOptions::ownership_only();
+                let informer = self.cluster.informers().informer(&resource, options);
+                informer.add_owner_index();
+                started.push((resource.clone(), informer.clone()));
+                let since = Instant::now();
+                state
+                    .followed
+                    .insert(resource, Followed { informer, since });
             }
             state.told.extend(served.groups.iter().cloned());
             let unknown = &mut served.unknown.iter();

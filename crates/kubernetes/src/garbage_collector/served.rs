@@ -41,7 +41,7 @@ pub async fn deletable(api: &Api) -> Result<Vec<Resource>, ApiError> {
 pub async fn served(api: &Api) -> Result<Served, ApiError> {
     let mut served = Served::default();
     let groups = api.get_path("/apis").await?;
-    let core = ("".to_owned(), "v1".to_owned(), "/api/v1".to_owned());
+    let core = (String::new(), "v1".to_owned(), "/api/v1".to_owned());
     let named = object::list(&groups, &["groups"]).iter().map(|group| {
         let version = object::text(group, &["preferredVersion", "groupVersion"]);
         let name = object::text(group, &["name"]);

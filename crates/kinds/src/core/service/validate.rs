@@ -23,22 +23,13 @@ pub fn create(service: &Value) -> Errors {
     if !early.is_empty() {
         return early;
     }
-    let stack = dual_stack(&root);
-    if stack.is_empty() {
-        check(service, None)
-    } else {
-        stack
-    }
+    check(service, None)
 }
 
 /// A changed Service.
 pub fn update(service: &Value, old: &Value) -> Errors {
     let (root, before) = (At::root(service), At::root(old));
     let mut errors = addresses(&root, Some(&before));
-    if !errors.is_empty() {
-        return errors;
-    }
-    errors = dual_stack(&root);
     if !errors.is_empty() {
         return errors;
     }
@@ -326,29 +317,6 @@ fn families_match(all: &At<'_>, families: &At<'_>, errors: &mut Errors) {
             errors.push(address.invalid(why));
         }
     }
-}
-
-/// This cluster has IPv4 alone; only Services without addresses may ask for more.
-fn dual_stack(root: &At<'_>) -> Errors {
-    let mut errors = Vec::new();
-    let spec = root.get("spec");
-    let open = is_headless(root.value()) && spec.get("selector").is_empty();
-    if spec.get("type").text() == "ExternalName" || open {
-        return errors;
-    }
-    for family in spec
-        .get("ipFamilies")
-        .items()
-        .filter(|family| family.text() == "IPv6")
-    {
-        errors.push(family.invalid("not configured on this cluster"));
-    }
-    let policy = spec.get("ipFamilyPolicy");
-    if errors.is_empty() && policy.text() == "RequireDualStack" {
-        let why = "this cluster is not configured for dual-stack services";
-        errors.push(policy.invalid(why));
-    }
-    errors
 }
 
 fn changed_addresses(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
