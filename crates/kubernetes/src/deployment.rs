@@ -25,7 +25,7 @@ use self::status::Pass;
 use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::settled::Settled;
+use crate::settled::{Own, Settled};
 use crate::{pod, resources};
 
 /// When to look again at a cache that lags behind; its events wake the deployment before.
@@ -76,6 +76,7 @@ pub async fn run(cluster: Cluster) {
         pods,
         recorder,
         settled: Settled::default(),
+        own: Own::default(),
     };
     cluster
         .drive("deployment", queue, reconciler, informers)
@@ -119,6 +120,7 @@ struct Deployments {
     pods: Informer,
     recorder: EventRecorder,
     settled: Settled,
+    own: Own,
 }
 
 impl Reconciler for Deployments {
@@ -128,8 +130,12 @@ impl Reconciler for Deployments {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(deployment) = self.deployments.get(key) else {
             self.settled.forget(key);
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
+        if !self.own.is_shown(&deployment) {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
         let selector = selector(&deployment)?;
         if selector.is_everything() {
             return self.refuse_all(&deployment).await;
@@ -416,7 +422,7 @@ impl Deployments {
             match api.update_status(&resources::deployments(), &new).await {
                 Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
                 Err(error) if error.is_not_found() => {}
-                outcome => drop(outcome?),
+                outcome => self.own.note(&outcome?),
             }
         }
         Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long an owner rests for each of its objects: some times what looking at it costs.
-const REST_PER_OBJECT: Duration = Duration::from_micros(10);
+const REST_PER_OBJECT: Duration = Duration::from_micros(30);
 /// Owners of fewer objects never rest.
 const LARGE: usize = 500;
 
@@ -57,8 +57,8 @@ mod tests {
         pace.note(&key, 10);
         assert_eq!(pace.left(&key), None);
         pace.note(&key, 5_000);
-        assert_eq!(pace.left(&key), Some(Duration::from_millis(50)));
-        tokio::time::advance(Duration::from_millis(50)).await;
+        assert_eq!(pace.left(&key), Some(Duration::from_millis(150)));
+        tokio::time::advance(Duration::from_millis(150)).await;
         assert_eq!(pace.left(&key), None);
         pace.note(&key, 5_000);
         pace.forget(&key);

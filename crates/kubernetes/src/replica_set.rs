@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::pace::Pace;
 use crate::pod_control::{If, PodControl};
+use crate::settled::Own;
 use crate::{pod, resources};
 
 /// When to look again at a cache that lags behind; its events wake the set before.
@@ -99,6 +100,7 @@ pub async fn run(cluster: Cluster, kind: &'static Kind) {
         pods: pods.clone(),
         control,
         pace: Pace::default(),
+        own: Own::default(),
         cluster: cluster.clone(),
     };
     cluster
@@ -113,6 +115,7 @@ struct ReplicaSets {
     pods: Informer,
     control: PodControl,
     pace: Pace,
+    own: Own,
 }
 
 impl Reconciler for ReplicaSets {
@@ -123,9 +126,14 @@ impl Reconciler for ReplicaSets {
         let Some(set) = self.sets.get(key) else {
             self.control.settled.forget(key);
             self.pace.forget(key);
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
-        if let Some(left) = self.pace.left(key) {
+        if !self.own.is_shown(&set) {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
+        let observed = object::number(set.status(), &["observedGeneration"]).unwrap_or(0);
+        if let Some(left) = self.pace.left(key).filter(|_| observed >= set.generation()) {
             return Ok(Outcome::RequeueAfter(left));
         }
         let selector = (self.kind.selector)(&set).map_err(|why| Error::Object {
@@ -145,12 +153,18 @@ impl Reconciler for ReplicaSets {
             selector: &selector,
         };
         let pods = claim.of(&self.pods, pod::is_active).await?;
-        self.pace.note(key, pods.len());
         let now = self.cluster.now();
         let failure = if set.is_terminating() {
             None
         } else {
             let plan = plan(&set, &pods, |node| self.neighbours(&set, node), now);
+            // A set that is still being made or taken apart goes on at once.
+            let size = if matches!(plan, Plan::Keep) {
+                pods.len()
+            } else {
+                0
+            };
+            self.pace.note(key, size);
             self.carry_out(&set, plan).await.err()
         };
         let outcome = self.report(&set, &pods, failure.as_ref()).await?;
@@ -218,7 +232,7 @@ impl ReplicaSets {
             match api.update_status(&(self.kind.resource)(), &new).await {
                 Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
                 Err(error) if error.is_not_found() => {}
-                outcome => drop(outcome?),
+                outcome => self.own.note(&outcome?),
             }
         }
         Ok(wait.map_or(Outcome::Done, Outcome::RequeueAfter))

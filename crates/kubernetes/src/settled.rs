@@ -104,6 +104,40 @@ impl Settled {
     }
 }
 
+/// The versions in which owners themselves were last written: to decide on an older one ends in a conflict.
+#[derive(Debug, Default)]
+pub struct Own {
+    written: Mutex<HashMap<ObjectKey, u64>>,
+}
+
+impl Own {
+    /// Notes the answer to a write.
+    pub fn note(&self, written: &Object) {
+        if let Some(version) = version(written.resource_version()) {
+            self.written.lock().insert(written.key(), version);
+        }
+    }
+
+    /// Whether the cache is that far. Where it is not, the event of the write is on its way and wakes the owner.
+    pub fn is_shown(&self, cached: &Object) -> bool {
+        let mut written = self.written.lock();
+        let key = cached.key();
+        let Some(last) = written.get(&key) else {
+            return true;
+        };
+        if version(cached.resource_version()).is_some_and(|seen| seen < *last) {
+            return false;
+        }
+        written.remove(&key);
+        true
+    }
+
+    /// Forgets an owner that is gone.
+    pub fn forget(&self, owner: &ObjectKey) {
+        self.written.lock().remove(owner);
+    }
+}
+
 /// Whether the cache has an object in the state it has on the server: the same one, of the same generation.
 fn shows(cache: &Informer, present: &Object) -> bool {
     cache.get(&present.key()).is_some_and(|cached| {
