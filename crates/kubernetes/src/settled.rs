@@ -85,6 +85,8 @@ impl Settled {
                 by.is_some_and(|by| by.uid == owner.uid())
             };
             let uids: HashSet<&str> = present.items.iter().map(Object::uid).collect();
+            // There since the start in most controllers; adding it again costs nothing.
+            children.add_owner_index();
             let cached = children.by_index(index::CONTROLLER_UID, owner.uid());
             let all_seen = present
                 .items
