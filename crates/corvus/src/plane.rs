@@ -91,6 +91,7 @@ impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
+        kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
         arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let scheduler = nodes::scheduler(arguments)?;
@@ -122,7 +123,6 @@ impl Plane {
             service_range: arguments.service_cluster_ip_range.clone(),
             node_ports: 30000..=32767,
             advertise: Some(listener.address()),
-            virtual_metrics: !virtual_nodes.templates.is_empty(),
         };
         let server = ApiServer::start(store.clone(), options, shutdown.clone()).await?;
         let url = format!("https://{}", listener.address());
@@ -206,19 +206,19 @@ fn start_controllers(
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
-    // Other servers may share an etcd, and no other store.
-    let shared = matches!(arguments.store, StoreKind::Etcd(_));
-    // All Pods are held once, for the controllers and for the nodes; a term that may end before the
-    // process does reads for itself.
+    // All Pods are held once, for the controllers and for the nodes.
     let reader = Api::new(client(server, "kube-controller-manager"));
     let informers = Informers::new(reader, shutdown.clone());
     let builtin = kubernetes::Options {
-        informers: (!shared).then(|| informers.clone()),
+        informers: Some(informers.clone()),
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
         scheduler,
         ..kubernetes::Options::default()
     };
+    // Other servers may share an etcd, and no other store.
+    let shared = matches!(arguments.store, StoreKind::Etcd(_));
     let (election, server_of, graph) =
         (arguments.election.clone(), server.clone(), selection.graph);
     let token = shutdown.clone();

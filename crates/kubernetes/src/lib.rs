@@ -13,6 +13,7 @@ mod cluster;
 mod cluster_role_aggregation;
 mod creation;
 mod cron_job;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -25,6 +26,7 @@ mod local_path;
 mod namespace;
 mod node_affinity;
 mod node_lifecycle;
+mod pace;
 mod persistent_volume;
 mod pod;
 mod pod_control;
@@ -92,6 +94,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 let max_unavailable = options.stateful_set_max_unavailable;
                 running.spawn(stateful_set::run(cluster, max_unavailable))
             }
+            "daemonset" => running.spawn(daemon_set::run(cluster)),
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "cronjob" => running.spawn(cron_job::run(cluster)),
@@ -133,7 +136,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             tracing::error!(%error, "a controller ended");
         }
     }
-    // Those of others end with the others.
+    // Informers of others go on.
     if options.informers.is_none() {
         cluster.informers().stopped().await;
     }
