@@ -123,6 +123,7 @@ impl Plane {
             service_range: arguments.service_cluster_ip_range.clone(),
             node_ports: 30000..=32767,
             advertise: Some(listener.address()),
+            virtual_metrics: !virtual_nodes.templates.is_empty(),
         };
         let server = ApiServer::start(store.clone(), options, shutdown.clone()).await?;
         let url = format!("https://{}", listener.address());
