@@ -216,7 +216,6 @@ fn start_controllers(
         root_certificate: Some(authority.to_owned()),
         stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
         scheduler,
-        ..kubernetes::Options::default()
     };
     // Other servers may share an etcd, and no other store.
     let shared = matches!(arguments.store, StoreKind::Etcd(_));
