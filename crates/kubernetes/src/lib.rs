@@ -136,7 +136,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             tracing::error!(%error, "a controller ended");
         }
     }
-    // Informers of others go on.
+    // Those of others end with the others.
     if options.informers.is_none() {
         cluster.informers().stopped().await;
     }
