@@ -9,6 +9,7 @@
 
 mod addresses;
 mod behaviour;
+mod conditions;
 mod container;
 mod kubelets;
 mod node;
