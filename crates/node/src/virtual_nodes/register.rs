@@ -21,7 +21,7 @@ pub async fn register(api: &Api, server: &str, templates: &[Template]) -> Result
         ..ListOptions::default()
     };
     let present = api.list(&nodes(), &options).await?.items;
-    let taken: BTreeSet<&str> = present.iter().map(|node| node.name()).collect();
+    let taken: BTreeSet<&str> = present.iter().map(Object::name).collect();
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     for template in templates {
         let wanted = template.count.unwrap_or(1) as usize;
