@@ -9,6 +9,7 @@
 
 mod addresses;
 mod behaviour;
+mod conditions;
 mod container;
 mod kubelets;
 mod node;
@@ -101,7 +102,7 @@ pub async fn run(
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(delay) => {}
                 }
-                delay = (delay * 2).min(Duration::from_secs(30));
+                delay = (delay * 2).min(Duration::from_secs(2));
             }
         }
     };

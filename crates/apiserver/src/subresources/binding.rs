@@ -58,6 +58,8 @@ pub async fn create(context: &Context) -> Result<Response<Body>, Status> {
                 own.extend(said.clone());
             }
         }
+        // Room that was made for it is its own now.
+        object::child_mut(&mut new, "status").remove("nominatedNodeName");
         scheduled(&mut new, &now);
         Ok(new)
     };

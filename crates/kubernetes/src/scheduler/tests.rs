@@ -590,18 +590,16 @@ async fn wishes_count() {
     assert_eq!(story.next(), "a -> n");
 }
 
-/// So many Pods on so many nodes; run it for its time: `cargo test --release -- --ignored speed`.
 #[tokio::test]
-#[ignore = "measures"]
-async fn speed() {
+async fn many_pods_share_many_nodes() {
     let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {"name": "set", "namespace": "d"},
         "spec": {"selector": {"matchLabels": {"app": "p"}}}});
     let mut story = Story::new(vec![set]);
-    for number in 0..500 {
+    for number in 0..300 {
         story.zoned(&format!("n{number}"), &format!("z{}", number % 3));
     }
-    for number in 0..5_000 {
+    for number in 0..300 {
         let name = format!("p{number}");
         story.pod(&name, "1m", &json!({"schedulingGates": [{"name": "g"}]}));
         story.change(&name, |pod| {
@@ -610,9 +608,12 @@ async fn speed() {
             pod["spec"]["schedulingGates"] = json!([]);
         });
     }
-    let began = std::time::Instant::now();
-    let decided = story.all().len();
-    let rate = f64::from(u32::try_from(decided).expect("few")) / began.elapsed().as_secs_f64();
-    println!("{decided} decisions, {rate:.0} a second");
-    assert_eq!(decided, 5_000);
+    let mut on_node: BTreeMap<String, usize> = BTreeMap::new();
+    for decision in story.all() {
+        let (_, node) = decision.split_once(" -> ").expect("a node");
+        *on_node.entry(node.to_owned()).or_default() += 1;
+    }
+    // Only part of the nodes is looked at each time, so some may have two.
+    assert_eq!(on_node.values().sum::<usize>(), 300);
+    assert!(on_node.values().all(|count| *count <= 2), "{on_node:?}");
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use controller::{Object, condition, format_time};
+use controller::{Object, format_time};
 use jiff::Timestamp;
 use model::object;
 use serde_json::{Value, json};
 
 use super::behaviour;
-use super::container::{self, Next, Role, Setting, after, whole};
+use super::conditions::{self, Containers, code, set};
+use super::container::{self, Role, Setting, after, whole};
 use super::resize::{self, Verdict};
 
 /// The node a Pod is on.
@@ -178,72 +179,6 @@ fn observed(pod: &Object, status: &mut Value) {
     }
 }
 
-/// Sets one of the conditions a kubelet owns; the others stay as they are.
-fn set(
-    pod: &Object,
-    status: &mut Value,
-    kind: &str,
-    holds: bool,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) {
-    let old = condition::find(status, kind).cloned().unwrap_or_default();
-    let text = if holds { "True" } else { "False" };
-    let since = if object::text(&old, &["status"]) == text {
-        object::text(&old, &["lastTransitionTime"]).to_owned()
-    } else {
-        format_time(now)
-    };
-    let mut new = json!({
-        "type": kind,
-        "status": text,
-        "lastProbeTime": null,
-        "lastTransitionTime": since,
-    });
-    for (name, value) in [("reason", reason), ("message", message)] {
-        if !value.is_empty() {
-            new[name] = json!(value);
-        }
-    }
-    if pod.generation() > 0 {
-        new["observedGeneration"] = json!(pod.generation());
-    }
-    let conditions = object::child_list(status, "conditions");
-    match conditions
-        .iter_mut()
-        .find(|own| object::text(own, &["type"]) == kind)
-    {
-        Some(own) => *own = new,
-        None => conditions.push(new),
-    }
-}
-
-struct Containers {
-    statuses: Vec<Value>,
-    at: Option<Timestamp>,
-}
-
-impl Containers {
-    fn new() -> Self {
-        Self {
-            statuses: Vec::new(),
-            at: None,
-        }
-    }
-
-    fn push(&mut self, next: Next) {
-        self.at = self.at.into_iter().chain(next.at).min();
-        self.statuses.push(next.status);
-    }
-
-    fn names(&self, lacking: impl Fn(&Value) -> bool) -> Vec<&str> {
-        let of = |status: &&Value| lacking(status);
-        let own = self.statuses.iter().filter(of);
-        own.map(|status| object::text(status, &["name"])).collect()
-    }
-}
-
 /// The status of a container with that name, as last reported.
 fn old<'a>(pod: &'a Object, field: &str, spec: &Value) -> Option<&'a Value> {
     let name = object::text(spec, &["name"]);
@@ -255,10 +190,6 @@ fn old<'a>(pod: &'a Object, field: &str, spec: &Value) -> Option<&'a Value> {
 fn ended_at(status: &Value) -> Option<Timestamp> {
     let path = ["state", "terminated", "finishedAt"];
     object::text(status, &path).parse().ok()
-}
-
-fn code(status: &Value) -> Option<i64> {
-    object::number(status, &["state", "terminated", "exitCode"])
 }
 
 /// A Pod that lives: its status, and when that will change by itself.
@@ -368,8 +299,8 @@ fn living(
         return (status, None);
     }
     status["phase"] = json!(phase);
-    conditions(pod, &mut status, initialized, &init, &own, now);
-    resizing(pod, &mut status, &verdict, now);
+    conditions::living(pod, &mut status, initialized, &init, &own, now);
+    conditions::resizing(pod, &mut status, &verdict, now);
     observed(pod, &mut status);
     (status, at)
 }
@@ -416,117 +347,10 @@ fn phase_of(pod: &Object, initialized: bool, broken: bool, own: &Containers) -> 
     }
 }
 
-fn conditions(
-    pod: &Object,
-    status: &mut Value,
-    initialized: bool,
-    init: &Containers,
-    own: &Containers,
-    now: Timestamp,
-) {
-    let sidecars = object::list(pod.spec(), &["initContainers"])
-        .iter()
-        .filter(|spec| object::text(spec, &["restartPolicy"]) == "Always")
-        .map(|spec| object::text(spec, &["name"]))
-        .collect::<Vec<_>>();
-    let is_sidecar = |status: &Value| sidecars.contains(&object::text(status, &["name"]));
-    set(pod, status, "PodReadyToStartContainers", true, "", "", now);
-    if initialized {
-        set(pod, status, "Initialized", true, "", "", now);
-    } else {
-        let open = init.names(|status| {
-            let is_up = status.get("started") == Some(&Value::Bool(true));
-            code(status) != Some(0) && !(is_up && is_sidecar(status))
-        });
-        let text = format!("containers with incomplete status: [{}]", open.join(" "));
-        set(
-            pod,
-            status,
-            "Initialized",
-            false,
-            "ContainersNotInitialized",
-            &text,
-            now,
-        );
-    }
-    let unready = |status: &Value| status.get("ready") != Some(&Value::Bool(true));
-    let mut names = init.names(|status| unready(status) && is_sidecar(status));
-    names.extend(own.names(unready));
-    let text = format!("containers with unready status: [{}]", names.join(" "));
-    let gate = open_gate(pod, status);
-    if names.is_empty() {
-        match gate {
-            Some(why) => set(
-                pod,
-                status,
-                "Ready",
-                false,
-                "ReadinessGatesNotReady",
-                &why,
-                now,
-            ),
-            None => set(pod, status, "Ready", true, "", "", now),
-        }
-        set(pod, status, "ContainersReady", true, "", "", now);
-    } else {
-        set(
-            pod,
-            status,
-            "Ready",
-            false,
-            "ContainersNotReady",
-            &text,
-            now,
-        );
-        set(
-            pod,
-            status,
-            "ContainersReady",
-            false,
-            "ContainersNotReady",
-            &text,
-            now,
-        );
-    }
-    if condition::find(status, "PodScheduled").is_none() {
-        set(pod, status, "PodScheduled", true, "", "", now);
-    }
-}
-
-/// Which readiness gates keep the Pod from being ready.
-fn open_gate(pod: &Object, status: &Value) -> Option<String> {
-    let mut texts = Vec::new();
-    for gate in object::list(pod.spec(), &["readinessGates"]) {
-        let kind = object::text(gate, &["conditionType"]);
-        match condition::find(status, kind) {
-            None => texts.push(format!(
-                "corresponding condition of pod readiness gate \"{kind}\" does not exist."
-            )),
-            Some(found) if object::text(found, &["status"]) != "True" => texts.push(format!(
-                "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
-                object::text(found, &["status"])
-            )),
-            Some(_) => {}
-        }
-    }
-    (!texts.is_empty()).then(|| texts.join(", "))
-}
-
-fn resizing(pod: &Object, status: &mut Value, verdict: &Verdict, now: Timestamp) {
-    const PENDING: &str = "PodResizePending";
-    // Until it has been started once, nothing is resized.
-    let first = object::list(pod.status(), &["containerStatuses"]).is_empty();
-    match verdict {
-        Verdict::Pending(reason, message) if !first => {
-            set(pod, status, PENDING, true, reason, message, now);
-        }
-        _ => drop(condition::remove(status, PENDING)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller::condition;
 
     fn host() -> Value {
         json!({"cpu": "4", "memory": "8Gi"})

@@ -21,6 +21,7 @@ pub async fn register(api: &Api, server: &str, templates: &[Template]) -> Result
         ..ListOptions::default()
     };
     let present = api.list(&nodes(), &options).await?.items;
+    let taken: BTreeSet<&str> = present.iter().map(Object::name).collect();
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     for template in templates {
         let wanted = template.count.unwrap_or(1) as usize;
@@ -34,7 +35,7 @@ pub async fn register(api: &Api, server: &str, templates: &[Template]) -> Result
         kept.extend(own.iter().map(|node| node.name()));
         let mut number = 0;
         for made in own.len()..wanted {
-            number = make(api, server, template, made, number).await?;
+            number = make(api, server, template, made, number, &taken).await?;
         }
     }
     for node in &present {
@@ -63,6 +64,7 @@ async fn make(
     template: &Template,
     made: usize,
     mut number: usize,
+    taken: &BTreeSet<&str>,
 ) -> Result<usize, Error> {
     loop {
         let name = match template.count {
@@ -70,6 +72,9 @@ async fn make(
             None => template.name.clone(),
         };
         number += 1;
+        if template.count.is_some() && taken.contains(name.as_str()) {
+            continue;
+        }
         let mut node = template.object(&name, made, server);
         node["metadata"]["labels"][TEMPLATE] = json!(template.name);
         let status = node["status"].clone();
