@@ -16,6 +16,7 @@ mod cron_job;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod error;
 mod garbage_collector;
@@ -98,6 +99,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpoints" => running.spawn(endpoints::run(cluster)),
+            "endpointslicemirroring" => running.spawn(endpoint_slice_mirroring::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
             "localpathprovisioner" => running.spawn(local_path::run(cluster)),

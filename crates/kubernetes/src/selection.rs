@@ -15,6 +15,7 @@ pub const NAMES: &[&str] = &[
     "horizontalpodautoscaler",
     "endpoints",
     "endpointslice",
+    "endpointslicemirroring",
     "resourcequota",
     "disruption",
     "persistentvolumebinder",
