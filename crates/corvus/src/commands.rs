@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod access;
+mod attach;
 mod backup;
 mod completion;
 mod controllers;
@@ -51,7 +52,7 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Make a data directory of a backup.
     Restore(backup::RestoreArguments),
-    /// Work on ResourceGraphDefinitions without a cluster.
+    /// Work on ResourceGraphDefinitions, and see what they do on a cluster.
     Graph(graph::Arguments),
     /// Print the version.
     Version(version::Arguments),

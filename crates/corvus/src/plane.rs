@@ -92,6 +92,7 @@ impl Plane {
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
         arguments.election.check()?;
+        kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let scheduler = nodes::scheduler(arguments)?;
         let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;
@@ -212,6 +213,7 @@ fn start_controllers(
         informers: Some(informers.clone()),
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
+        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
         scheduler,
         ..kubernetes::Options::default()
     };

@@ -36,6 +36,7 @@ pub mod demand;
 mod devices;
 mod discovery;
 mod edit;
+pub mod features;
 mod flowcontrol;
 mod networking;
 mod policy;

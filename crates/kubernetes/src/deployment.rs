@@ -194,7 +194,8 @@ impl Deployments {
             Write::Done => return Ok(Some(pass)),
             Write::Lost => return Ok(None),
         }
-        for scale in next_step(deployment, sets, unhealthy) {
+        let may_begin = upkeep || self.may_begin(deployment, sets);
+        for scale in next_step(deployment, sets, may_begin, unhealthy) {
             if self.scale(deployment, &scale).await? == Write::Lost {
                 return Ok(None);
             }
@@ -219,16 +220,22 @@ impl Deployments {
         Ok(Outcome::Done)
     }
 
-    /// A deployment that recreates begins anew only when no old Pod is left.
+    /// A deployment that recreates begins anew only when no old Pod is left, and no old set thinks it has one.
     fn may_begin(&self, deployment: &Object, sets: &Sets) -> bool {
         if !is_recreate(deployment) {
             return true;
         }
         sets.old.iter().all(|set| {
-            self.pods
-                .by_index(index::CONTROLLER_UID, set.uid())
-                .iter()
-                .all(|pod| matches!(pod::phase(pod), "Succeeded" | "Failed"))
+            let number = |path: &[&str]| object::number(set.value(), path).unwrap_or(0);
+            let is_empty =
+                number(&["spec", "replicas"]) == 0 && number(&["status", "replicas"]) == 0;
+            let has_said = rollout::is_observed(set) && is_empty;
+            has_said
+                && self
+                    .pods
+                    .by_index(index::CONTROLLER_UID, set.uid())
+                    .iter()
+                    .all(|pod| matches!(pod::phase(pod), "Succeeded" | "Failed"))
         })
     }
 

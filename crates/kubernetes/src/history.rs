@@ -3,6 +3,7 @@
 //! A revision holds a patch that puts its template back; `kubectl rollout undo` and `history` read it. Two templates are of one
 //! revision when their patches are equal, whatever their numbers: a rollback gives an old revision a new number.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use controller::{DeleteOptions, Error, Informer, Object, Resource, Subresource, owner};
@@ -94,8 +95,25 @@ pub fn hash_of(patch: &Value, collisions: i64) -> String {
     in_letters(hash)
 }
 
+/// A short name for a template and the number of collisions so far: FNV-1a over its canonical JSON.
+///
+/// Upstream hashes a dump of Go structs, so the letters differ; only that they are stable matters.
+pub fn template_hash(template: &Value, collisions: Option<i64>) -> String {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut mix = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        }
+    };
+    mix(template.to_string().as_bytes());
+    if let Some(collisions) = collisions {
+        mix(&collisions.to_le_bytes());
+    }
+    in_letters(hash)
+}
+
 /// The decimal digits of a hash in letters and digits that make no words.
-pub fn in_letters(hash: u32) -> String {
+fn in_letters(hash: u32) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     hash.to_string()
         .bytes()
@@ -109,7 +127,7 @@ fn as_go_writes(text: &str) -> String {
     for character in text.chars() {
         match character {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+                let _ = write!(escaped, "\\u{:04x}", u32::from(character));
             }
             other => escaped.push(other),
         }

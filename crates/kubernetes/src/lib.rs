@@ -13,6 +13,7 @@ mod cluster;
 mod cluster_role_aggregation;
 mod creation;
 mod cron_job;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -26,6 +27,7 @@ mod local_path;
 mod namespace;
 mod node_affinity;
 mod node_lifecycle;
+mod pace;
 mod persistent_volume;
 mod pod;
 mod pod_control;
@@ -93,6 +95,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 let max_unavailable = options.stateful_set_max_unavailable;
                 running.spawn(stateful_set::run(cluster, max_unavailable))
             }
+            "daemonset" => running.spawn(daemon_set::run(cluster)),
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "cronjob" => running.spawn(cron_job::run(cluster)),

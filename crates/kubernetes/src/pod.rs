@@ -1,6 +1,7 @@
 //! What controllers ask of Pods, and Pods made from templates.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use controller::{Object, owner};
 use jiff::Timestamp;
@@ -43,6 +44,13 @@ pub fn is_available(pod: &Object, min_ready_seconds: i64, now: Timestamp) -> boo
         return is_ready(pod);
     }
     ready_since(pod).is_some_and(|since| now.as_second() - since.as_second() >= min_ready_seconds)
+}
+
+/// How long until a Pod that is ready has been so for long enough; none where it is not ready or has.
+pub fn available_in(pod: &Object, min_ready_seconds: i64, now: Timestamp) -> Option<Duration> {
+    let left = ready_since(pod)?.as_second() + min_ready_seconds - now.as_second();
+    let seconds = u64::try_from(left).ok().filter(|seconds| *seconds > 0)?;
+    (min_ready_seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// A Pod made from the template in an owner's spec.

@@ -15,6 +15,15 @@ use crate::cluster::Cluster;
 use crate::resources;
 use crate::settled::Settled;
 
+/// When a Pod is still to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum If {
+    /// It is the Pod that was meant.
+    SameObject,
+    /// It has not changed either: it might have become what would have saved it.
+    Unchanged,
+}
+
 /// Creates and deletes Pods for the owners of one kind.
 pub struct PodControl {
     cluster: Cluster,
@@ -98,11 +107,21 @@ impl PodControl {
     }
 
     /// Deletes Pods, all at once.
-    pub async fn delete(&self, owner: &Object, pods: &[Arc<Object>]) -> Result<(), Error> {
+    pub async fn delete(
+        &self,
+        owner: &Object,
+        pods: &[Arc<Object>],
+        condition: If,
+    ) -> Result<(), Error> {
+        if pods.is_empty() {
+            return Ok(());
+        }
         let key = owner.key();
         let uids = pods.iter().map(|pod| pod.uid().to_owned());
         self.expectations.expect_deletions(&key, uids);
-        let requests = pods.iter().map(|pod| self.delete_one(owner, &key, pod));
+        let requests = pods
+            .iter()
+            .map(|pod| self.delete_one(owner, &key, pod, condition));
         let outcomes = join_all(requests).await;
         outcomes
             .into_iter()
@@ -110,8 +129,20 @@ impl PodControl {
             .map_or(Ok(()), Err)
     }
 
-    async fn delete_one(&self, owner: &Object, key: &ObjectKey, pod: &Object) -> Result<(), Error> {
-        let options = DeleteOptions::of_uid(pod.uid());
+    async fn delete_one(
+        &self,
+        owner: &Object,
+        key: &ObjectKey,
+        pod: &Object,
+        condition: If,
+    ) -> Result<(), Error> {
+        let options = DeleteOptions {
+            resource_version: match condition {
+                If::SameObject => None,
+                If::Unchanged => Some(pod.resource_version().to_owned()),
+            },
+            ..DeleteOptions::of_uid(pod.uid())
+        };
         let api = self.cluster.api();
         match api.delete(&resources::pods(), &pod.key(), &options).await {
             Ok(true) => {
@@ -129,8 +160,10 @@ impl PodControl {
                 if error.is_ambiguous() {
                     self.settled.doubt(key);
                 }
-                let text = format!("Error deleting: {}", error.message());
-                self.recorder.warning(owner, "FailedDelete", text);
+                if !error.is_conflict() {
+                    let text = format!("Error deleting: {}", error.message());
+                    self.recorder.warning(owner, "FailedDelete", text);
+                }
                 Err(error)
             }
         }

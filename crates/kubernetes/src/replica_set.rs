@@ -19,7 +19,8 @@ use self::plan::{Failure, Plan, plan, status_of};
 use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::pod_control::PodControl;
+use crate::pace::Pace;
+use crate::pod_control::{If, PodControl};
 use crate::{pod, resources};
 
 /// When to look again at a cache that lags behind; its events wake the set before.
@@ -97,6 +98,7 @@ pub async fn run(cluster: Cluster, kind: &'static Kind) {
         sets: sets.clone(),
         pods: pods.clone(),
         control,
+        pace: Pace::default(),
         cluster: cluster.clone(),
     };
     cluster
@@ -110,6 +112,7 @@ struct ReplicaSets {
     sets: Informer,
     pods: Informer,
     control: PodControl,
+    pace: Pace,
 }
 
 impl Reconciler for ReplicaSets {
@@ -119,8 +122,12 @@ impl Reconciler for ReplicaSets {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(set) = self.sets.get(key) else {
             self.control.forget(key);
+            self.pace.forget(key);
             return Ok(Outcome::Done);
         };
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         let selector = (self.kind.selector)(&set).map_err(|why| Error::Object {
             kind: self.kind.kind,
             name: key.to_string(),
@@ -138,6 +145,7 @@ impl Reconciler for ReplicaSets {
             selector: &selector,
         };
         let pods = claim.of(&self.pods, pod::is_active).await?;
+        self.pace.note(key, pods.len());
         let now = self.cluster.now();
         let failure = if set.is_terminating() {
             None
@@ -183,7 +191,7 @@ impl ReplicaSets {
                 created.map_err(|error| (Failure::Create(error.message()), error))
             }
             Plan::Delete(pods) => {
-                let deleted = self.control.delete(set, &pods).await;
+                let deleted = self.control.delete(set, &pods, If::SameObject).await;
                 deleted.map_err(|error| (Failure::Delete(error.message()), error))
             }
         }

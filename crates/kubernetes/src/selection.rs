@@ -9,6 +9,7 @@ pub const NAMES: &[&str] = &[
     "replicationcontroller",
     "deployment",
     "statefulset",
+    "daemonset",
     "job",
     "cronjob",
     "ttlafterfinished",

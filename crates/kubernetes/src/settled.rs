@@ -5,10 +5,10 @@
 //! come that far. After a failure that leaves open whether the write was done, it asks the server what there is and waits
 //! until the cache shows the same. A restart needs none of this: caches begin with a fresh list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use controller::{Api, Error, Informer, ListOptions, Object, ObjectKey};
-use model::LabelSelector;
+use controller::{Api, Error, Informer, ListOptions, Object, ObjectKey, index};
+use model::{LabelSelector, object};
 use parking_lot::Mutex;
 
 #[derive(Debug, Default)]
@@ -80,11 +80,22 @@ impl Settled {
                 ..ListOptions::default()
             };
             let present = api.list(children.resource(), &options).await?;
-            let mut own = present.items.iter().filter(|child| {
+            let is_own = |child: &&Object| {
                 let by = child.controller_of();
                 by.is_some_and(|by| by.uid == owner.uid())
+            };
+            let uids: HashSet<&str> = present.items.iter().map(Object::uid).collect();
+            let cached = children.by_index(index::CONTROLLER_UID, owner.uid());
+            let all_seen = present
+                .items
+                .iter()
+                .filter(is_own)
+                .all(|child| shows(children, child));
+            // What fits the selector no more is not listed, and is nothing that was asked for.
+            let none_gone = cached.iter().all(|child| {
+                uids.contains(child.uid()) || !selector.matches(object::labels(child.value()))
             });
-            if !own.all(|child| shows(children, child)) {
+            if !all_seen || !none_gone {
                 return Ok(false);
             }
         }

@@ -25,6 +25,7 @@ use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::history::{self, History};
+use crate::pace::Pace;
 use crate::resources;
 
 /// When to look again at a cache that lags behind; its events wake the set before.
@@ -64,14 +65,17 @@ pub async fn run(cluster: Cluster, max_unavailable: bool) {
     });
     let (waiting, users) = (queue.clone(), sets.clone());
     let _claim_handler = claims.add_handler(move |event| {
-        // A claim that goes may be what the next Pod of its ordinal waits for.
-        if let Event::Deleted(gone) = event {
-            for set in users.by_index(index::NAMESPACE, gone.namespace().unwrap_or_default()) {
-                let ordinal = identity::parent_and_ordinal(gone.name()).map(|(_, ordinal)| ordinal);
-                let names = ordinal.map(|ordinal| identity::claim_names(&set, ordinal));
-                if names.is_some_and(|names| names.iter().any(|name| name == gone.name())) {
-                    waiting.add(set.key());
-                }
+        // One that goes may be what the next Pod of its ordinal waits for; one that comes may lack its owners.
+        let claim = event.object();
+        let Some((_, ordinal)) = identity::parent_and_ordinal(claim.name()) else {
+            return;
+        };
+        for set in users.by_index(index::NAMESPACE, claim.namespace().unwrap_or_default()) {
+            if identity::claim_names(&set, ordinal)
+                .iter()
+                .any(|name| name == claim.name())
+            {
+                waiting.add(set.key());
             }
         }
     });
@@ -82,6 +86,7 @@ pub async fn run(cluster: Cluster, max_unavailable: bool) {
         pods,
         history,
         control,
+        pace: Pace::default(),
         max_unavailable,
     };
     cluster
@@ -117,6 +122,7 @@ struct StatefulSets {
     pods: Informer,
     history: History,
     control: Control,
+    pace: Pace,
     max_unavailable: bool,
 }
 
@@ -136,8 +142,12 @@ impl Reconciler for StatefulSets {
             self.control.expectations.delete(key);
             self.control.settled.forget(key);
             self.history.forget(key);
+            self.pace.forget(key);
             return Ok(Outcome::Done);
         };
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         let selector = selector(&set)?;
         let (api, settled) = (self.cluster.api(), &self.control.settled);
         if !self.control.expectations.satisfied(key)
@@ -158,6 +168,7 @@ impl Reconciler for StatefulSets {
             .of(&self.pods, |pod| identity::is_member(&set, pod))
             .await?;
         pods.retain(|pod| identity::is_member(&set, pod));
+        self.pace.note(key, pods.len());
         let known = self.revisions(&set, &revisions).await?;
         let (failure, outcome) = self.update(&set, &pods, &known).await?;
         self.truncate(&set, &pods, &revisions, &known).await?;

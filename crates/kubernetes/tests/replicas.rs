@@ -198,6 +198,14 @@ fn an_exhausted_quota_is_said_and_tried_again_slowly() {
                 })
         })
         .await;
+        // Each try costs one request, and they come ever more slowly.
+        let tries = |requests: Vec<(http::Method, String)>| {
+            let is_try = |(method, path): &&(http::Method, String)| {
+                *method == http::Method::POST && path.ends_with("/pods")
+            };
+            requests.iter().filter(is_try).count()
+        };
+        assert!(tries(h.requests()) < 20);
         h.until("an event says so, too", |w| {
             w.all("events")
                 .any(|e| e.value()["reason"] == "FailedCreate")
@@ -212,5 +220,218 @@ fn an_exhausted_quota_is_said_and_tried_again_slowly() {
         .await;
         h.at_rest().await;
         let _ = PODS();
+    });
+}
+
+#[test]
+fn a_replication_controller_keeps_its_pods() {
+    each_seed(2, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, &["replicationcontroller"])).await;
+        h.always(within(0, 6));
+        let set = json!({
+            "apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"replicas": 6, "selector": {"app": "web"}, "template": objects::template("web", "v1")},
+        });
+        h.create(&objects::REPLICATION_CONTROLLERS(), &set).await;
+        h.until("all are ready", settled("v1", 6)).await;
+        let size = json!({"spec": {"replicas": 2}});
+        h.patch(&objects::REPLICATION_CONTROLLERS(), "web", &size)
+            .await;
+        h.until("few are left", settled("v1", 2)).await;
+        h.calm();
+        h.until("the status says so", |w| {
+            w.get("replicationcontrollers", "web").is_some_and(|set| {
+                number(set, "/status/replicas") == 2
+                    && number(set, "/status/availableReplicas") == 2
+            })
+        })
+        .await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn sets_of_one_selector_take_no_pods_from_each_other() {
+    each_seed(2, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, &["replicaset", "garbagecollector"])).await;
+        for name in ["one", "two"] {
+            let mut set = workload("ReplicaSet", "web", &json!({"replicas": 3}));
+            set["metadata"]["name"] = json!(name);
+            h.create(&REPLICA_SETS(), &set).await;
+        }
+        h.until("both have theirs", settled("v1", 6)).await;
+        // A Pod that fits and has no owner is taken in by one of them, which is then one too many.
+        let mut pod = objects::template("web", "v1");
+        pod["apiVersion"] = json!("v1");
+        pod["kind"] = json!("Pod");
+        pod["metadata"]["name"] = json!("stray");
+        pod["metadata"]["namespace"] = json!("default");
+        h.create(&PODS(), &pod).await;
+        h.until("it has an owner or is gone", |w| {
+            w.get("pods", "stray")
+                .is_none_or(|pod| pod.controller_of().is_some())
+        })
+        .await;
+        h.until("there are as many as wanted", settled("v1", 6))
+            .await;
+        // One that no longer fits is let go and replaced.
+        let name = h
+            .recorder
+            .with(|w| w.pods().next().map(|pod| pod.name().to_owned()));
+        let name = name.expect("a Pod");
+        h.patch(
+            &PODS(),
+            &name,
+            &json!({"metadata": {"labels": {"app": "mine"}}}),
+        )
+        .await;
+        let free = name.clone();
+        h.until("it is free, and another one there", move |w| {
+            w.get("pods", &free)
+                .is_some_and(|pod| pod.controller_of().is_none())
+                && w.pods().count() == 7
+        })
+        .await;
+        h.calm();
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn a_rollout_scaled_in_the_middle_keeps_its_proportions() {
+    each_seed(3, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.pods_become(|pod| {
+            if image_of(pod) == "bad" {
+                Act::Unready
+            } else {
+                Act::Ready
+            }
+        });
+        h.create(&DEPLOYMENTS(), &deployment(10, 3, 2)).await;
+        h.until("all Pods are ready", settled("v1", 10)).await;
+        h.patch(&DEPLOYMENTS(), "web", &image("bad")).await;
+        let sizes = |w: &World| {
+            let mut sizes: Vec<i64> = w
+                .all("replicasets")
+                .map(|set| number(set, "/spec/replicas"))
+                .collect();
+            sizes.sort_unstable();
+            sizes
+        };
+        h.until("it hangs", |w| sizes(w) == [5, 8]).await;
+        h.patch(&DEPLOYMENTS(), "web", &json!({"spec": {"replicas": 20}}))
+            .await;
+        // 23 Pods may be: 5 of 13 become 9, 8 of 13 the rest.
+        h.until("both have grown", |w| sizes(w) == [9, 14]).await;
+        h.calm();
+        h.at_rest().await;
+        let paused = json!({"spec": {"paused": true}});
+        h.patch(&DEPLOYMENTS(), "web", &paused).await;
+        h.patch(&DEPLOYMENTS(), "web", &image("v3")).await;
+        h.until("the pause is said", |w| {
+            let found = w
+                .get("deployments", "web")
+                .and_then(|d| objects::condition(d, "Progressing").cloned());
+            found.is_some_and(|c| c["reason"] == "DeploymentPaused")
+        })
+        .await;
+        h.at_rest().await;
+        assert_eq!(h.recorder.with(|w| w.all("replicasets").count()), 2);
+        h.patch(&DEPLOYMENTS(), "web", &json!({"spec": {"paused": false}}))
+            .await;
+        h.until("it goes on", settled("v3", 20)).await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn a_recreated_deployment_never_has_two_versions() {
+    each_seed(3, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.kubelet.set_linger(std::time::Duration::from_millis(30));
+        h.always(|w| {
+            let versions: std::collections::BTreeSet<&str> =
+                w.pods().map(|pod| image_of(pod)).collect();
+            if versions.len() > 1 {
+                Err(format!("{versions:?}"))
+            } else {
+                Ok(())
+            }
+        });
+        let spec = json!({"replicas": 3, "strategy": {"type": "Recreate"}});
+        h.create(&DEPLOYMENTS(), &workload("Deployment", "web", &spec))
+            .await;
+        h.until("all Pods are ready", settled("v1", 3)).await;
+        for version in ["v2", "v1", "v3"] {
+            h.patch(&DEPLOYMENTS(), "web", &image(version)).await;
+            h.until("it is there", settled(version, 3)).await;
+        }
+        h.calm();
+        h.at_rest().await;
+        // The first was used twice; its revisions are remembered.
+        let history = "deployment.kubernetes.io/revision-history";
+        let found = h.recorder.with(|w| {
+            w.all("replicasets")
+                .find_map(|set| set.annotation(history).map(str::to_owned))
+        });
+        assert_eq!(found.as_deref(), Some("1"));
+    });
+}
+
+#[test]
+fn the_annotation_of_old_rolls_back() {
+    each_seed(1, |_| async move {
+        let h = Harness::start(Setup::calm(CONTROLLERS)).await;
+        h.create(&DEPLOYMENTS(), &deployment(2, 1, 0)).await;
+        h.until("the first is there", settled("v1", 2)).await;
+        h.patch(&DEPLOYMENTS(), "web", &image("v2")).await;
+        h.until("the second is there", settled("v2", 2)).await;
+        let wish = json!({"metadata": {"annotations": {"deprecated.deployment.rollback.to": "0"}}});
+        h.patch(&DEPLOYMENTS(), "web", &wish).await;
+        h.until("the first is back", settled("v1", 2)).await;
+        h.until("events tell", |w| {
+            w.all("events")
+                .any(|e| e.value()["message"] == "Rolled back deployment \"web\" to revision 1")
+        })
+        .await;
+        h.at_rest().await;
+        let deployment = h.get(&DEPLOYMENTS(), "web").await;
+        assert_eq!(
+            deployment.annotation("deployment.kubernetes.io/revision"),
+            Some("3")
+        );
+        assert_eq!(
+            deployment.annotation("deprecated.deployment.rollback.to"),
+            None
+        );
+    });
+}
+
+#[test]
+fn a_rollout_that_makes_no_progress_says_so() {
+    each_seed(1, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        h.pods_become(|_| Act::Unready);
+        let spec = json!({"replicas": 2, "progressDeadlineSeconds": 1});
+        h.create(&DEPLOYMENTS(), &workload("Deployment", "web", &spec))
+            .await;
+        let reason = |w: &World| {
+            let deployment = w.get("deployments", "web")?;
+            let condition = objects::condition(deployment, "Progressing")?;
+            Some(condition["reason"].as_str().unwrap_or_default().to_owned())
+        };
+        h.until("the deadline is over", |w| {
+            reason(w).as_deref() == Some("ProgressDeadlineExceeded")
+        })
+        .await;
+        h.calm();
+        h.at_rest().await;
+        h.pods_become(|_| Act::Ready);
+        h.until("it is done all the same", |w| {
+            reason(w).as_deref() == Some("NewReplicaSetAvailable")
+        })
+        .await;
+        h.at_rest().await;
     });
 }

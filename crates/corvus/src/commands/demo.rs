@@ -51,6 +51,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         virtual_nodes_file: None,
         scheduler_config: None,
         controllers: vec!["*".to_owned()],
+        feature_gates: Vec::new(),
         enable_admission_plugins: Vec::new(),
         disable_admission_plugins: Vec::new(),
         access: AccessArguments::default(),

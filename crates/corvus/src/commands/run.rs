@@ -1,15 +1,14 @@
 //! `corvus run`: the controllers, attached to a cluster that is there already.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::attach::Cluster;
 use super::{Controllers, ElectionArguments, Term};
 use crate::plane;
 
@@ -26,12 +25,8 @@ Examples:
   corvus run --kubeconfig /etc/corvus/kubeconfig
   corvus run --controllers graph,job       some of Kubernetes' own controllers too")]
 pub struct Arguments {
-    /// The kubeconfig of the cluster [default: as kubectl finds it, or the Pod's service account].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use instead of its current one.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Controllers to run: `*` for all, `name` for one, `-name` for all but one. Kubernetes' own run in
     /// most clusters already.
     #[arg(
@@ -44,14 +39,18 @@ pub struct Arguments {
     /// Who runs the controllers.
     #[command(flatten)]
     election: ElectionArguments,
+    /// Features to switch on or off, as on the cluster's servers: `MaxUnavailableStatefulSet=true`.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    feature_gates: Vec<String>,
 }
 
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
     arguments.election.check()?;
+    kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
     plane::runtime()?.block_on(async {
-        let config = config(arguments).await?;
+        let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
         let client = kube::Client::try_from(config).context("making a client of the cluster")?;
         let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
@@ -61,36 +60,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
         attend(client, controllers, &arguments.election).await
     })
-}
-
-/// How to reach the cluster.
-async fn config(arguments: &Arguments) -> anyhow::Result<kube::Config> {
-    let options = KubeConfigOptions {
-        context: arguments.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    if let Some(path) = &arguments.kubeconfig {
-        let kubeconfig = read(path)?;
-        return kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .with_context(|| format!("the kubeconfig {}", path.display()));
-    }
-    if arguments.context.is_some() {
-        return kube::Config::from_kubeconfig(&options)
-            .await
-            .context("the kubeconfig");
-    }
-    kube::Config::infer()
-        .await
-        .context("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG")
-}
-
-fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
-    // Asked first, as the reader's own message leaves out why.
-    std::fs::metadata(path)
-        .with_context(|| format!("reading the kubeconfig {}", path.display()))?;
-    Kubeconfig::read_from(path)
-        .with_context(|| format!("reading the kubeconfig {}", path.display()))
 }
 
 async fn attend(
@@ -136,6 +105,7 @@ async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> 
             selection,
             // Whoever runs the cluster tells its authority.
             root_certificate: None,
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };
         let own = term.client(client.clone());

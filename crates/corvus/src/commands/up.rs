@@ -45,6 +45,9 @@ pub struct Arguments {
     /// those of ResourceGraphDefinitions.
     #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
     pub controllers: Vec<String>,
+    /// Features to switch on or off: `MaxUnavailableStatefulSet=true`.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub feature_gates: Vec<String>,
     /// Admission plugins to switch on besides the default ones.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub enable_admission_plugins: Vec<String>,

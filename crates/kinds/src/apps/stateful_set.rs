@@ -11,6 +11,7 @@ use crate::cell;
 use crate::check;
 use crate::core::{persistent_volume_claim, pod};
 use crate::edit::{each, fill, fill_zero, remove, restore, set, within};
+use crate::features;
 
 const REVISIONS: i64 = 10;
 const FIXED: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
@@ -43,6 +44,9 @@ pub const BEHAVIOUR: Behaviour = Behaviour {
 /// `maxUnavailable` belongs to a feature that is off by default: it stays where it was in use.
 fn drop_max_unavailable(object: &mut Value, old: Option<&Value>) {
     let path = ["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
+    if features::stateful_set_max_unavailable() {
+        return;
+    }
     if old.is_some_and(|old| object::at(old, &path).is_some()) {
         return;
     }

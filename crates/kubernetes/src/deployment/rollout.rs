@@ -41,7 +41,7 @@ fn available(set: &Object) -> i64 {
 }
 
 /// Whether a set has said what it has since it was last scaled. What it said before may be long gone.
-fn is_observed(set: &Object) -> bool {
+pub fn is_observed(set: &Object) -> bool {
     let observed = object::number(set.value(), &["status", "observedGeneration"]);
     observed.unwrap_or(0) >= set.generation()
 }
@@ -115,10 +115,12 @@ pub fn new_replicas(deployment: &Object, sets: &Sets) -> i64 {
     own + (replicas + surge - total).min(replicas - own).max(0)
 }
 
-/// The sets to be scaled now. `unhealthy` tells how many Pods of a set are not available.
+/// The sets to be scaled now. `may_begin` tells whether the first new Pod may come, for a deployment that recreates;
+/// `unhealthy` how many Pods of a set are not available.
 pub fn next_step(
     deployment: &Object,
     sets: &Sets,
+    may_begin: bool,
     unhealthy: impl Fn(&Object) -> i64,
 ) -> Vec<Scale> {
     if is_paused(deployment) || is_scaling(deployment, sets) {
@@ -130,7 +132,7 @@ pub fn next_step(
     };
     if is_recreate(deployment) {
         let steps = empty_all(deployment, &sets.old);
-        return if steps.is_empty() {
+        return if steps.is_empty() && may_begin {
             to(deployment, new, wanted(deployment))
         } else {
             steps
@@ -325,7 +327,7 @@ mod tests {
                 new: Some(set(deployment, "new", new, new)),
                 old: vec![set(deployment, "old", old, old)],
             };
-            let scales = next_step(deployment, &sets, |_| 0);
+            let scales = next_step(deployment, &sets, true, |_| 0);
             if scales.is_empty() {
                 assert_eq!((old, new), (0, replicas));
                 return steps;
@@ -369,7 +371,7 @@ mod tests {
             new: Some(set(&deployment, "new", 1, 1)),
             old: vec![set(&deployment, "old", 4, 3)],
         };
-        let scales = next_step(&deployment, &sets, |_| 1);
+        let scales = next_step(&deployment, &sets, true, |_| 1);
         assert_eq!(scales.len(), 1);
         assert_eq!((scales[0].set.name(), scales[0].to), ("old", 3));
     }

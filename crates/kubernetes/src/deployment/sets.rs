@@ -161,7 +161,7 @@ pub fn new_set(deployment: &Object, sets: &Sets) -> Value {
         .cloned()
         .unwrap_or_default();
     let collisions = object::number(deployment.value(), &["status", "collisionCount"]);
-    let hash = template_hash(&template, collisions);
+    let hash = history::template_hash(&template, collisions);
     let with_hash = |value: Option<&Value>| {
         let mut labels = value
             .and_then(Value::as_object)
@@ -231,23 +231,6 @@ fn copied_annotations(deployment: &Object) -> Map<String, Value> {
         .filter(|(key, _)| !NOT_COPIED.contains(key))
         .map(|(key, value)| (key.to_owned(), json!(value)))
         .collect()
-}
-
-/// A short name for a template: FNV-1a over its canonical JSON.
-///
-/// Upstream hashes a dump of Go structs, so the letters differ; only that they are stable matters.
-fn template_hash(template: &Value, collisions: Option<i64>) -> String {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut mix = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    mix(template.to_string().as_bytes());
-    if let Some(collisions) = collisions {
-        mix(&collisions.to_le_bytes());
-    }
-    history::in_letters(hash)
 }
 
 #[cfg(test)]

@@ -114,13 +114,10 @@ pub fn status_of(
     if let Some(conditions) = conditions(set, failure, now) {
         status["conditions"] = conditions;
     }
-    let wait = ready
+    let waits = ready
         .iter()
-        .filter(|pod| !pod::is_available(pod, min_ready, now))
-        .filter_map(|pod| pod::ready_since(pod))
-        .map(|since| (since.as_second() + min_ready - now.as_second()).max(1))
-        .min()
-        .map(|seconds| Duration::from_secs(seconds as u64));
+        .filter_map(|pod| pod::available_in(pod, min_ready, now));
+    let wait = waits.min();
     (status, wait)
 }
 

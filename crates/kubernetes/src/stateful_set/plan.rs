@@ -371,12 +371,10 @@ pub fn differs(set: &Object, status: &Value) -> bool {
 /// When a Pod becomes available by the passing of time alone.
 pub fn next_availability(set: &Object, pods: &[Arc<Object>], now: Timestamp) -> Option<Duration> {
     let seconds = object::number(set.value(), &["spec", "minReadySeconds"]).unwrap_or(0);
-    let left = pods.iter().filter_map(|pod| {
-        let left = pod::ready_since(pod)?.as_second() + seconds - now.as_second();
-        (left > 0).then_some(left)
-    });
-    left.min()
-        .map(|seconds| Duration::from_secs(seconds as u64))
+    let waits = pods
+        .iter()
+        .filter_map(|pod| pod::available_in(pod, seconds, now));
+    waits.min()
 }
 
 #[cfg(test)]

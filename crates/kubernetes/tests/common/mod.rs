@@ -34,7 +34,7 @@ use self::recorder::{Recorder, World};
 /// The namespace everything is in.
 pub const NAMESPACE: &str = "default";
 /// How long to wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// Without a write for so long, controllers are at rest.
 const REST: Duration = Duration::from_millis(400);
 
@@ -100,7 +100,8 @@ impl Harness {
     /// Starts a cluster, its nodes, its kubelets and the controllers.
     pub async fn start(setup: Setup) -> Self {
         let mut options = testkit::options();
-        let off = ["ServiceAccount".to_owned()];
+        // No accounts are needed here, and nobody would take the taint of new nodes away.
+        let off = ["ServiceAccount", "TaintNodesByCondition"].map(str::to_owned);
         options.admission = apiserver::admission::Plugins::with(&[], &off).expect("a known plugin");
         let cluster = testkit::Cluster::with(options).await;
         let api = Api::new(cluster.client());
@@ -132,6 +133,7 @@ impl Harness {
             .collect();
         let options = kubernetes::Options {
             selection: Selection::parse(&names).expect("known controllers"),
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };
         let shutdown = self.cluster.shutdown().child_token();
@@ -184,9 +186,8 @@ impl Harness {
             }
             let left = PATIENCE.saturating_sub(started.elapsed());
             let waited = tokio::time::timeout(left, changes.changed()).await;
-            if waited.is_err() {
-                panic!("waited in vain until {what}\n{}", self.recorder.describe());
-            }
+            let world = || self.recorder.describe();
+            assert!(waited.is_ok(), "waited in vain until {what}\n{}", world());
         }
     }
 

@@ -51,7 +51,8 @@ impl Document {
         self.kind() == "ResourceGraphDefinition" && self.is_of_group("kro.run")
     }
 
-    fn is_crd(&self) -> bool {
+    /// Whether it is a CustomResourceDefinition.
+    pub fn is_crd(&self) -> bool {
         self.kind() == "CustomResourceDefinition" && self.is_of_group("apiextensions.k8s.io")
     }
 }
@@ -93,6 +94,15 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Document>> {
             marks: Arc::new(marks.value),
         });
     Ok(documents.collect())
+}
+
+/// The only object of a file.
+pub fn one(file: &Path) -> anyhow::Result<Value> {
+    let mut documents = read(file)?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(only), true) => Ok(only.value),
+        _ => bail!("{}: not exactly one object", file.display()),
+    }
 }
 
 /// What became of a definition.

@@ -81,11 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn instance(arguments: &Arguments) -> anyhow::Result<Value> {
-    let mut documents = documents::read(&arguments.instance)?;
-    let (Some(only), true) = (documents.pop(), documents.is_empty()) else {
-        bail!("{}: not exactly one object", arguments.instance.display());
-    };
-    let mut instance = only.value;
+    let mut instance = documents::one(&arguments.instance)?;
     if !instance["metadata"]["name"].is_string() {
         bail!("{}: the instance has no name", arguments.instance.display());
     }
@@ -109,7 +105,8 @@ fn items(value: Value) -> Vec<Value> {
     }
 }
 
-fn reason(state: &NodeState) -> &str {
+/// Why a resource is not done.
+pub fn reason(state: &NodeState) -> &str {
     match state {
         NodeState::InProgress(text)
         | NodeState::Waiting(text)

@@ -1,0 +1,165 @@
+//! `corvus graph explain`: the API a definition makes, field by field, as `kubectl explain` tells of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde_json::Value;
+
+use super::documents;
+
+/// The arguments of `corvus graph explain`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  corvus graph explain rgd.yaml
+  corvus graph explain rgd.yaml spec.ingress
+  corvus graph explain rgd.yaml --recursive")]
+pub struct Arguments {
+    /// A file with one ResourceGraphDefinition, and what else it needs.
+    #[arg(value_name = "RGD")]
+    definition: PathBuf,
+    /// The field to begin with.
+    #[arg(value_name = "FIELD", default_value = "")]
+    field: String,
+    /// Fields of fields too.
+    #[arg(long)]
+    recursive: bool,
+}
+
+/// Explains.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let graph = documents::one_graph(&arguments.definition, |_| true, "")?;
+    let root = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut schema = root;
+    for name in arguments.field.split('.').filter(|name| !name.is_empty()) {
+        // Elements of lists and values of maps are looked into without saying so.
+        schema = inner(schema);
+        let fields = &schema["properties"];
+        if fields[name].is_null() {
+            let known: Vec<&String> = fields
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|f| f.0)
+                .collect();
+            bail!(
+                "there is no field {name:?} in {:?}; there are {known:?}",
+                arguments.field
+            );
+        }
+        schema = &fields[name];
+    }
+    println!("KIND:     {}", graph.schema.kind);
+    println!("VERSION:  {}", graph.schema.group_version());
+    if !arguments.field.is_empty() {
+        println!("FIELD:    {} <{}>", arguments.field, type_of(schema));
+    }
+    let text = description(schema);
+    println!(
+        "\nDESCRIPTION:\n    {}",
+        if text.is_empty() { "<empty>" } else { text }
+    );
+    let fields = inner(schema);
+    if fields["properties"].is_object() {
+        println!("\nFIELDS:");
+        print_fields(fields, 1, arguments.recursive);
+    }
+    if arguments.field.is_empty() {
+        println!("\nRESOURCES, in the order of creation:");
+        for position in &graph.order {
+            let node = &graph.nodes[*position];
+            let after: Vec<&str> = node
+                .dependencies
+                .iter()
+                .map(|dependency| graph.nodes[*dependency].id.as_str())
+                .collect();
+            let after = if after.is_empty() {
+                String::new()
+            } else {
+                format!(", after {}", after.join(", "))
+            };
+            println!("  {}\t<{}>{after}", node.id, node.resource.kind);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_fields(schema: &Value, depth: usize, recursive: bool) {
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .map(|list| list.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let indent = "  ".repeat(depth);
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let needed = if required.contains(&name.as_str()) {
+            " -required-"
+        } else {
+            ""
+        };
+        println!(
+            "{indent}{name}\t<{}>{needed}{}",
+            type_of(field),
+            limits(field)
+        );
+        let text = description(field);
+        if !text.is_empty() {
+            println!("{indent}    {text}");
+        }
+        let fields = inner(field);
+        if recursive && fields["properties"].is_object() {
+            print_fields(fields, depth + 1, recursive);
+        }
+    }
+}
+
+fn description(schema: &Value) -> &str {
+    schema["description"].as_str().unwrap_or_default()
+}
+
+/// What a list is of, or a map, or the schema itself.
+fn inner(schema: &Value) -> &Value {
+    let mut schema = schema;
+    loop {
+        schema = match (&schema["items"], &schema["additionalProperties"]) {
+            (items @ Value::Object(_), _) => items,
+            (_, values @ Value::Object(_)) => values,
+            _ => return schema,
+        };
+    }
+}
+
+fn type_of(schema: &Value) -> String {
+    if schema["items"].is_object() {
+        return format!("[]{}", type_of(&schema["items"]));
+    }
+    if schema["additionalProperties"].is_object() {
+        return format!("map[string]{}", type_of(&schema["additionalProperties"]));
+    }
+    match schema["type"].as_str() {
+        Some("object") => "Object".to_owned(),
+        Some(name) => name.to_owned(),
+        None if schema["x-kubernetes-int-or-string"] == true => "IntOrString".to_owned(),
+        None => "any".to_owned(),
+    }
+}
+
+/// Defaults and bounds.
+fn limits(schema: &Value) -> String {
+    let names = [
+        "default",
+        "enum",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "pattern",
+    ];
+    let said = names
+        .iter()
+        .filter(|name| !schema[**name].is_null())
+        .map(|name| format!(" {name}={}", schema[*name]));
+    said.collect()
+}

@@ -1,0 +1,126 @@
+//! What a cluster has of a graph: its definition, its instances, and the objects of an instance.
+
+use anyhow::{Context as _, anyhow};
+use controller::{Api, ListOptions, ObjectKey, Resource};
+use graph::{BuildOptions, Graph, OfflineKinds, keys};
+use serde_json::Value;
+
+/// A cluster, read.
+pub struct Live {
+    /// Requests.
+    pub api: Api,
+    /// The kinds its CustomResourceDefinitions bring.
+    kinds: OfflineKinds,
+}
+
+fn definitions() -> Resource {
+    Resource::cluster(
+        "kro.run/v1alpha1",
+        "resourcegraphdefinitions",
+        "ResourceGraphDefinition",
+    )
+}
+
+impl Live {
+    /// Reads which kinds a cluster serves.
+    pub async fn new(client: kube::Client) -> anyhow::Result<Self> {
+        let api = Api::new(client);
+        let crds = Resource::cluster(
+            "apiextensions.k8s.io/v1",
+            "customresourcedefinitions",
+            "CustomResourceDefinition",
+        );
+        let list = api
+            .list(&crds, &ListOptions::default())
+            .await
+            .context("reading the CustomResourceDefinitions")?;
+        let mut kinds = OfflineKinds::new();
+        for crd in &list.items {
+            kinds.add_crd(crd.value());
+        }
+        Ok(Self { api, kinds })
+    }
+
+    /// Makes the kind of a CustomResourceDefinition known that the cluster does not have yet.
+    pub fn add_crd(&mut self, crd: &Value) {
+        self.kinds.add_crd(crd);
+    }
+
+    /// Builds a definition against what the cluster serves.
+    pub fn build(&self, definition: &Value) -> anyhow::Result<Graph> {
+        let built = graph::read_spec(&definition["spec"])
+            .and_then(|spec| graph::build(&spec, &self.kinds, &BuildOptions::default()));
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        built.map_err(|error| anyhow!("ResourceGraphDefinition {name:?}: {error}"))
+    }
+
+    /// All definitions.
+    pub async fn definitions(&self) -> anyhow::Result<Vec<Value>> {
+        let list = self.api.list(&definitions(), &ListOptions::default()).await;
+        let list = list.context("reading the ResourceGraphDefinitions")?;
+        Ok(list
+            .items
+            .into_iter()
+            .map(controller::Object::into_value)
+            .collect())
+    }
+
+    /// The definition of a name.
+    pub async fn definition(&self, name: &str) -> anyhow::Result<Option<Value>> {
+        let found = self
+            .api
+            .get_opt(&definitions(), &ObjectKey::cluster(name))
+            .await?;
+        Ok(found.map(controller::Object::into_value))
+    }
+
+    /// All instances of a graph; none where its kind is not served yet.
+    pub async fn instances(&self, graph: &Graph) -> anyhow::Result<Vec<Value>> {
+        match self
+            .api
+            .list(&graph.schema.resource(), &ListOptions::default())
+            .await
+        {
+            Ok(list) => Ok(list
+                .items
+                .into_iter()
+                .map(controller::Object::into_value)
+                .collect()),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error).context("reading the instances"),
+        }
+    }
+
+    /// The objects there are of an instance, and those its graph refers to.
+    pub async fn observed(&self, graph: &Graph, instance: &Value) -> anyhow::Result<Vec<Value>> {
+        let uid = instance["metadata"]["uid"].as_str().unwrap_or_default();
+        let own = format!("{}={uid}", keys::INSTANCE_ID);
+        let mut wanted: Vec<(Resource, Option<String>)> = Vec::new();
+        for node in &graph.nodes {
+            let selector = node.kind.is_ours().then(|| own.clone());
+            let pair = (node.resource.clone(), selector);
+            if !wanted.contains(&pair) {
+                wanted.push(pair);
+            }
+        }
+        let mut observed = Vec::new();
+        for (resource, label_selector) in wanted {
+            let options = ListOptions {
+                label_selector,
+                ..ListOptions::default()
+            };
+            match self.api.list(&resource, &options).await {
+                Ok(list) => observed.extend(list.items.into_iter().map(|item| {
+                    let mut value = item.into_value();
+                    // Items of lists need not say what they are.
+                    value["apiVersion"] = resource.api_version().into();
+                    value["kind"] = (*resource.kind).into();
+                    value
+                })),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {resource}")),
+            }
+        }
+        Ok(observed)
+    }
+}
