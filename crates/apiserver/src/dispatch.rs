@@ -22,7 +22,8 @@ use crate::route::{self, ResourcePath, Route};
 use crate::server::State;
 use crate::write::store_error;
 use crate::{
-    bootstrap, compress, deadline, discovery, health, openapi, respond, subresources, verbs,
+    bootstrap, compress, deadline, discovery, health, openapi, respond, simulated, subresources,
+    verbs,
 };
 
 /// Largest request body, as upstream's default.
@@ -440,6 +441,9 @@ async fn serve_object(context: &mut Context, method: &Method) -> Result<Response
     }
     if !known || !fits || !placed || !context.definition.serves(verb) {
         return Err(method_not_allowed());
+    }
+    if context.definition.gvr.group == simulated::GROUP && context.definition.custom.is_none() {
+        return simulated::serve(context, verb);
     }
     match verb {
         "get" => verbs::get(context).await,

@@ -47,6 +47,7 @@ mod respond;
 mod route;
 mod selection;
 mod server;
+mod simulated;
 mod subresources;
 mod table;
 mod verbs;

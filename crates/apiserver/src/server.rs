@@ -56,6 +56,8 @@ pub struct Options {
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// Address and port clients reach the server at: what the `kubernetes` Service points to.
     pub advertise: Option<std::net::SocketAddr>,
+    /// Whether `metrics.k8s.io` is answered with what virtual nodes and their Pods would use.
+    pub virtual_metrics: bool,
 }
 
 /// Why a server does not start.
@@ -124,13 +126,19 @@ impl ApiServer {
             options.clock.clone(),
         )
         .map_err(Error::Option)?;
+        let mut catalog = Catalog::built_in();
+        if options.virtual_metrics {
+            for definition in crate::simulated::definitions() {
+                catalog.insert(definition);
+            }
+        }
         allocator.prepare().await.map_err(Error::Store)?;
         let authorizer = Authorizer::new(store.clone(), &options.authorization);
         let state = Arc::new(State {
             store,
             authorizer,
             flow: Flow::new(options.flow),
-            catalog: ArcSwap::from_pointee(Catalog::built_in()),
+            catalog: ArcSwap::from_pointee(catalog),
             allocator,
             metrics: Metrics::default(),
             documents: Documents::default(),

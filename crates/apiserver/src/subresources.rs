@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::context::Context;
 use crate::dispatch::method_not_allowed;
 use crate::identity::request_token;
-use crate::{envelope, verbs};
+use crate::{envelope, simulated, verbs};
 
 /// Answers a request for a subresource.
 pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Body>, Status> {
@@ -59,13 +59,14 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         // The only way to change `spec.finalizers` of a Namespace.
         ("finalize", _) => verbs::update(context).await,
         ("token", _) => request_token(context).await,
+        ("log", "get") => simulated::log(context),
         ("proxy", _) if definition.gvr.resource == "services" && !has_endpoints(context) => {
             let why = format!("no endpoints available for service \"{}\"", context.name());
             Err(Status::new(Reason::ServiceUnavailable, why))
         }
         _ => Err(not_served(
             &format!("{}/{name}", definition.gvr.resource),
-            "no node agent serves it in this cluster: its nodes are virtual",
+            "its nodes are virtual, they simulate containers and run none",
         )),
     }
 }

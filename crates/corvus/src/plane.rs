@@ -123,6 +123,7 @@ impl Plane {
             service_range: arguments.service_cluster_ip_range.clone(),
             node_ports: 30000..=32767,
             advertise: Some(listener.address()),
+            virtual_metrics: !virtual_nodes.templates.is_empty(),
         };
         let server = ApiServer::start(store.clone(), options, shutdown.clone()).await?;
         let url = format!("https://{}", listener.address());
@@ -206,19 +207,20 @@ fn start_controllers(
     shutdown: &CancellationToken,
 ) -> JoinSet<()> {
     let mut running = JoinSet::new();
-    // All Pods are held once, for the controllers and for the nodes.
+    // Other servers may share an etcd, and no other store.
+    let shared = matches!(arguments.store, StoreKind::Etcd(_));
+    // All Pods are held once, for the controllers and for the nodes; a term that may end before the
+    // process does reads for itself.
     let reader = Api::new(client(server, "kube-controller-manager"));
     let informers = Informers::new(reader, shutdown.clone());
     let builtin = kubernetes::Options {
-        informers: Some(informers.clone()),
+        informers: (!shared).then(|| informers.clone()),
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
         stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
         scheduler,
         ..kubernetes::Options::default()
     };
-    // Other servers may share an etcd, and no other store.
-    let shared = matches!(arguments.store, StoreKind::Etcd(_));
     let (election, server_of, graph) =
         (arguments.election.clone(), server.clone(), selection.graph);
     let token = shutdown.clone();

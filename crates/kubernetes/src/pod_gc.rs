@@ -23,6 +23,8 @@ use crate::{pod, resources};
 
 /// For how long a node may be missing before its Pods go.
 const QUARANTINE: Duration = Duration::from_secs(40);
+/// How long a deleted Pod without a node is left to whoever holds it: upstream looks that often.
+const UNASSIGNED: Duration = Duration::from_secs(20);
 /// So many ended Pods are kept.
 const ENDED_MAX: usize = 12_500;
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -64,13 +66,17 @@ pub async fn run(cluster: Cluster) {
         }
         drop(counted);
         let node = object::text(pod.spec(), &["nodeName"]);
-        let unattended = if node.is_empty() {
-            pod.is_terminating()
-        } else {
-            let host = hosts.get(&ObjectKey::cluster(node));
-            host.is_none_or(|node| pod.is_terminating() && is_out_of_service(&node))
-        };
-        if unattended && !gone {
+        if gone {
+            return;
+        }
+        if node.is_empty() {
+            if pod.is_terminating() {
+                pending.add_after(pod.key(), UNASSIGNED);
+            }
+            return;
+        }
+        let host = hosts.get(&ObjectKey::cluster(node));
+        if host.is_none_or(|node| pod.is_terminating() && is_out_of_service(&node)) {
             pending.add(pod.key());
         }
     });

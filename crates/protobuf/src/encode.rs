@@ -208,6 +208,9 @@ fn integer(value: &Value) -> u64 {
         .unwrap_or(0)
 }
 
+/// Nanoseconds of a second.
+const NANOS: u64 = 1_000_000_000;
+
 /// Messages whose JSON is not an object of their fields.
 fn special(name: &str, value: &Value, depth: usize) -> Result<Option<Vec<u8>>, Error> {
     let mut out = Vec::new();
@@ -223,6 +226,12 @@ fn special(name: &str, value: &Value, depth: usize) -> Result<Option<Vec<u8>>, E
                 put_number(&mut out, 1, time.as_second() as u64);
                 put_number(&mut out, 2, if micro { nanos as u64 } else { 0 });
             }
+        }
+        "%apis.meta.v1.Duration" => {
+            // Whole seconds are all that is measured over.
+            let seconds = value.as_str().and_then(|text| text.strip_suffix('s'));
+            let seconds = seconds.and_then(|text| text.parse::<u64>().ok());
+            put_number(&mut out, 1, seconds.unwrap_or(0).saturating_mul(NANOS));
         }
         "%util.intstr.IntOrString" => {
             let text = value.as_str();

@@ -208,6 +208,7 @@ fn special(name: &str, bytes: &[u8], depth: usize) -> Result<Option<Value>, Erro
             };
             json!(time.strftime(format).to_string())
         }
+        "%apis.meta.v1.Duration" => json!(format!("{}s", read()?.0 / 1_000_000_000)),
         "%util.intstr.IntOrString" => {
             let (kind, number, data) = read()?;
             if kind == 1 {

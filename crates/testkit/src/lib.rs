@@ -49,6 +49,7 @@ pub fn options() -> Options {
         service_range: "10.96.0.0/12".to_owned(),
         node_ports: 30000..=32767,
         advertise: None,
+        virtual_metrics: false,
     }
 }
 
