@@ -219,7 +219,6 @@ fn start_controllers(
         root_certificate: Some(authority.to_owned()),
         stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
         scheduler,
-        ..kubernetes::Options::default()
     };
     let (election, server_of, graph) =
         (arguments.election.clone(), server.clone(), selection.graph);
