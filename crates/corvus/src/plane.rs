@@ -91,8 +91,8 @@ impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
-        arguments.election.check()?;
         kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+        arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let scheduler = nodes::scheduler(arguments)?;
         let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;

@@ -181,6 +181,175 @@ fn render_shows_what_an_instance_becomes() {
 }
 
 #[test]
+fn instances_are_tested_against_what_is_written_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let definition = example("rgd.yaml");
+    let test = |case: &str| {
+        let file = folder.path().join("site_test.yaml");
+        let text = format!("definition: {definition}\ncases:\n- name: one\n  {case}");
+        std::fs::write(&file, text).expect("written");
+        corvus(&["graph", "test", &file.display().to_string()])
+    };
+    let instance = "instance: {spec: {greeting: hi, replicas: 1}}";
+    let observed = "observed:\n  - {apiVersion: apps/v1, kind: Deployment, metadata: {name: test, namespace: default}, status: {availableReplicas: 1}}";
+    let (code, stdout, stderr) = test(&format!(
+        "{instance}\n  {observed}\n  expect: {{resources: {{app: {{state: SYNCED, objects: [{{spec: {{replicas: 1, paused: null}}}}]}}}}, status: {{ready: 1}}}}\n"
+    ));
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("one: ok\n1 passed, 0 failed"), "{stdout}");
+    let (code, stdout, _) = test(&format!(
+        "{instance}\n  expect: {{resources: {{app: {{objects: [{{spec: {{replicas: 3}}}}]}}, nothing: {{}}}}}}\n"
+    ));
+    assert_eq!(code, Some(1), "{stdout}");
+    for part in [
+        "app.objects[0].spec.replicas: expected 3, found 1",
+        "nothing: there is no such resource",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is missing in: {stdout}");
+    }
+    assert_eq!(test("expects: {}").0, Some(2), "a typo is no passing test");
+}
+
+#[test]
+fn definitions_are_explained_and_formatted() {
+    let definition = example("rgd.yaml");
+    let (code, stdout, _) = corvus(&["graph", "explain", &definition, "spec"]);
+    assert_eq!(code, Some(0));
+    for part in [
+        "KIND:     Site",
+        "replicas\t<integer> default=2 minimum=0 maximum=100",
+        "greeting\t<string> -required-",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is missing in: {stdout}");
+    }
+    let (code, _, stderr) = corvus(&["graph", "explain", &definition, "spec.replica"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("no field \"replica\""), "{stderr}");
+
+    let (_, stdout, _) = corvus(&["graph", "schema", &definition]);
+    let schema: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(schema["properties"]["kind"]["const"], "Site");
+    assert_eq!(
+        schema["properties"]["spec"]["properties"]["replicas"]["type"],
+        "integer"
+    );
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = broken(
+        folder.path(),
+        "${service.spec.clusterIP}",
+        "${ service.spec.clusterIP }  ",
+    );
+    let path = file.display().to_string();
+    assert_eq!(corvus(&["graph", "fmt", "--check", &path]).0, Some(1));
+    assert_eq!(corvus(&["graph", "fmt", &path]).0, Some(0));
+    let text = std::fs::read_to_string(&file).expect("there");
+    assert_eq!(text, std::fs::read_to_string(definition).expect("there"));
+}
+
+#[test]
+fn a_plan_says_what_a_change_would_do() {
+    if !has("kubectl", "a_plan_says_what_a_change_would_do") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(folder.path(), &[]);
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let plan = |file: &str| {
+        let (code, stdout, stderr) = corvus(&[
+            "graph",
+            "plan",
+            file,
+            "--kubeconfig",
+            &kubeconfig,
+            "-o",
+            "json",
+        ]);
+        let plan: Value =
+            serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
+        (code, plan)
+    };
+    let (code, new) = plan(&example("rgd.yaml"));
+    assert_eq!((code, &new["new"]), (Some(0), &json!(true)));
+
+    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
+    let state = [
+        "get",
+        "rgd",
+        "site.kro.run",
+        "-o",
+        "jsonpath={.status.state}",
+    ];
+    cluster.until(&state, |text| text == "Active");
+    cluster.until(&["apply", "-f", &example("instance.yaml")], |_| true);
+    let state = [
+        "get",
+        "sites.kro.run",
+        "hello",
+        "-o",
+        "jsonpath={.status.state}",
+    ];
+    cluster.until(&state, |text| text == "ACTIVE");
+
+    let (code, same) = plan(&example("rgd.yaml"));
+    assert_eq!(
+        (code, &same["instances"][0]["objects"]),
+        (Some(0), &json!([]))
+    );
+    let changed = broken(folder.path(), "containerPort: 80", "containerPort: 8080");
+    let (code, changed) = plan(&changed.display().to_string());
+    assert_eq!(code, Some(0));
+    let object = &changed["instances"][0]["objects"][0];
+    assert_eq!(
+        (&object["action"], &object["object"]),
+        (&json!("change"), &json!("Deployment default/hello"))
+    );
+    let field = &object["fields"][0];
+    assert_eq!(
+        (&field["before"], &field["after"]),
+        (&json!(80), &json!(8080))
+    );
+    let renamed = broken(folder.path(), "-config", "-settings");
+    let (_, renamed) = plan(&renamed.display().to_string());
+    let actions: Vec<&Value> = renamed["instances"][0]["objects"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|object| &object["action"])
+        .collect();
+    assert_eq!(actions, ["create", "change", "delete"]);
+    let refused = broken(folder.path(), "maximum=100", "maximum=1");
+    let (code, refused) = plan(&refused.display().to_string());
+    assert_eq!((code, &refused["refused"]), (Some(1), &json!(true)));
+    assert!(
+        refused["instances"][0]["problems"]
+            .to_string()
+            .contains("spec.replicas"),
+        "{refused}"
+    );
+
+    let (code, stdout, stderr) = corvus(&[
+        "graph",
+        "status",
+        "site/hello",
+        "--kubeconfig",
+        &kubeconfig,
+        "-o",
+        "json",
+    ]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let told: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(told["state"], "ACTIVE");
+    assert_eq!(told["resources"][1]["objects"][0]["name"], "hello");
+    let (code, _, stderr) = corvus(&["graph", "status", "nobody", "--kubeconfig", &kubeconfig]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("there is no instance \"nobody\""),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn diagrams_are_drawn() {
     let definition = example("rgd.yaml");
     for (language, start) in [

@@ -43,7 +43,7 @@ pub async fn run(cluster: Cluster) {
     let revisions = history.revisions.clone();
     let control = PodControl::new(&cluster, "daemonset-controller");
     let _set_handler = sets.add_handler(enqueue::object(&queue));
-    let _expectation_handler = control.observe(&pods, "DaemonSet");
+    let _expectation_handler = control.observe(&sets, &pods, "DaemonSet");
     let _pod_handler = pods.add_handler(enqueue::controller(&queue, "apps", "DaemonSet"));
     let _revision_handler = revisions.add_handler(enqueue::controller(&queue, "apps", "DaemonSet"));
     let (orphans, adopters) = (queue.clone(), sets.clone());
@@ -122,7 +122,7 @@ impl Reconciler for DaemonSets {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(set) = self.sets.get(key) else {
-            self.control.forget(key);
+            self.control.settled.forget(key);
             self.history.forget(key);
             self.failed.forget(key);
             self.pace.forget(key);
@@ -141,7 +141,7 @@ impl Reconciler for DaemonSets {
             return Ok(Outcome::Done);
         }
         let (api, settled) = (self.cluster.api(), &self.control.settled);
-        if !self.control.satisfied(key) || !settled.is(api, &set, &selector, &self.pods).await? {
+        if !self.control.satisfied(&set) || !settled.is(api, &set, &selector, &self.pods).await? {
             return Ok(Outcome::RequeueAfter(LAG));
         }
         let Some(revisions) = self.history.of(&set, &selector).await? else {

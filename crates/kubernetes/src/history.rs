@@ -312,6 +312,16 @@ mod tests {
         assert_eq!(as_go_writes("a<b>&"), "a\\u003cb\\u003e\\u0026");
         let patch = json!({"a": 1});
         assert_eq!(hash_of(&patch, 0), hash_of(&patch, 0));
+        // What upstream names this template's revision.
+        let container = json!({"image": "p:1", "imagePullPolicy": "IfNotPresent", "name": "c", "resources": {},
+            "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"});
+        let set = Object::new(
+            json!({"spec": {"template": {"metadata": {"labels": {"app": "p"}}, "spec": {
+            "containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": "Always",
+            "schedulerName": "default-scheduler", "securityContext": {},
+            "terminationGracePeriodSeconds": 30}}}}),
+        );
+        assert_eq!(hash_of(&patch_of(&set), 0), "579dd47c57");
         assert_ne!(hash_of(&patch, 0), hash_of(&patch, 1));
         assert_eq!(name(&"x".repeat(300), "h").len(), PREFIX_MAX + 2);
     }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use controller::{
-    DeleteOptions, Error, Event, EventRecorder, Expectations, Informer, Object, ObjectKey,
+    DeleteOptions, Error, Event, EventRecorder, Expectations, HandlerGuard, Informer, Object,
+    ObjectKey,
 };
 use futures::future::join_all;
 use serde_json::Value;
@@ -44,10 +45,22 @@ impl PodControl {
         }
     }
 
-    /// Notes the Pods of owners of a kind as they come and go.
-    pub fn observe(&self, pods: &Informer, kind: &'static str) -> controller::HandlerGuard {
-        let expectations = self.expectations.clone();
-        pods.add_handler(move |event| observe(&expectations, kind, event))
+    /// Notes the Pods of owners of a kind, and the owners, as they come and go.
+    pub fn observe(
+        &self,
+        owners: &Informer,
+        pods: &Informer,
+        kind: &'static str,
+    ) -> [HandlerGuard; 2] {
+        let (expectations, forgotten) = (self.expectations.clone(), self.expectations.clone());
+        [
+            pods.add_handler(move |event| observe(&expectations, kind, event)),
+            owners.add_handler(move |event| {
+                if let Event::Deleted(gone) = event {
+                    forgotten.delete(&expected_of(gone.uid()));
+                }
+            }),
+        ]
     }
 
     /// The recorder.
@@ -56,19 +69,13 @@ impl PodControl {
     }
 
     /// Whether the cache shows the creations and deletions that were asked for.
-    pub fn satisfied(&self, owner: &ObjectKey) -> bool {
-        self.expectations.satisfied(owner)
-    }
-
-    /// Forgets an owner that is gone.
-    pub fn forget(&self, owner: &ObjectKey) {
-        self.expectations.delete(owner);
-        self.settled.forget(owner);
+    pub fn satisfied(&self, owner: &Object) -> bool {
+        self.expectations.satisfied(&expected_of(owner.uid()))
     }
 
     /// Makes Pods.
     pub async fn create(&self, owner: &Object, pods: &[Value]) -> Result<(), Error> {
-        let key = owner.key();
+        let key = expected_of(owner.uid());
         let (mut rest, mut size) = (pods, 1);
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(size.min(rest.len()));
@@ -86,7 +93,7 @@ impl PodControl {
 
     async fn create_one(&self, owner: &Object, key: &ObjectKey, pod: &Value) -> Result<(), Error> {
         let created = self.cluster.api().create(&resources::pods(), pod).await;
-        self.settled.note(key, &created);
+        self.settled.note(&owner.key(), &created);
         match created {
             Ok(pod) => {
                 let text = format!("Created pod: {}", pod.name());
@@ -116,7 +123,7 @@ impl PodControl {
         if pods.is_empty() {
             return Ok(());
         }
-        let key = owner.key();
+        let key = expected_of(owner.uid());
         let uids = pods.iter().map(|pod| pod.uid().to_owned());
         self.expectations.expect_deletions(&key, uids);
         let requests = pods
@@ -158,7 +165,7 @@ impl PodControl {
             Err(error) => {
                 self.expectations.deletion_observed(key, pod.uid());
                 if error.is_ambiguous() {
-                    self.settled.doubt(key);
+                    self.settled.doubt(&owner.key());
                 }
                 if !error.is_conflict() {
                     let text = format!("Error deleting: {}", error.message());
@@ -170,12 +177,17 @@ impl PodControl {
     }
 }
 
+/// What an owner's expectations are kept under: another owner of its name has its own.
+fn expected_of(uid: &str) -> ObjectKey {
+    ObjectKey::cluster(uid)
+}
+
 fn observe(expectations: &Expectations, kind: &str, event: &Event) {
     let pod = event.object();
     let Some(owner) = pod.controller_of().filter(|owner| owner.kind == kind) else {
         return;
     };
-    let key = ObjectKey::new(pod.namespace().unwrap_or_default(), owner.name);
+    let key = expected_of(&owner.uid);
     match event {
         Event::Added(_) => expectations.creation_observed(&key),
         Event::Updated { new, .. } if new.is_terminating() => {

@@ -79,7 +79,7 @@ pub async fn run(cluster: Cluster, kind: &'static Kind) {
     let control = PodControl::new(&cluster, kind.component);
     let _set_handler = sets.add_handler(enqueue::object(&queue));
     // Before the one that wakes: a set that wakes finds its expectations met.
-    let _expectation_handler = control.observe(&pods, kind.kind);
+    let _expectation_handler = control.observe(&sets, &pods, kind.kind);
     let _pod_handler = pods.add_handler(enqueue::controller(&queue, kind.group, kind.kind));
     let (orphans, adopters) = (queue.clone(), sets.clone());
     let _orphan_handler = pods.add_handler(move |event| {
@@ -121,7 +121,7 @@ impl Reconciler for ReplicaSets {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(set) = self.sets.get(key) else {
-            self.control.forget(key);
+            self.control.settled.forget(key);
             self.pace.forget(key);
             return Ok(Outcome::Done);
         };
@@ -135,7 +135,7 @@ impl Reconciler for ReplicaSets {
         })?;
         let settled = &self.control.settled;
         let api = self.cluster.api();
-        if !self.control.satisfied(key) || !settled.is(api, &set, &selector, &self.pods).await? {
+        if !self.control.satisfied(&set) || !settled.is(api, &set, &selector, &self.pods).await? {
             return Ok(Outcome::RequeueAfter(LAG));
         }
         let claim = Claim {

@@ -47,6 +47,12 @@ pub async fn run(cluster: Cluster, max_unavailable: bool) {
     let control = Control::new(&cluster, claims.clone());
     let expectations = control.expectations.clone();
     let _expectation_handler = pods.add_handler(move |event| observe(&expectations, event));
+    let forgotten = control.expectations.clone();
+    let _forget_handler = sets.add_handler(move |event| {
+        if let Event::Deleted(gone) = event {
+            forgotten.delete(&control::expected_of(gone.uid()));
+        }
+    });
     let _set_handler = sets.add_handler(enqueue::object(&queue));
     let _pod_handler = pods.add_handler(enqueue::controller(&queue, "apps", "StatefulSet"));
     let revisions = history.revisions.clone();
@@ -102,8 +108,7 @@ fn observe(expectations: &Expectations, event: &Event) {
     if let Some(owner) = owner
         && (pod.is_terminating() || matches!(event, Event::Deleted(_)))
     {
-        let key = ObjectKey::new(pod.namespace().unwrap_or_default(), owner.name);
-        expectations.deletion_observed(&key, pod.uid());
+        expectations.deletion_observed(&control::expected_of(&owner.uid), pod.uid());
     }
 }
 
@@ -139,7 +144,6 @@ impl Reconciler for StatefulSets {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(set) = self.sets.get(key) else {
-            self.control.expectations.delete(key);
             self.control.settled.forget(key);
             self.history.forget(key);
             self.pace.forget(key);
@@ -150,7 +154,8 @@ impl Reconciler for StatefulSets {
         }
         let selector = selector(&set)?;
         let (api, settled) = (self.cluster.api(), &self.control.settled);
-        if !self.control.expectations.satisfied(key)
+        let expected = control::expected_of(set.uid());
+        if !self.control.expectations.satisfied(&expected)
             || !settled.is(api, &set, &selector, &self.pods).await?
         {
             return Ok(Outcome::RequeueAfter(LAG));

@@ -144,7 +144,7 @@ fn nobody_is_left_behind() {
         // Nobody plays these Pods' kubelets: what is deleted stays, unless somebody collects it.
         harness
             .kubelet
-            .set_linger(std::time::Duration::from_secs(3600));
+            .set_linger(std::time::Duration::from_hours(1));
         harness.pods_become(|_| Act::Unassigned);
         let pod = |name: &str, node: Value| {
             json!({"apiVersion": "v1", "kind": "Pod",

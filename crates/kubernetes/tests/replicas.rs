@@ -435,3 +435,33 @@ fn a_rollout_that_makes_no_progress_says_so() {
         h.at_rest().await;
     });
 }
+
+#[test]
+fn a_set_made_anew_under_its_name_starts_anew() {
+    each_seed(3, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, &["replicaset", "garbagecollector"])).await;
+        for _ in 0..4 {
+            let set = workload("ReplicaSet", "web", &json!({"replicas": 7}));
+            let set = h.create(&REPLICA_SETS(), &set).await;
+            h.until("some are there", |w| w.pods().count() > 2).await;
+            let own = |pod: &controller::Object| {
+                pod.controller_of()
+                    .is_some_and(|owner| owner.uid == set.uid())
+            };
+            h.until("its own are there", |w| {
+                w.pods().filter(|pod| own(pod)).count() > 0
+            })
+            .await;
+            h.delete(&REPLICA_SETS(), "web").await;
+        }
+        h.create(
+            &REPLICA_SETS(),
+            &workload("ReplicaSet", "web", &json!({"replicas": 3})),
+        )
+        .await;
+        h.calm();
+        h.until("only the last one's are left", settled("v1", 3))
+            .await;
+        h.at_rest().await;
+    });
+}

@@ -36,19 +36,19 @@ pub struct Arguments {
         value_name = "LIST"
     )]
     controllers: Vec<String>,
-    /// Who runs the controllers.
-    #[command(flatten)]
-    election: ElectionArguments,
     /// Features to switch on or off, as on the cluster's servers: `MaxUnavailableStatefulSet=true`.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     feature_gates: Vec<String>,
+    /// Who runs the controllers.
+    #[command(flatten)]
+    election: ElectionArguments,
 }
 
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
-    arguments.election.check()?;
     kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+    arguments.election.check()?;
     plane::runtime()?.block_on(async {
         let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();

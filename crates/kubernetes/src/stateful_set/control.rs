@@ -37,6 +37,11 @@ impl From<Error> for Failure {
     }
 }
 
+/// What a set's expectations are kept under: another set of its name has its own.
+pub fn expected_of(uid: &str) -> ObjectKey {
+    ObjectKey::cluster(uid)
+}
+
 /// Makes, changes and deletes Pods and claims.
 pub struct Control {
     cluster: Cluster,
@@ -199,7 +204,7 @@ impl Control {
 
     /// Deletes a Pod.
     pub async fn delete(&self, set: &Object, pod: &Object) -> Result<(), Failure> {
-        let (api, key) = (self.cluster.api(), set.key());
+        let (api, key) = (self.cluster.api(), expected_of(set.uid()));
         self.expectations
             .expect_deletions(&key, [pod.uid().to_owned()]);
         let options = DeleteOptions::of_uid(pod.uid());
@@ -210,7 +215,7 @@ impl Control {
         if let Err(error) = &deleted
             && error.is_ambiguous()
         {
-            self.settled.doubt(&key);
+            self.settled.doubt(&set.key());
         }
         let outcome = deleted.map(drop).map_err(Failure::from);
         self.tell("Delete", set, pod.name(), outcome)

@@ -150,7 +150,9 @@ impl Nodes {
     async fn lease(&self, node: &Arc<Object>) -> Result<Duration, Error> {
         let known = self.leases.lock().get(node.name()).cloned();
         let renewed = match known {
-            Some((_, at)) if at.elapsed() < LEASE_EVERY => return Ok(LEASE_EVERY - at.elapsed()),
+            Some((_, at)) if at.elapsed() < LEASE_EVERY => {
+                return Ok(LEASE_EVERY.saturating_sub(at.elapsed()));
+            }
             Some((mut lease, _)) => {
                 lease["spec"]["renewTime"] = json!(format_micro_time(SystemClock.now()));
                 self.api.update(&leases(), &lease).await
