@@ -44,6 +44,7 @@ pub async fn run(cluster: Cluster) {
     pods.add_namespace_index();
     pods.add_node_index();
     slices.add_label_index(SERVICE_NAME);
+    slices.add_owner_index();
     let _service_handler = services.add_handler(enqueue::object(&queue));
     let of_services = services.clone();
     let _pod_handler = pods.add_handler(enqueue::mapped(&queue, move |pod| {

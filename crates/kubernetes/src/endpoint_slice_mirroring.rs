@@ -35,6 +35,7 @@ pub async fn run(cluster: Cluster) {
     let endpoints = cluster.informer(&resources::endpoints());
     let slices = cluster.informer(&resources::endpoint_slices());
     slices.add_label_index(SERVICE_NAME);
+    slices.add_owner_index();
     let _service_handler = services.add_handler(enqueue::object(&queue));
     let _endpoints_handler = endpoints.add_handler(enqueue::object(&queue));
     let _slice_handler = slices.add_handler(enqueue::mapped(&queue, |slice| {
