@@ -22,6 +22,7 @@ use self::trigger::Triggers;
 use crate::cluster::Cluster;
 use crate::creation::create_named;
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::resources;
 use crate::settled::Settled;
 
@@ -43,6 +44,7 @@ pub async fn run(cluster: Cluster) {
     pods.add_namespace_index();
     pods.add_node_index();
     slices.add_label_index(SERVICE_NAME);
+    slices.add_owner_index();
     let _service_handler = services.add_handler(enqueue::object(&queue));
     let of_services = services.clone();
     let _pod_handler = pods.add_handler(enqueue::mapped(&queue, move |pod| {
@@ -82,6 +84,7 @@ pub async fn run(cluster: Cluster) {
         slices,
         triggers: Triggers::default(),
         settled: Settled::default(),
+        pace: Pace::default(),
     };
     cluster
         .drive("endpointslice", queue, reconciler, informers)
@@ -124,7 +127,11 @@ struct EndpointSlices {
     recorder: EventRecorder,
     triggers: Triggers,
     settled: Settled,
+    pace: Pace,
 }
+
+/// Endpoints cost more to look at than what most owners have.
+pub const COST: usize = 10;
 
 /// The Pods of a namespace that a selector fits.
 pub fn selected(pods: &Informer, namespace: &str, selector: &LabelSelector) -> Vec<Arc<Object>> {
@@ -142,11 +149,15 @@ impl Reconciler for EndpointSlices {
         let Some(service) = self.services.get(key) else {
             self.triggers.forget(key);
             self.settled.forget(key);
+            self.pace.forget(key);
             return Ok(Outcome::Done);
         };
         let Some(selector) = selector(&service) else {
             return Ok(Outcome::Done);
         };
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         let own = LabelSelector::from_labels([(SERVICE_NAME, key.name.as_str())]);
         let api = self.cluster.api();
         if !self.settled.is(api, &service, &own, &self.slices).await? {
@@ -160,6 +171,7 @@ impl Reconciler for EndpointSlices {
                 && !slice.is_terminating()
         });
         let pods = selected(&self.pods, namespace, &selector);
+        self.pace.note(key, pods.len() * COST);
         let changes = {
             let node = |name: &str| self.nodes.get(&ObjectKey::cluster(name));
             let scene = Scene {

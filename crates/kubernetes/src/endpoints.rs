@@ -10,8 +10,9 @@ use controller::{
 use self::plan::plan;
 use crate::cluster::Cluster;
 use crate::endpoint_slice::trigger::Triggers;
-use crate::endpoint_slice::{selected, selector, services_of};
+use crate::endpoint_slice::{COST, selected, selector, services_of};
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::resources;
 
 /// Runs the controller.
@@ -35,6 +36,7 @@ pub async fn run(cluster: Cluster) {
         pods,
         endpoints,
         triggers: Triggers::default(),
+        pace: Pace::default(),
     };
     cluster
         .drive("endpoint", queue, reconciler, informers)
@@ -48,6 +50,7 @@ struct AllEndpoints {
     endpoints: Informer,
     recorder: EventRecorder,
     triggers: Triggers,
+    pace: Pace,
 }
 
 impl Reconciler for AllEndpoints {
@@ -59,6 +62,7 @@ impl Reconciler for AllEndpoints {
         let present = self.endpoints.get(key);
         let Some(service) = self.services.get(key) else {
             self.triggers.forget(key);
+            self.pace.forget(key);
             if let Some(left) = present.filter(|left| plan::is_managed(left)) {
                 return self.remove_leftover(key, &left).await;
             }
@@ -67,7 +71,11 @@ impl Reconciler for AllEndpoints {
         let Some(selector) = selector(&service) else {
             return Ok(Outcome::Done);
         };
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         let pods = selected(&self.pods, key.namespace().unwrap_or_default(), &selector);
+        self.pace.note(key, pods.len() * COST);
         let trigger = self.triggers.since_last(&service, &pods);
         let Some(wanted) = plan(&service, &pods, present.as_deref(), trigger) else {
             return Ok(Outcome::Done);

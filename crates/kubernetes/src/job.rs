@@ -31,6 +31,7 @@ use self::backoff::Record;
 use self::plan::{Pass, is_finished};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::resources;
 
 /// The controller Jobs name that are this one's.
@@ -67,6 +68,7 @@ pub async fn run(cluster: Cluster) {
         jobs,
         pods,
         memory,
+        pace: Pace::default(),
     };
     let driven = cluster.drive("job", queue, reconciler, informers);
     futures::future::join(driven, orphans).await;
@@ -142,6 +144,7 @@ struct Jobs {
     pods: Informer,
     memory: Memory,
     recorder: EventRecorder,
+    pace: Pace,
 }
 
 impl Reconciler for Jobs {
@@ -151,6 +154,7 @@ impl Reconciler for Jobs {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(job) = self.jobs.get(key) else {
             self.memory.forget(key);
+            self.pace.forget(key);
             return Ok(Outcome::Done);
         };
         if is_managed_elsewhere(&job) {
@@ -163,6 +167,9 @@ impl Reconciler for Jobs {
         if self.memory.with(key, |known| known.finished == job.uid()) {
             // The cache will show it in a moment.
             return Ok(Outcome::Done);
+        }
+        if let Some(left) = self.pace.left(key) {
+            return Ok(Outcome::RequeueAfter(left));
         }
         self.pass(key, &job).await
     }
@@ -182,6 +189,7 @@ impl Jobs {
             .memory
             .with(key, |known| (known.released.clone(), known.record));
         let pods = self.claim(job).await?;
+        self.pace.note(key, pods.len());
         let now = self.cluster.now();
         let mut pass = Pass::new(job, pods, &released, record, trusted, now);
         let action = pass.action();

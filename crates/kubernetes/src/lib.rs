@@ -17,6 +17,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod error;
 mod garbage_collector;
@@ -101,6 +102,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpoints" => running.spawn(endpoints::run(cluster)),
+            "endpointslicemirroring" => running.spawn(endpoint_slice_mirroring::run(cluster)),
             "endpointslice" => running.spawn(endpoint_slice::run(cluster)),
             "disruption" => running.spawn(disruption::run(cluster)),
             "localpathprovisioner" => running.spawn(local_path::run(cluster)),
@@ -136,7 +138,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             tracing::error!(%error, "a controller ended");
         }
     }
-    // Those of others end with the others.
+    // Informers of others go on.
     if options.informers.is_none() {
         cluster.informers().stopped().await;
     }

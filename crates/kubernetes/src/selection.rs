@@ -16,6 +16,7 @@ pub const NAMES: &[&str] = &[
     "horizontalpodautoscaler",
     "endpoints",
     "endpointslice",
+    "endpointslicemirroring",
     "resourcequota",
     "disruption",
     "persistentvolumebinder",

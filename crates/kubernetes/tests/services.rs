@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::kubelet::Act;
-use common::objects::{DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES, workload};
+use common::objects::{DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES, workload};
 use common::recorder::World;
 use common::{Harness, NAMESPACE, Setup, each_seed};
 use controller::{Object, Subresource};
@@ -17,6 +17,7 @@ const CONTROLLERS: &[&str] = &[
     "replicaset",
     "endpoints",
     "endpointslice",
+    "endpointslicemirroring",
     "garbagecollector",
 ];
 
@@ -140,6 +141,39 @@ fn what_others_do_to_slices_is_undone() {
                 && w.all("endpointslices").all(|other| other.name() != slice)
         })
         .await;
+        h.at_rest().await;
+    });
+}
+
+#[test]
+fn endpoints_by_hand_are_mirrored() {
+    each_seed(3, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        let mut open = service("db");
+        open["spec"]["selector"] = Value::Null;
+        h.create(&SERVICES(), &open).await;
+        let by_hand = json!({
+            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "db", "namespace": NAMESPACE},
+            "subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 5432}]}],
+        });
+        h.create(&ENDPOINTS(), &by_hand).await;
+        let mirrored = |address: &'static str| {
+            move |w: &World| {
+                let slices: Vec<_> = w.all("endpointslices").collect();
+                slices.len() == 1
+                    && slices[0].pointer("/endpoints/0/addresses/0") == Some(&json!(address))
+            }
+        };
+        h.until("it is mirrored", mirrored("10.0.0.1")).await;
+        h.restart().await;
+        let moved =
+            json!({"subsets": [{"addresses": [{"ip": "10.0.0.2"}], "ports": [{"port": 5433}]}]});
+        h.patch(&ENDPOINTS(), "db", &moved).await;
+        h.until("the mirror follows", mirrored("10.0.0.2")).await;
+        h.calm();
+        h.delete(&ENDPOINTS(), "db").await;
+        h.until("it goes, too", |w| w.all("endpointslices").count() == 0)
+            .await;
         h.at_rest().await;
     });
 }

@@ -1,3 +1,5 @@
+//! Addresses and ports handed out one by one, at once, by two servers, and taken back.
+
 use std::collections::BTreeSet;
 
 use super::*;

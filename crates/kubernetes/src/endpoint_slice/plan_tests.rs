@@ -1,3 +1,5 @@
+//! Single decisions about slices, and whole histories of them.
+
 use proptest::prelude::*;
 
 use super::*;
