@@ -204,23 +204,40 @@ pub fn v3(
     cacheable(bytes, &digest, headers)
 }
 
-/// `/openapi/v2`.
+/// `/openapi/v2`: JSON, or protobuf, whichever the client names first.
 pub fn v2(state: &State, catalog: &Arc<Catalog>, headers: &HeaderMap) -> Response<Body> {
-    if !takes_json(headers) {
+    let Some(media_type) = v2_media_type(headers) else {
         return respond::empty(406);
-    }
-    let (bytes, digest) = state.documents.get(catalog.generation, "v2", || {
+    };
+    let document = || {
         let mut resources: Vec<Resource> = catalog.all().map(|d| resource(d)).collect();
         resources.sort_by(|a, b| {
             (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural))
         });
-        openapi::v2_document(&resources).to_string().into_bytes()
-    });
-    cacheable(bytes, &digest, headers)
+        openapi::v2_document(&resources)
+    };
+    let documents = &state.documents;
+    let (bytes, digest) = if media_type == JSON {
+        documents.get(catalog.generation, "v2", || {
+            document().to_string().into_bytes()
+        })
+    } else {
+        documents.get(catalog.generation, "v2-protobuf", || {
+            protobuf::encode_openapi_v2(&document())
+        })
+    };
+    cacheable_as(media_type, bytes, &digest, headers)
 }
 
-/// Whether a client takes JSON, which is all the older format can be had as.
-fn takes_json(headers: &HeaderMap) -> bool {
+const JSON: &str = "application/json";
+/// What clients call the protobuf form: under its own name and under an older one.
+const PROTOBUF_NAMES: [&str; 2] = [
+    protobuf::OPENAPI_V2_MEDIA_TYPE,
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
+
+/// In which form a client wants the older document; none that there is is `None`.
+fn v2_media_type(headers: &HeaderMap) -> Option<&'static str> {
     let mut ranges = headers
         .get_all(ACCEPT)
         .iter()
@@ -228,19 +245,34 @@ fn takes_json(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','))
         .map(|range| range.split(';').next().unwrap_or_default().trim())
         .peekable();
-    ranges.peek().is_none()
-        || ranges.any(|range| matches!(range, "application/json" | "application/*" | "*/*" | "*"))
+    if ranges.peek().is_none() {
+        return Some(JSON);
+    }
+    ranges.find_map(|range| match range {
+        JSON | "application/*" | "*/*" | "*" => Some(JSON),
+        range if PROTOBUF_NAMES.contains(&range) => Some(protobuf::OPENAPI_V2_MEDIA_TYPE),
+        _ => None,
+    })
 }
 
 fn cacheable(bytes: Bytes, digest: &str, headers: &HeaderMap) -> Response<Body> {
+    cacheable_as(JSON, bytes, digest, headers)
+}
+
+fn cacheable_as(
+    media_type: &str,
+    bytes: Bytes,
+    digest: &str,
+    headers: &HeaderMap,
+) -> Response<Body> {
     let etag = format!("\"{digest}\"");
     let seen = headers
         .get(IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok());
     let mut response = if seen == Some(etag.as_str()) {
-        respond::bytes(304, "application/json", "")
+        respond::bytes(304, media_type, "")
     } else {
-        respond::bytes(200, "application/json", bytes)
+        respond::bytes(200, media_type, bytes)
     };
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(ETAG, etag);

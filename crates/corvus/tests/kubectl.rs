@@ -28,6 +28,34 @@ fn count(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
+/// kubectl checks lists by the older OpenAPI document, which it takes as protobuf alone.
+#[test]
+fn lists_are_validated_and_created() {
+    if !has("kubectl", "lists_are_validated_and_created") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(folder.path(), &["--virtual-nodes", "0"]);
+    let list = |field: &str| {
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n\
+             - {{apiVersion: v1, kind: ConfigMap, metadata: {{name: a}}, {field}: {{k: v}}}}\n\
+             - {{apiVersion: v1, kind: ServiceAccount, metadata: {{name: b}}}}\n"
+        )
+    };
+    let refused = cluster.kubectl_with(&["create", "-f", "-"], &list("dta"));
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        message.contains("unknown field \"dta\" in io.k8s.api.core.v1.ConfigMap"),
+        "{message}"
+    );
+    cluster.apply(&list("data"));
+    assert_eq!(
+        cluster.must(&["get", "configmap", "a", "-o", "jsonpath={.data.k}"]),
+        "v"
+    );
+}
+
 #[test]
 fn a_deployment_lives_its_life() {
     if !has("kubectl", "a_deployment_lives_its_life") {

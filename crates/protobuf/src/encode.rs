@@ -96,7 +96,7 @@ pub fn has_message(group: &str, version: &str, kind: &str) -> bool {
     table::name_of(group, version, kind).is_some()
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number as u8 & 0x7f) | 0x80);
         number >>= 7;
@@ -108,13 +108,13 @@ fn put_tag(out: &mut Vec<u8>, number: u64, wire_type: u64) {
     put_varint(out, number << 3 | wire_type);
 }
 
-fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
     put_tag(out, number, BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
+pub fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
     put_tag(out, number, VARINT);
     put_varint(out, value);
 }

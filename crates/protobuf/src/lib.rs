@@ -10,11 +10,13 @@
 
 mod encode;
 mod message;
+mod openapi;
 mod table;
 mod wire;
 
 pub use encode::{encode, encode_event, encode_item, encode_list, has_message};
 pub use message::decode;
+pub use openapi::{OPENAPI_V2_MEDIA_TYPE, encode_openapi_v2};
 
 /// The media type of the encoding.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
