@@ -12,6 +12,7 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -21,12 +22,15 @@ use tokio_util::task::TaskTracker;
 use crate::audit::RemoteAddress;
 use crate::identity::{User, user_of_certificate};
 use crate::server::{ApiServer, Error};
+use crate::simulated::Spoken;
 
 /// Most connections at a time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16_384;
 /// How long a client may take for its TLS handshake, and for the head of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that has been answered over a WebSocket has so long to close it.
+const SPEAK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connections may take to end when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -127,6 +131,20 @@ fn tls(options: ListenerOptions) -> Result<rustls::ServerConfig, Error> {
     Ok(config)
 }
 
+/// Writes on a connection that has been taken over, and waits until the client has read it.
+async fn speak(upgrade: hyper::upgrade::OnUpgrade, Spoken(bytes): Spoken) {
+    let spoken = async {
+        let mut stream = TokioIo::new(upgrade.await.map_err(std::io::Error::other)?);
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        // What the client still says is of no interest, but closing over it could lose the answer.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(SPEAK_TIMEOUT, spoken).await {
+        tracing::debug!(%error, "an upgraded connection");
+    }
+}
+
 async fn connection(
     socket: TcpStream,
     acceptor: TlsAcceptor,
@@ -160,7 +178,19 @@ async fn connection(
         if let Some(remote) = remote {
             request.extensions_mut().insert(remote);
         }
-        async move { Ok::<_, std::convert::Infallible>(server.handle(request, certificate).await) }
+        let upgrade = request
+            .headers()
+            .contains_key(http::header::UPGRADE)
+            .then(|| hyper::upgrade::on(&mut request));
+        async move {
+            let mut response = server.handle(request, certificate).await;
+            if let Some((spoken, upgrade)) =
+                response.extensions_mut().remove::<Spoken>().zip(upgrade)
+            {
+                tokio::spawn(speak(upgrade, spoken));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder

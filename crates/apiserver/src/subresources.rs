@@ -60,6 +60,7 @@ pub async fn serve(context: &mut Context, method: &Method) -> Result<Response<Bo
         ("finalize", _) => verbs::update(context).await,
         ("token", _) => request_token(context).await,
         ("log", "get") => simulated::log(context),
+        ("exec" | "attach", _) => simulated::exec(context),
         ("proxy", _) if definition.gvr.resource == "services" && !has_endpoints(context) => {
             let why = format!("no endpoints available for service \"{}\"", context.name());
             Err(Status::new(Reason::ServiceUnavailable, why))

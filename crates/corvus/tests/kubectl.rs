@@ -28,6 +28,34 @@ fn count(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
+/// Commands run over WebSockets, which kubectl speaks since 1.31; an older one is told so.
+#[test]
+fn a_command_is_answered_by_a_text() {
+    if !has("kubectl", "a_command_is_answered_by_a_text") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(folder.path(), &[]);
+    cluster.apply(WEB);
+    cluster.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let ran = cluster.kubectl_with(&["exec", "deploy/web", "--", "ls", "-l"], "");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&ran.stdout).into_owned(),
+        String::from_utf8_lossy(&ran.stderr).into_owned(),
+    );
+    if ran.status.success() {
+        assert!(
+            stdout.starts_with("Nothing runs here: pod default/web-"),
+            "{stdout}"
+        );
+        assert!(stdout.contains("container c: ls -l\n"), "{stdout}");
+    } else {
+        assert!(stderr.contains("kubectl has them since 1.31"), "{stderr}");
+    }
+    let failed = cluster.kubectl_with(&["exec", "nobody", "--", "ls"], "");
+    assert!(!failed.status.success(), "there is no such Pod");
+}
+
 /// kubectl checks lists by the older OpenAPI document, which it takes as protobuf alone.
 #[test]
 fn lists_are_validated_and_created() {

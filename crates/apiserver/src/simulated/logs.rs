@@ -4,7 +4,7 @@ use http::Response;
 use model::{Status, object};
 use serde_json::Value;
 
-use super::{annotation, containers};
+use super::{annotation, containers, status_of};
 use crate::body::Body;
 use crate::context::Context;
 use crate::{envelope, respond};
@@ -14,15 +14,7 @@ const LINES_MAX: i64 = 10_000;
 
 /// `GET` of a Pod's `log`.
 pub fn log(context: &Context) -> Result<Response<Body>, Status> {
-    let key = context
-        .definition
-        .key(Some(context.namespace()), context.name());
-    let entry = context
-        .state
-        .store
-        .get(&key)
-        .ok_or_else(|| context.not_found())?;
-    let pod = envelope::decode(&entry)?;
+    let pod = pod_of(context)?;
     let tail = context.query.number("tailLines")?;
     if tail.is_some_and(|lines| lines < 0) {
         return Err(Status::bad_request(
@@ -43,8 +35,18 @@ pub fn log(context: &Context) -> Result<Response<Body>, Status> {
     Ok(respond::text(200, kept))
 }
 
+/// The Pod whose subresource is asked for.
+pub fn pod_of(context: &Context) -> Result<Value, Status> {
+    let key = context
+        .definition
+        .key(Some(context.namespace()), context.name());
+    let entry = context.state.store.get(&key);
+    let entry = entry.ok_or_else(|| context.not_found())?;
+    envelope::decode(&entry)
+}
+
 /// The container asked for, as upstream finds it.
-fn container<'a>(pod: &'a Value, asked: Option<&str>) -> Result<&'a str, Status> {
+pub fn container<'a>(pod: &'a Value, asked: Option<&str>) -> Result<&'a str, Status> {
     let name = object::name(pod);
     let names = |list: &str| -> Vec<&'a str> {
         let list = object::list(pod, &["spec", list]);
@@ -81,15 +83,7 @@ fn container<'a>(pod: &'a Value, asked: Option<&str>) -> Result<&'a str, Status>
 /// What a container has said.
 fn text(pod: &Value, container: &str, previous: bool) -> Result<String, Status> {
     let name = object::name(pod);
-    let status = [
-        "containerStatuses",
-        "initContainerStatuses",
-        "ephemeralContainerStatuses",
-    ]
-    .into_iter()
-    .flat_map(|list| object::list(pod, &["status", list]))
-    .find(|status| object::text(status, &["name"]) == container);
-    let Some(status) = status else {
+    let Some(status) = status_of(pod, container) else {
         return Err(Status::bad_request(format!(
             "container \"{container}\" in pod \"{name}\" is not available"
         )));
