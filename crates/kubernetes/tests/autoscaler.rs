@@ -154,7 +154,18 @@ fn limits_are_kept_whatever_goes_wrong() {
         })
         .await;
         use_cpu(&h, "500m").await;
+        h.requests();
         h.create(&autoscalers(), &autoscaler(4, 60)).await;
+        // A look that fails is repeated after upstream's 15 s: one is enough for what may go wrong.
+        testkit::eventually("a first look", || async {
+            let asked = h.requests().into_iter();
+            asked
+                .filter(|(_, path)| path.contains("/scale"))
+                .count()
+                .checked_sub(1)
+        })
+        .await;
+        h.calm();
         h.until("as many as may be run", |w| {
             w.pods().filter(|p| common::objects::is_ready(p)).count() == 4
         })
