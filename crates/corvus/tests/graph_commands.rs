@@ -24,6 +24,28 @@ fn example(name: &str) -> String {
     folder.join(name).display().to_string()
 }
 
+/// Applies the example to a cluster and waits until it is there.
+fn apply_site(cluster: &Running) {
+    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
+    let state = [
+        "get",
+        "rgd",
+        "site.kro.run",
+        "-o",
+        "jsonpath={.status.state}",
+    ];
+    cluster.until(&state, |text| text == "Active");
+    cluster.until(&["apply", "-f", &example("instance.yaml")], |_| true);
+    let state = [
+        "get",
+        "sites.kro.run",
+        "hello",
+        "-o",
+        "jsonpath={.status.state}",
+    ];
+    cluster.until(&state, |text| text == "ACTIVE");
+}
+
 /// The example with one part replaced, in a file.
 fn broken(folder: &Path, from: &str, to: &str) -> PathBuf {
     let text = std::fs::read_to_string(example("rgd.yaml")).expect("it is there");
@@ -272,24 +294,7 @@ fn a_plan_says_what_a_change_would_do() {
     let (code, new) = plan(&example("rgd.yaml"));
     assert_eq!((code, &new["new"]), (Some(0), &json!(true)));
 
-    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
-    let state = [
-        "get",
-        "rgd",
-        "site.kro.run",
-        "-o",
-        "jsonpath={.status.state}",
-    ];
-    cluster.until(&state, |text| text == "Active");
-    cluster.until(&["apply", "-f", &example("instance.yaml")], |_| true);
-    let state = [
-        "get",
-        "sites.kro.run",
-        "hello",
-        "-o",
-        "jsonpath={.status.state}",
-    ];
-    cluster.until(&state, |text| text == "ACTIVE");
+    apply_site(&cluster);
 
     let (code, same) = plan(&example("rgd.yaml"));
     assert_eq!(
@@ -412,24 +417,7 @@ fn run_serves_graphs_on_another_cluster() {
     let mut lines = BufReader::new(attached.stdout.take().expect("piped")).lines();
     let first = lines.next().expect("it says that it runs").expect("text");
     assert_eq!(first, "running");
-    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
-    let state = [
-        "get",
-        "rgd",
-        "site.kro.run",
-        "-o",
-        "jsonpath={.status.state}",
-    ];
-    cluster.until(&state, |text| text == "Active");
-    cluster.until(&["apply", "-f", &example("instance.yaml")], |_| true);
-    let state = [
-        "get",
-        "sites.kro.run",
-        "hello",
-        "-o",
-        "jsonpath={.status.state}",
-    ];
-    cluster.until(&state, |text| text == "ACTIVE");
+    apply_site(&cluster);
     let interrupted = Command::new("kill")
         .args(["-INT", &attached.id().to_string()])
         .status()

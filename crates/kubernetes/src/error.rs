@@ -1,5 +1,7 @@
 //! Why a reconcile fails.
 
+use controller::Outcome;
+
 /// What a controller could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,4 +18,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+}
+
+/// What a look at an object comes to: a conflict is looked at again, and what has gone in the meantime
+/// needs nothing more.
+pub fn looked_at(outcome: Result<(), Error>) -> Result<Outcome, Error> {
+    match outcome {
+        Err(Error::Api(error)) if error.is_conflict() => Ok(Outcome::Requeue),
+        Err(Error::Api(error)) if error.is_not_found() => Ok(Outcome::Done),
+        outcome => outcome.map(|()| Outcome::Done),
+    }
 }

@@ -17,7 +17,7 @@ use model::object;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::error::Error;
+use crate::error::{Error, looked_at};
 use crate::persistent_volume::{
     BIND_COMPLETED, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, class, size,
 };
@@ -75,11 +75,7 @@ impl Reconciler for LocalPath {
                 None => Ok(()),
             }
         };
-        match outcome {
-            Err(Error::Api(error)) if error.is_conflict() => Ok(Outcome::Requeue),
-            Err(Error::Api(error)) if error.is_not_found() => Ok(Outcome::Done),
-            outcome => outcome.map(|()| Outcome::Done),
-        }
+        looked_at(outcome)
     }
 }
 

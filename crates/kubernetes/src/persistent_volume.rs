@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::plan::{ClaimPlan, VolumePlan, claim_key, claim_ref, names_claim};
 use crate::cluster::Cluster;
-use crate::error::Error;
+use crate::error::{Error, looked_at};
 use crate::resources;
 
 pub use self::plan::{BIND_COMPLETED, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, class, size};
@@ -120,12 +120,7 @@ impl Reconciler for Binder {
                 None => Ok(()),
             }
         };
-        match outcome {
-            Err(Error::Api(error)) if error.is_conflict() => Ok(Outcome::Requeue),
-            // What has gone in the meantime needs nothing more.
-            Err(Error::Api(error)) if error.is_not_found() => Ok(Outcome::Done),
-            outcome => outcome.map(|()| Outcome::Done),
-        }
+        looked_at(outcome)
     }
 }
 

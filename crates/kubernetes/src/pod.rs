@@ -13,6 +13,22 @@ pub fn is_active(pod: &Object) -> bool {
     !matches!(phase(pod), "Succeeded" | "Failed") && !pod.is_terminating()
 }
 
+/// The condition that says who ends a Pod and why, for its status.
+pub fn disruption(pod: &Object, reason: &str, message: &str, now: &str) -> Value {
+    let mut condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": null,
+        "lastTransitionTime": now,
+    });
+    if pod.generation() > 0 {
+        condition["observedGeneration"] = json!(pod.generation());
+    }
+    condition
+}
+
 /// `status.phase`.
 pub fn phase(pod: &Object) -> &str {
     object::text(pod.value(), &["status", "phase"])

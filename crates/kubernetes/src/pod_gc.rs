@@ -157,17 +157,9 @@ impl Collector {
                 status["observedGeneration"] = json!(pod.generation());
             }
             if why == Why::Orphaned {
-                let mut condition = json!({
-                    "type": "DisruptionTarget",
-                    "status": "True",
-                    "reason": "DeletionByPodGC",
-                    "message": "PodGC: node no longer exists",
-                    "lastProbeTime": null,
-                    "lastTransitionTime": self.cluster.timestamp(),
-                });
-                if pod.generation() > 0 {
-                    condition["observedGeneration"] = json!(pod.generation());
-                }
+                let now = self.cluster.timestamp();
+                let why = "PodGC: node no longer exists";
+                let condition = pod::disruption(pod, "DeletionByPodGC", why, &now);
                 status["conditions"] = json!([condition]);
             }
             let patch = json!({"metadata": {"uid": pod.uid()}, "status": status});

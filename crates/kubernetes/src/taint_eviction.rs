@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::resources;
 use crate::taints::{Effect, Taint, Toleration};
+use crate::{pod, resources};
 
 /// What is known of nodes and of Pods that will go.
 #[derive(Default)]
@@ -130,17 +130,9 @@ impl Evictions {
             .is_some_and(|known| object::text(known, &["reason"]) == "DeletionByTaintManager");
         let api = self.cluster.api();
         if !known {
-            let mut condition = json!({
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "DeletionByTaintManager",
-                "message": "Taint manager: deleting due to NoExecute taint",
-                "lastProbeTime": null,
-                "lastTransitionTime": self.cluster.timestamp(),
-            });
-            if pod.generation() > 0 {
-                condition["observedGeneration"] = json!(pod.generation());
-            }
+            let now = self.cluster.timestamp();
+            let why = "Taint manager: deleting due to NoExecute taint";
+            let condition = pod::disruption(pod, "DeletionByTaintManager", why, &now);
             let patch = json!({
                 "metadata": {"uid": pod.uid()},
                 "status": {"conditions": [condition]},

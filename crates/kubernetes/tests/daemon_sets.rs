@@ -9,7 +9,7 @@ use common::objects::{
     DAEMON_SETS, NODES, image, image_of, is_active, is_ready, node, node_by_affinity, number,
     workload,
 };
-use common::recorder::World;
+use common::recorder::{World, available_at_least};
 use common::{Harness, Setup, each_seed};
 use serde_json::{Value, json};
 
@@ -42,21 +42,6 @@ fn at_most_per_node(most: usize) -> impl Fn(&World) -> Result<(), String> {
             Some((node, count)) => Err(format!("{count} Pods on {node}")),
             None => Ok(()),
         }
-    }
-}
-
-fn available_at_least(least: usize) -> impl Fn(&World) -> Result<(), String> {
-    move |world| {
-        let available = world
-            .pods()
-            .filter(|pod| is_active(pod) && is_ready(pod))
-            .count();
-        if available < least {
-            return Err(format!(
-                "{available} Pods available where at least {least} must be"
-            ));
-        }
-        Ok(())
     }
 }
 

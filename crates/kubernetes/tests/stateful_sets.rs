@@ -8,7 +8,7 @@ use common::kubelet::Act;
 use common::objects::{
     self, CLAIMS, PODS, STATEFUL_SETS, image, image_of, is_active, is_ready, number, workload,
 };
-use common::recorder::World;
+use common::recorder::{World, available_at_least};
 use common::{Harness, Setup, each_seed};
 use serde_json::{Value, json};
 
@@ -46,21 +46,6 @@ fn in_order(world: &World) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("ordinals {ordinals:?}"))
-    }
-}
-
-fn available_at_least(least: usize) -> impl Fn(&World) -> Result<(), String> {
-    move |world| {
-        let available = world
-            .pods()
-            .filter(|pod| is_active(pod) && is_ready(pod))
-            .count();
-        if available < least {
-            return Err(format!(
-                "{available} Pods available where at least {least} must be"
-            ));
-        }
-        Ok(())
     }
 }
 

@@ -188,3 +188,19 @@ fn note(state: &mut State, resource: &Resource, event: &Event) {
         }
     }
 }
+
+/// What must hold of Pods that serve: never fewer than so many at a time.
+pub fn available_at_least(least: usize) -> impl Fn(&World) -> Result<(), String> {
+    move |world| {
+        let available = world
+            .pods()
+            .filter(|pod| objects::is_active(pod) && objects::is_ready(pod))
+            .count();
+        if available < least {
+            return Err(format!(
+                "{available} Pods available where at least {least} must be"
+            ));
+        }
+        Ok(())
+    }
+}
