@@ -28,6 +28,7 @@ use serde_json::Value;
 use crate::crd;
 use crate::dag::Dag;
 use crate::expression::Expression;
+use crate::features::Features;
 use crate::kinds::KindResolver;
 use crate::rgd::{GraphSpec, SchemaSpec};
 use crate::simple_schema;
@@ -47,15 +48,15 @@ pub(crate) const RUNTIME_VARIABLE: &str = "runtime";
 pub struct BuildOptions {
     /// Most dimensions of a collection (`--rgd-max-collection-dimension-size`).
     pub max_dimensions: usize,
-    /// Whether `omit()` may be used (feature gate `CELOmitFunction`).
-    pub omit_function: bool,
+    /// The features that are on.
+    pub features: Features,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
         Self {
             max_dimensions: 10,
-            omit_function: false,
+            features: Features::default(),
         }
     }
 }

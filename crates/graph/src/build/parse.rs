@@ -13,6 +13,7 @@ use super::{
     BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, template_rules,
 };
 use crate::dag::Dag;
+use crate::features::Feature;
 use crate::kinds::{Kind, KindResolver};
 use crate::nearest::suggestion;
 use crate::rgd::{ExternalRef, GraphSpec, ResourceSpec};
@@ -354,9 +355,9 @@ fn check_omit(
     if !uses {
         return Ok(());
     }
-    if !options.omit_function {
-        return Err("omit() requires the CELOmitFunction feature gate to be enabled".to_owned());
-    }
+    options
+        .features
+        .require(Feature::CelOmitFunction, "omit()")?;
     if field.path.is(&["metadata", "name"])
         || (parsed.node_kind.is_ours() && field.path.is(&["metadata", "namespace"]))
     {
