@@ -21,6 +21,7 @@ pub mod crd;
 pub mod dag;
 pub mod diagram;
 mod expression;
+mod features;
 pub mod hash;
 pub mod keys;
 mod kinds;
@@ -39,6 +40,7 @@ pub use build::{
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
+pub use features::{Feature, Features};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
 pub use plural::plural;
 pub use rgd::{

@@ -10,6 +10,7 @@
 
 mod assign;
 mod author_conditions;
+mod body;
 mod compile;
 mod error;
 mod extract;
@@ -17,6 +18,7 @@ mod names;
 mod parse;
 mod status;
 mod template_rules;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -28,6 +30,7 @@ use serde_json::Value;
 use crate::crd;
 use crate::dag::Dag;
 use crate::expression::Expression;
+use crate::features::Features;
 use crate::kinds::KindResolver;
 use crate::rgd::{GraphSpec, SchemaSpec};
 use crate::simple_schema;
@@ -47,15 +50,15 @@ pub(crate) const RUNTIME_VARIABLE: &str = "runtime";
 pub struct BuildOptions {
     /// Most dimensions of a collection (`--rgd-max-collection-dimension-size`).
     pub max_dimensions: usize,
-    /// Whether `omit()` may be used (feature gate `CELOmitFunction`).
-    pub omit_function: bool,
+    /// The features that are on.
+    pub features: Features,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
         Self {
             max_dimensions: 10,
-            omit_function: false,
+            features: Features::default(),
         }
     }
 }
@@ -71,12 +74,46 @@ pub enum NodeKind {
     External,
     /// Objects with certain labels that exist without us.
     ExternalCollection,
+    /// Values without an object.
+    Variable,
+    /// A list of values, one per combination of the iterators' values.
+    VariableList,
+    /// Fields of one object that exists without us.
+    Patch,
+    /// Fields of several objects that exist without us.
+    PatchCollection,
 }
 
 impl NodeKind {
     /// Whether its variable is a list.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Collection | Self::ExternalCollection)
+        matches!(
+            self,
+            Self::Collection | Self::ExternalCollection | Self::VariableList
+        )
+    }
+
+    /// Whether it is repeated over the values of iterators.
+    pub fn is_repeated(self) -> bool {
+        matches!(
+            self,
+            Self::Collection | Self::VariableList | Self::PatchCollection
+        )
+    }
+
+    /// Whether it is computed and stands for no object.
+    pub fn is_variable(self) -> bool {
+        matches!(self, Self::Variable | Self::VariableList)
+    }
+
+    /// Whether it gives fields to what exists without us.
+    pub fn is_patch(self) -> bool {
+        matches!(self, Self::Patch | Self::PatchCollection)
+    }
+
+    /// Whether its template is (a part of) an object to write.
+    pub fn is_written(self) -> bool {
+        self.is_ours() || self.is_patch()
     }
 
     /// Whether we make and delete its objects.
@@ -266,7 +303,11 @@ pub fn build(
     let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
     let parsed = parse::resources(spec, kinds, options)?;
     let order = parse::order(spec, &parsed)?;
-    let variables = compile::Variables::new(&parsed, &instance_type)?;
+    let variables = variables::declare(
+        compile::Variables::new(&parsed, &instance_type)?,
+        &parsed,
+        &order.order,
+    )?;
     let nodes = parsed
         .into_iter()
         .map(|resource| compile::node(resource, &variables))

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{GRAPH_RESOLVED, Instance, RESOURCES_READY};
 use crate::build::Graph;
 use crate::conditions::{ConditionSet, ConditionStatus, INSTANCE_CONDITIONS};
+use crate::features::Feature;
 use crate::runtime::{AuthorConditions, NodeState, Pass};
 
 /// What the status will say.
@@ -100,6 +101,7 @@ impl Report {
         }
         write(instance, &desired).await?;
         let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
+        let features = instance.context.options.build.features;
         let (from, to) = (state(current), state(&desired));
         if from != to {
             instance
@@ -108,7 +110,7 @@ impl Report {
                 .metrics
                 .instance_changed(&instance.id.resource, &from, &to);
         }
-        if instance.context.options.condition_events {
+        if features.has(Feature::InstanceConditionEvents) {
             record_transitions(instance, current, &desired);
         }
         Ok(())

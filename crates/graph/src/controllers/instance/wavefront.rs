@@ -17,7 +17,7 @@ use super::{Instance, InstanceError, RESOURCES_READY, children};
 use crate::build::Graph;
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
-use crate::runtime::{NodeState, Pass, Readiness, Step};
+use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -94,6 +94,7 @@ impl<'a> Run<'a> {
                 }
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
+                Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
                     Ok(items) => to_apply.push((node, items)),
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
@@ -231,12 +232,10 @@ impl<'a> Run<'a> {
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
         }
-        let state = state.unwrap_or_else(|| match self.pass.readiness(node) {
-            Readiness::Ready => NodeState::Synced,
-            Readiness::Waiting(reason) => NodeState::Waiting(reason),
-            Readiness::Failed(message) => NodeState::Error(message),
-        });
-        self.pass.set_state(node, state);
+        match state {
+            Some(state) => self.pass.set_state(node, state),
+            None => self.pass.settle(node),
+        }
     }
 
     /// Tells the report how things stand; says when to look again if no event will.
