@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{AccessArguments, ElectionArguments, UpArguments};
+use super::{AccessArguments, ElectionArguments, GraphArguments, UpArguments};
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
 
@@ -55,6 +55,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         enable_admission_plugins: Vec::new(),
         disable_admission_plugins: Vec::new(),
         access: AccessArguments::default(),
+        graph: GraphArguments::default(),
         election: ElectionArguments::default(),
         service_cluster_ip_range: "10.96.0.0/12".to_owned(),
     };

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
-use super::{Controllers, ElectionArguments, Term};
+use super::{Controllers, ElectionArguments, GraphArguments, Term};
 use crate::plane;
 
 /// How long the cluster may take to answer for the first time.
@@ -36,9 +36,13 @@ pub struct Arguments {
         value_name = "LIST"
     )]
     controllers: Vec<String>,
-    /// Features to switch on or off, as on the cluster's servers: `MaxUnavailableStatefulSet=true`.
+    /// Features to switch on or off: those of graphs, such as `CELOmitFunction=true`, and, as on the
+    /// cluster's servers, `MaxUnavailableStatefulSet=true`.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     feature_gates: Vec<String>,
+    /// How graphs are run.
+    #[command(flatten)]
+    graph: GraphArguments,
     /// Who runs the controllers.
     #[command(flatten)]
     election: ElectionArguments,
@@ -47,8 +51,10 @@ pub struct Arguments {
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
-    kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+    let features = super::features::switch(&arguments.feature_gates)?;
     arguments.election.check()?;
+    arguments.graph.tell_unneeded();
+    let graph = arguments.graph.options(features);
     plane::runtime()?.block_on(async {
         let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
@@ -58,21 +64,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
-        attend(client, controllers, &arguments.election).await
+        attend(client, controllers, graph, &arguments.election).await
     })
 }
 
 async fn attend(
     client: kube::Client,
     controllers: Controllers,
+    graph: graph::Options,
     election: &ElectionArguments,
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let failure = Mutex::new(None);
     let lead = |term: Term| {
-        let (client, controllers, failure) = (&client, &controllers, &failure);
+        let (client, controllers, graph, failure) = (&client, &controllers, &graph, &failure);
         async move {
-            if let Err(error) = lead(client, controllers, &term).await {
+            if let Err(error) = lead(client, controllers, graph, &term).await {
                 // Trying again would end the same way.
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
@@ -97,7 +104,12 @@ async fn attend(
 }
 
 /// Runs the controllers for a term.
-async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> anyhow::Result<()> {
+async fn lead(
+    client: &kube::Client,
+    controllers: &Controllers,
+    graph: &graph::Options,
+    term: &Term,
+) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
     let (selection, token) = (controllers.kubernetes.clone(), term.ended.clone());
     if selection.names().next().is_some() {
@@ -113,7 +125,7 @@ async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> 
     }
     if controllers.graph {
         let own = term.client(client.clone());
-        let started = graph::start(own, graph::Options::default(), term.ended.clone()).await;
+        let started = graph::start(own, graph.clone(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;
         running.spawn(graph.stopped());
     }

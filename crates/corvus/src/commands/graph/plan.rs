@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use graph::render::{Rendered, RenderedNode};
 use graph::runtime::{NodeState, PassOptions};
-use graph::{Graph, compatibility, keys};
+use graph::{Features, Graph, compatibility, keys};
 use serde_json::{Value, json};
 
 use super::difference::{Difference, Scope, differences, shown};
@@ -90,8 +90,8 @@ impl Plan {
 }
 
 /// Plans.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let plan = match plane::runtime()?.block_on(make(arguments)) {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
+    let plan = match plane::runtime()?.block_on(make(arguments, features)) {
         Ok(plan) => plan,
         Err(error) => {
             eprintln!("corvus: {error:#}");
@@ -109,12 +109,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn make(arguments: &Arguments) -> anyhow::Result<Plan> {
+async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan> {
     let documents = documents::read(&arguments.definition)?;
     let definition =
         only_definition(&documents).with_context(|| arguments.definition.display().to_string())?;
     let name = definition["metadata"]["name"].as_str().unwrap_or_default();
-    let mut live = Live::new(arguments.cluster.client().await?).await?;
+    let mut live = Live::new(arguments.cluster.client().await?, features).await?;
     let before = match live.definition(name).await? {
         Some(there) => Some(live.build(&there).context("as it is on the cluster")?),
         None => None,

@@ -1,5 +1,6 @@
 //! `corvus graph render`: what an instance would become.
 
+use graph::Features;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +45,7 @@ pub struct Arguments {
 }
 
 /// Renders.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let instance = instance(arguments)?;
     let makes = |definition: &Document| {
         let schema = &definition.value["spec"]["schema"];
@@ -58,7 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         instance["kind"].as_str().unwrap_or_default(),
         instance["apiVersion"].as_str().unwrap_or_default()
     );
-    let graph = documents::one_graph(&arguments.definition, makes, &what)?;
+    let graph = documents::one_graph(&arguments.definition, features, makes, &what)?;
     let observed: Vec<Value> = match &arguments.observed {
         Some(file) => documents::read(file)?
             .into_iter()
