@@ -271,8 +271,9 @@ fn resource() -> Value {
             }},
         },
         "x-kubernetes-validations": [{
-            "rule": "[has(self.template), has(self.externalRef), has(self.variable), has(self.def), has(self.patch)]\
-                .filter(given, given).size() == 1",
+            "rule": "has(self.template) ? !(has(self.externalRef) || has(self.variable) || has(self.def) || has(self.patch)) \
+                : has(self.externalRef) ? !(has(self.variable) || has(self.def) || has(self.patch)) \
+                : has(self.variable) ? !(has(self.def) || has(self.patch)) : has(self.def) != has(self.patch)",
             "message": "exactly one of template or externalRef must be provided (or, with their feature gates, variable, def or \
                 patch)",
         }],
