@@ -450,6 +450,33 @@ fn run_serves_graphs_on_another_cluster() {
     assert_eq!(attached.wait().expect("it ends").code(), Some(0));
 }
 
+#[test]
+fn the_examples_behind_feature_gates_pass_their_tests() {
+    for (name, gate) in [("variables", "Variables=true")] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../examples")
+            .join(name);
+        let file = |name: &str| folder.join(name).display().to_string();
+        let words = |command: &'static str| ["graph", command, "--feature-gates", gate];
+        let test = file("test.yaml");
+        let (code, stdout, stderr) = corvus(&[&words("test")[..], &[&test]].concat());
+        assert_eq!(code, Some(0), "{name}: {stdout}{stderr}");
+        let (rgd, instance) = (file("rgd.yaml"), file("instance.yaml"));
+        for command in ["lint", "render"] {
+            let (code, stdout, stderr) =
+                corvus(&[&words(command)[..], &[&rgd, &instance]].concat());
+            assert_eq!(code, Some(0), "{command} {name}: {stdout}{stderr}");
+        }
+        for command in ["explain", "diagram"] {
+            let (code, stdout, stderr) = corvus(&[&words(command)[..], &[&rgd]].concat());
+            assert_eq!(code, Some(0), "{command} {name}: {stdout}{stderr}");
+        }
+        let (code, stdout, _) = corvus(&["graph", "lint", &rgd]);
+        assert_eq!(code, Some(1), "{name} needs its gate: {stdout}");
+        assert!(stdout.contains("feature gate to be enabled"), "{stdout}");
+    }
+}
+
 /// What a page answers, head and body.
 fn page(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");

@@ -7,6 +7,7 @@ mod examples;
 mod faults;
 mod features;
 mod load;
+mod proposals;
 mod quarrels;
 mod safety;
 mod world;

@@ -17,7 +17,7 @@ use super::{Instance, InstanceError, RESOURCES_READY, children};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
-use crate::runtime::{NodeState, Pass, Readiness, Step};
+use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -102,6 +102,7 @@ impl<'a> Run<'a> {
                 }
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
+                Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
                     Ok(items) => to_apply.push((node, items)),
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
@@ -239,18 +240,13 @@ impl<'a> Run<'a> {
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
         }
-        let state = state.unwrap_or_else(|| self.readiness(node));
-        self.pass.set_state(node, state);
-    }
-
-    fn readiness(&self, node: usize) -> NodeState {
-        let readiness = self.pass.readiness(node);
-        let metrics = &self.instance.context.options.metrics;
-        metrics.readiness_checked(readiness == Readiness::Ready);
-        match readiness {
-            Readiness::Ready => NodeState::Synced,
-            Readiness::Waiting(reason) => NodeState::Waiting(reason),
-            Readiness::Failed(message) => NodeState::Error(message),
+        match state {
+            Some(state) => self.pass.set_state(node, state),
+            None => {
+                self.pass.settle(node);
+                let metrics = &self.instance.context.options.metrics;
+                metrics.readiness_checked(self.pass.state(node).is_settled());
+            }
         }
     }
 
