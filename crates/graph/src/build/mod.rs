@@ -13,6 +13,7 @@ mod author_conditions;
 mod compile;
 mod error;
 mod extract;
+mod handling;
 mod names;
 mod parse;
 mod status;
@@ -35,6 +36,8 @@ use crate::simple_schema;
 use crate::template::FieldPath;
 
 pub use error::BuildError;
+pub use handling::Handling;
+pub(crate) use parse::ENVIRONMENT;
 
 /// The variable that holds the instance.
 pub(crate) const SCHEMA_VARIABLE: &str = "schema";
@@ -159,6 +162,8 @@ pub struct Node {
     pub for_each: Vec<Iterator>,
     /// The resources it reads, by position.
     pub dependencies: BTreeSet<usize>,
+    /// What is special about its objects.
+    pub handling: Handling,
     /// The type of one object.
     pub(crate) object_type: Type,
     /// The type of a list of them.
@@ -270,7 +275,12 @@ pub fn build(
     let variables = compile::Variables::new(&parsed, &instance_type)?;
     let nodes = parsed
         .into_iter()
-        .map(|resource| compile::node(resource, &variables))
+        .zip(&spec.resources)
+        .map(|(resource, authored)| {
+            let mut node = compile::node(resource, &variables)?;
+            node.handling = Handling::build(authored, &variables, options)?;
+            Ok(node)
+        })
         .collect::<Result<Vec<Node>, BuildError>>()?;
     let status = status::build(&spec.schema.status, &variables)?;
     let crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);

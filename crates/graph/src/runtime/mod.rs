@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::build::{EACH_VARIABLE, Graph, Node, NodeKind, SCHEMA_VARIABLE};
 use crate::expression::{EvalFailure, Evaluated, Expression};
+use crate::lifecycle::Policy;
 
 pub use author_conditions::{AuthorCondition, AuthorConditions};
 
@@ -210,6 +211,16 @@ impl<'g> Pass<'g> {
             },
             NodeKind::External | NodeKind::ExternalCollection => self.external(this),
         }
+    }
+
+    /// How the objects of a resource come and go.
+    pub fn policy(&self, node: usize) -> Result<Policy, String> {
+        let this = &self.graph.nodes[node];
+        let policy = this
+            .handling
+            .lifecycle
+            .policy(|expression| self.evaluate(expression, &[]));
+        policy.map_err(|message| format!("resource \"{}\": lifecycle: {message}", this.id))
     }
 
     fn give_up(node: &Node, place: &str, failure: &EvalFailure) -> Step {

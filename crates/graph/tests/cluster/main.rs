@@ -6,6 +6,7 @@ mod basics;
 mod examples;
 mod faults;
 mod features;
+mod lifecycles;
 mod load;
 mod quarrels;
 mod safety;

@@ -12,6 +12,7 @@ mod memory;
 mod patience;
 mod prune;
 mod quarrel;
+mod retention;
 mod status;
 mod wavefront;
 

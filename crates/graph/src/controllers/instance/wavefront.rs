@@ -17,6 +17,7 @@ use super::{Instance, InstanceError, RESOURCES_READY, children};
 use crate::build::Graph;
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
+use crate::lifecycle::Adoption;
 use crate::runtime::{NodeState, Pass, Readiness, Step};
 
 /// One run over all resources of an instance.
@@ -95,7 +96,10 @@ impl<'a> Run<'a> {
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => to_apply.push((node, items)),
+                    Ok(items) => {
+                        self.watch_strangers(node, &items).await?;
+                        to_apply.push((node, items));
+                    }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
                 },
                 Step::Read(key) => self.start_read(node, key, running).await?,
@@ -129,6 +133,7 @@ impl<'a> Run<'a> {
     /// What is to be applied of a resource; an error if another resource makes the same object.
     fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
+        let policy = self.pass.policy(node)?;
         let size = objects.len();
         let mut items = Vec::with_capacity(size);
         for (index, object) in objects.into_iter().enumerate() {
@@ -142,18 +147,31 @@ impl<'a> Run<'a> {
                 ));
             }
             let wave = self.graph.waves[node];
+            let position = Some((index, size));
             let desired =
-                children::decorate(self.instance, this, wave, Some((index, size)), object);
+                children::decorate(self.instance, this, wave, position, policy.deletion, object);
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
+                policy,
                 known,
                 patience: patience.unwrap_or_default(),
             });
         }
         Ok(items)
+    }
+
+    /// Watches objects whose coming and going matters although they are not ours.
+    async fn watch_strangers(&mut self, node: usize, items: &[Item]) -> Result<(), InstanceError> {
+        let resource = &self.graph.nodes[node].resource;
+        let needed = |item: &&Item| item.policy.adoption != Adoption::AdoptOrCreate;
+        for item in items.iter().filter(needed) {
+            self.watch(Interest::Object(resource.clone(), item.key.clone()))
+                .await?;
+        }
+        Ok(())
     }
 
     /// Watches come before reads, or a change in between would be missed.
