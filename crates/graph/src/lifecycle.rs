@@ -162,6 +162,36 @@ impl Lifecycle {
         }
     }
 
+    /// What is not as ever, in words.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let policy = match self {
+            Self::Always(policy) => policy,
+            Self::Computed(expression) => {
+                return vec![format!("lifecycle: {}", expression.source())];
+            }
+        };
+        let notes = [
+            (
+                policy.adoption == Adoption::AdoptOnly,
+                "is taken over, never created",
+            ),
+            (
+                policy.adoption == Adoption::CreateOnly,
+                "is created, never taken over",
+            ),
+            (
+                policy.update == Update::Never,
+                "is not changed once it exists",
+            ),
+            (
+                policy.deletion == Deletion::Retain,
+                "stays when it is not asked for any more",
+            ),
+        ];
+        let holds = notes.into_iter().filter(|(holds, _)| *holds);
+        holds.map(|(_, note)| note.to_owned()).collect()
+    }
+
     /// What holds for an instance; `evaluate` knows it.
     pub(crate) fn policy(
         &self,

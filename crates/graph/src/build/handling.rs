@@ -14,6 +14,11 @@ pub struct Handling {
 }
 
 impl Handling {
+    /// What is special, in words.
+    pub fn notes(&self) -> Vec<String> {
+        self.lifecycle.notes()
+    }
+
     pub(crate) fn build(
         resource: &ResourceSpec,
         variables: &Variables,
