@@ -26,6 +26,7 @@ pub mod hash;
 pub mod keys;
 mod kinds;
 mod lifecycle;
+mod managed_resources;
 pub mod manifests;
 mod nearest;
 mod plural;

@@ -29,8 +29,9 @@ use serde_json::Value;
 use crate::crd;
 use crate::dag::Dag;
 use crate::expression::Expression;
-use crate::features::Features;
+use crate::features::{Feature, Features};
 use crate::kinds::KindResolver;
+use crate::managed_resources;
 use crate::rgd::{GraphSpec, SchemaSpec};
 use crate::simple_schema;
 use crate::template::FieldPath;
@@ -200,6 +201,8 @@ pub struct Graph {
     pub status_fields: Vec<StatusField>,
     /// Author-defined conditions.
     pub conditions: Vec<Expression>,
+    /// Whether the status of instances lists what they manage.
+    pub lists_managed_resources: bool,
     /// The type of the instance.
     pub(crate) instance_type: Type,
     positions: HashMap<String, usize>,
@@ -283,7 +286,9 @@ pub fn build(
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;
     let status = status::build(&spec.schema.status, &variables)?;
-    let crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    let lists_managed_resources =
+        options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {
         schema: spec.schema.clone(),
         crd,
@@ -293,6 +298,7 @@ pub fn build(
         status_template: status.template,
         status_fields: status.fields,
         conditions: status.conditions,
+        lists_managed_resources,
         instance_type,
         positions: spec
             .resources

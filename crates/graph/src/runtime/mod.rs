@@ -80,6 +80,17 @@ impl NodeState {
         }
     }
 
+    /// Why it is not done.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Synced | Self::Skipped => None,
+            Self::InProgress(reason)
+            | Self::Waiting(reason)
+            | Self::Deleting(reason)
+            | Self::Error(reason) => Some(reason),
+        }
+    }
+
     /// Whether those that depend on it may go on.
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Synced | Self::Skipped)
@@ -157,6 +168,11 @@ impl<'g> Pass<'g> {
     /// What was found of a resource.
     pub fn observe(&mut self, node: usize, observation: Observation) {
         self.observed[node] = Some(observation);
+    }
+
+    /// What was found of a resource, if anything was.
+    pub fn observed(&self, node: usize) -> Option<&Observation> {
+        self.observed[node].as_ref()
     }
 
     /// Where a resource stands.

@@ -8,6 +8,7 @@ mod faults;
 mod features;
 mod lifecycles;
 mod load;
+mod managed_resources;
 mod our_examples;
 mod quarrels;
 mod safety;

@@ -11,7 +11,8 @@ use crate::world::{World, rgds};
 fn document(example: &str, file: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let path = folder.join(example).join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_saphyr::from_str(&text).unwrap()
 }
 
@@ -63,4 +64,17 @@ async fn lifecycles() {
     let claim = world.get(&claims, &claim).await.unwrap();
     let policy = claim.annotation(graph::keys::DELETION_POLICY);
     assert_eq!(policy, Some("Orphaned"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn managed_resources() {
+    let world = play("managed-resources").await;
+    let shelves = Resource::namespaced("kro.run/v1alpha1", "shelves", "Shelf");
+    let shelf = world
+        .get(&shelves, &ObjectKey::new("default", "poems"))
+        .await
+        .unwrap();
+    let names = &shelf.status()["managedResources"][1]["resources"];
+    assert_eq!(names[0]["name"], "poems-board-winter");
+    assert_eq!(names[1]["name"], "poems-board-spring");
 }

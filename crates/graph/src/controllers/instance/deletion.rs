@@ -52,7 +52,9 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
     for (resource, _) in &in_wave {
         instance.context.watches.children(resource).await?;
     }
-    DeletionReport::wave(&in_wave).write(instance).await?;
+    DeletionReport::wave(&in_wave, &members, wave)
+        .write(instance)
+        .await?;
     let deletions = in_wave.iter().map(|(resource, member)| async move {
         if is_retained(member) {
             return retention::release(instance, resource, member).await;

@@ -260,7 +260,7 @@ impl<'a> Run<'a> {
     /// Tells the report how things stand; says when to look again if no event will.
     pub fn conclude(&self, report: &mut Report, error: Option<&InstanceError>) -> Outcome {
         let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
-        report.observe(&self.pass);
+        report.observe(&self.pass, self.instance.object.status());
         let verdict = match error {
             Some(error) => {
                 report.fail();
