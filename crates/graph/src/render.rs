@@ -17,8 +17,10 @@ use crate::runtime::{NodeState, Observation, Pass, PassOptions, Readiness, Step}
 pub struct RenderedNode {
     /// Its id.
     pub id: String,
-    /// The objects it stands for.
+    /// The objects it stands for; for a patch what it gives to each.
     pub objects: Vec<Value>,
+    /// The value of a variable.
+    pub value: Option<Value>,
     /// Where it would stand.
     pub state: NodeState,
     /// How they come and go.
@@ -56,11 +58,16 @@ pub fn render(
     let mut pass = Pass::new(graph, &instance, options);
     let mut nodes = Vec::new();
     for node in graph.order.iter().copied() {
-        let mut objects = Vec::new();
+        let (mut objects, mut value) = (Vec::new(), None);
         let state = match pass.step(node) {
             Step::Blocked(reason) | Step::Pending(reason) => NodeState::InProgress(reason),
             Step::Skip => NodeState::Skipped,
             Step::Fail(message) => NodeState::Error(message),
+            Step::Value(known) => {
+                value = Some(known.clone());
+                pass.learn(node, known);
+                pass.state(node).clone()
+            }
             step => {
                 objects = objects_of(graph, node, &step, &observed);
                 observe(&mut pass, node, &step, &objects, &observed)
@@ -68,7 +75,7 @@ pub fn render(
         };
         pass.set_state(node, state.clone());
         let id = graph.nodes[node].id.clone();
-        let objects = if graph.nodes[node].kind.is_ours() {
+        let objects = if graph.nodes[node].kind.is_written() {
             objects
         } else {
             Vec::new()
@@ -83,6 +90,7 @@ pub fn render(
         nodes.push(RenderedNode {
             id,
             objects,
+            value,
             state,
             policy,
         });

@@ -85,6 +85,12 @@ pub struct ResourceSpec {
     /// An object or a set of objects that exists without us.
     #[serde(default)]
     pub external_ref: Option<ExternalRef>,
+    /// Values without an object (feature `Variables`); `def`, as `Graph`s spell it, means the same.
+    #[serde(default, alias = "def")]
+    pub variable: Option<Value>,
+    /// Fields for an object that exists without us (feature `Decorators`).
+    #[serde(default)]
+    pub patch: Option<Value>,
     /// When it counts as ready.
     #[serde(default, deserialize_with = "null_is_default")]
     pub ready_when: Vec<String>,

@@ -10,6 +10,7 @@
 
 mod assign;
 mod author_conditions;
+mod body;
 mod compile;
 mod error;
 mod extract;
@@ -18,6 +19,7 @@ mod names;
 mod parse;
 mod status;
 mod template_rules;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -76,12 +78,46 @@ pub enum NodeKind {
     External,
     /// Objects with certain labels that exist without us.
     ExternalCollection,
+    /// Values without an object.
+    Variable,
+    /// A list of values, one per combination of the iterators' values.
+    VariableList,
+    /// Fields of one object that exists without us.
+    Patch,
+    /// Fields of several objects that exist without us.
+    PatchCollection,
 }
 
 impl NodeKind {
     /// Whether its variable is a list.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Collection | Self::ExternalCollection)
+        matches!(
+            self,
+            Self::Collection | Self::ExternalCollection | Self::VariableList
+        )
+    }
+
+    /// Whether it is repeated over the values of iterators.
+    pub fn is_repeated(self) -> bool {
+        matches!(
+            self,
+            Self::Collection | Self::VariableList | Self::PatchCollection
+        )
+    }
+
+    /// Whether it is computed and stands for no object.
+    pub fn is_variable(self) -> bool {
+        matches!(self, Self::Variable | Self::VariableList)
+    }
+
+    /// Whether it gives fields to what exists without us.
+    pub fn is_patch(self) -> bool {
+        matches!(self, Self::Patch | Self::PatchCollection)
+    }
+
+    /// Whether its template is (a part of) an object to write.
+    pub fn is_written(self) -> bool {
+        self.is_ours() || self.is_patch()
     }
 
     /// Whether we make and delete its objects.
@@ -275,7 +311,11 @@ pub fn build(
     let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
     let parsed = parse::resources(spec, kinds, options)?;
     let order = parse::order(spec, &parsed)?;
-    let variables = compile::Variables::new(&parsed, &instance_type)?;
+    let variables = variables::declare(
+        compile::Variables::new(&parsed, &instance_type)?,
+        &parsed,
+        &order.order,
+    )?;
     let nodes = parsed
         .into_iter()
         .zip(&spec.resources)

@@ -7,6 +7,7 @@
 mod author_conditions;
 mod desired;
 mod projection;
+mod variables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -117,6 +118,8 @@ pub enum Step {
         /// Which.
         selector: String,
     },
+    /// This is its value: see [`Pass::learn`].
+    Value(Value),
     /// It cannot go on.
     Fail(String),
 }
@@ -218,7 +221,11 @@ impl<'g> Pass<'g> {
             return blocked;
         }
         match this.kind {
-            NodeKind::Resource | NodeKind::Collection => match self.desired(this) {
+            NodeKind::Variable | NodeKind::VariableList => self.value_of(this),
+            NodeKind::Resource
+            | NodeKind::Collection
+            | NodeKind::Patch
+            | NodeKind::PatchCollection => match self.desired(this) {
                 Ok(objects) => Step::Apply(objects),
                 Err(desired::DesiredError::Eval(failure)) => {
                     Self::give_up(this, "template", &failure)
@@ -321,7 +328,7 @@ impl<'g> Pass<'g> {
                 "waiting for all items of collection \"{}\" to exist",
                 this.id
             )),
-            Some(Observation::Many { items, .. }) if this.kind == NodeKind::Collection => {
+            Some(Observation::Many { items, .. }) if this.kind.is_repeated() => {
                 let items = items.as_array().map_or(&[][..], Vec::as_slice);
                 let each = items
                     .iter()

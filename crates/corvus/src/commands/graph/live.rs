@@ -105,7 +105,8 @@ impl Live {
         let uid = instance["metadata"]["uid"].as_str().unwrap_or_default();
         let own = format!("{}={uid}", keys::INSTANCE_ID);
         let mut wanted: Vec<(Resource, Option<String>)> = Vec::new();
-        for node in &graph.nodes {
+        let with_objects = graph.nodes.iter().filter(|node| !node.kind.is_variable());
+        for node in with_objects {
             let selector = node.kind.is_ours().then(|| own.clone());
             let pair = (node.resource.clone(), selector);
             if !wanted.contains(&pair) {

@@ -397,6 +397,7 @@ mod tests {
             objects: vec![
                 json!({"kind": "ConfigMap", "metadata": {"name": id, "namespace": "ns"}}),
             ],
+            value: None,
             state: NodeState::Synced,
             policy: Policy {
                 deletion,

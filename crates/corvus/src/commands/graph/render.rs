@@ -122,6 +122,9 @@ fn print_yaml(rendered: &Rendered) -> anyhow::Result<()> {
         let reason = reason(&node.state).replace('\n', " ");
         let separator = if reason.is_empty() { "" } else { ": " };
         println!("# {}: {}{separator}{reason}", node.id, node.state.name());
+        if let Some(value) = &node.value {
+            println!("#   {value}");
+        }
         for object in &node.objects {
             let text = serde_saphyr::to_string(object).context("writing YAML")?;
             println!("---\n{}", text.trim_end());
@@ -137,12 +140,16 @@ fn print_yaml(rendered: &Rendered) -> anyhow::Result<()> {
 
 fn as_json(rendered: &Rendered) -> Value {
     let resources = rendered.nodes.iter().map(|node| {
-        json!({
+        let mut resource = json!({
             "id": node.id,
             "state": node.state.name(),
             "message": reason(&node.state),
             "objects": node.objects,
-        })
+        });
+        if let Some(value) = &node.value {
+            resource["value"] = value.clone();
+        }
+        resource
     });
     json!({"resources": resources.collect::<Vec<_>>(), "status": rendered.status})
 }

@@ -81,6 +81,7 @@ struct ExpectedResource {
     state: Option<String>,
     message: Option<String>,
     objects: Option<Vec<Value>>,
+    value: Option<Value>,
 }
 
 /// Runs the tests.
@@ -198,6 +199,10 @@ fn problems(rendered: &Rendered, expect: &Expect) -> Vec<String> {
             problems.push(format!(
                 "{id}.message: expected {wanted:?} in it, found {message:?}"
             ));
+        }
+        if let Some(value) = &expected.value {
+            let found = node.value.clone().unwrap_or_default();
+            differing(&format!("{id}.value"), value, &found, &mut problems);
         }
         if let Some(objects) = expected.objects {
             let found = Value::Array(node.objects.clone());

@@ -1,7 +1,7 @@
 //! Runs the resources of a graph, each as soon as what it depends on is ready.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::{ObjectKey, Outcome, Resource};
 use futures::StreamExt as _;
@@ -14,11 +14,11 @@ use super::inventory::Batch;
 use super::memory::{Applied, Memory};
 use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children};
-use crate::build::Graph;
+use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
 use crate::lifecycle::Adoption;
-use crate::runtime::{NodeState, Pass, Readiness, Step};
+use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -42,8 +42,12 @@ type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
 
 impl<'a> Run<'a> {
     pub fn new(instance: &'a Instance<'a>, graph: &'a Graph, memory: Memory) -> Self {
+        let started = Instant::now();
+        let pass = Pass::new(graph, &instance.object, instance.context.options.pass);
+        let metrics = &instance.context.options.metrics;
+        metrics.pass_begun(started.elapsed());
         Self {
-            pass: Pass::new(graph, &instance.object, instance.context.options.pass),
+            pass,
             batch: Batch::new(instance),
             instance,
             graph,
@@ -83,11 +87,15 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let mut to_apply = Vec::new();
+        let metrics = &self.instance.context.options.metrics;
         for node in self.graph.order.iter().copied() {
             if started[node] {
                 continue;
             }
+            let looked = Instant::now();
             let step = self.pass.step(node);
+            let is_collection = self.graph.nodes[node].kind == NodeKind::Collection;
+            metrics.step_taken(looked.elapsed(), &step, is_collection);
             started[node] = !matches!(step, Step::Blocked(_));
             match step {
                 Step::Blocked(reason) | Step::Pending(reason) => {
@@ -95,6 +103,7 @@ impl<'a> Run<'a> {
                 }
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
+                Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
                     Ok(items) => {
                         self.watch_strangers(node, &items).await?;
@@ -249,12 +258,14 @@ impl<'a> Run<'a> {
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
         }
-        let state = state.unwrap_or_else(|| match self.pass.readiness(node) {
-            Readiness::Ready => NodeState::Synced,
-            Readiness::Waiting(reason) => NodeState::Waiting(reason),
-            Readiness::Failed(message) => NodeState::Error(message),
-        });
-        self.pass.set_state(node, state);
+        match state {
+            Some(state) => self.pass.set_state(node, state),
+            None => {
+                self.pass.settle(node);
+                let metrics = &self.instance.context.options.metrics;
+                metrics.readiness_checked(self.pass.state(node).is_settled());
+            }
+        }
     }
 
     /// Tells the report how things stand; says when to look again if no event will.
