@@ -505,7 +505,10 @@ fn run_needs_no_more_than_the_roles_of_its_manifest() {
 
 #[test]
 fn the_examples_behind_feature_gates_pass_their_tests() {
-    for (name, gate) in [("variables", "Variables=true")] {
+    for (name, gate) in [
+        ("variables", "Variables=true"),
+        ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
+    ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples")
             .join(name);

@@ -10,8 +10,8 @@ use super::error::BuildError;
 use super::extract::{RawField, RawParts};
 use super::parse::{ENVIRONMENT, ParsedResource};
 use super::{
-    EACH_VARIABLE, FieldValue, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField, TextPart,
-    Types, assign,
+    EACH_VARIABLE, FieldValue, Handling, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField,
+    TextPart, Types, assign,
 };
 use crate::expression::Expression;
 use crate::rgd::{SchemaSpec, Scope};
@@ -133,6 +133,7 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         for_each,
         dependencies: resource.dependencies,
         include_dependencies: resource.include_dependencies,
+        handling: Handling::default(),
         list_type: Type::list(object_type.clone()),
         object_type,
     })

@@ -81,6 +81,9 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
                 format!(", after {}", after.join(", "))
             };
             println!("  {}\t<{}>{after}", node.id, node.resource.kind);
+            for note in node.handling.notes() {
+                println!("      {note}");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
