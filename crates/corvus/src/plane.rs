@@ -75,6 +75,8 @@ pub struct Plane {
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
     controllers: JoinSet<()>,
+    /// Ends with the plane.
+    _monitoring: JoinSet<()>,
     url: String,
     kubeconfig: PathBuf,
 }
@@ -133,10 +135,15 @@ impl Plane {
             .clone()
             .unwrap_or_else(|| data.path().join("kubeconfig"));
         credentials.write_kubeconfig(&kubeconfig, &url)?;
+        let graph = arguments.graph.options(features);
+        let monitoring = arguments
+            .monitoring
+            .serve(&graph.metrics, &shutdown)
+            .await?;
         let controllers = start_controllers(
             &server,
             &selection,
-            selection.graph.then(|| arguments.graph.options(features)),
+            selection.graph.then_some(graph),
             arguments,
             &credentials.authority.certificate,
             (scheduler, virtual_nodes),
@@ -149,6 +156,7 @@ impl Plane {
             shutdown,
             serving,
             controllers,
+            _monitoring: monitoring,
             url,
             kubeconfig,
         })

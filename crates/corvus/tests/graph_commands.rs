@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -411,13 +412,36 @@ fn run_serves_graphs_on_another_cluster() {
     let mut attached = Command::new(CORVUS)
         .args(["run", "--kubeconfig"])
         .arg(cluster.kubeconfig())
+        .args(["--metrics-bind-address", "127.0.0.1:0"])
+        .args(["--health-probe-bind-address", "127.0.0.1:0"])
+        .args(["--feature-gates", "InstanceConditionMetrics=true"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(attached.stdout.take().expect("piped")).lines();
     let first = lines.next().expect("it says that it runs").expect("text");
     assert_eq!(first, "running");
+    let mut told = BufReader::new(attached.stderr.take().expect("piped")).lines();
+    let mut address = |pages: &str| -> String {
+        let mut lines = told.by_ref().map(|line| line.expect("text"));
+        let start = format!("{pages} on http://");
+        let found = lines.find_map(|line| Some(line.strip_prefix(&start)?.to_owned()));
+        found.unwrap_or_else(|| panic!("{pages} are served nowhere"))
+    };
+    let (metrics, health) = (address("metrics"), address("health"));
     apply_site(&cluster);
+    assert!(page(&health, "/readyz").ends_with("ok"));
+    let text = page(&metrics, "/metrics");
+    for series in [
+        "dynamic_controller_gvr_count 1",
+        "instance_reconcile_total{gvr=\"kro.run/v1alpha1, Resource=sites\"} ",
+        "runtime_node_eval_total ",
+        "cel_expr_eval_total ",
+        "instance_condition_current_status_seconds{gvr=\"kro.run/v1alpha1, Resource=sites\",",
+    ] {
+        assert!(text.contains(series), "{series} is missing in\n{text}");
+    }
     let interrupted = Command::new("kill")
         .args(["-INT", &attached.id().to_string()])
         .status()
@@ -451,4 +475,17 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
         assert_eq!(code, Some(1), "{name} needs its gate: {stdout}");
         assert!(stdout.contains("feature gate to be enabled"), "{stdout}");
     }
+}
+
+/// What a page answers, head and body.
+fn page(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n"
+    )
+    .expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    text
 }

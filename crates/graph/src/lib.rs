@@ -32,6 +32,7 @@ pub mod render;
 mod rgd;
 pub mod runtime;
 pub mod simple_schema;
+mod tally;
 pub mod template;
 
 pub use build::{

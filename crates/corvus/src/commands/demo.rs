@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use super::{AccessArguments, ElectionArguments, GraphArguments, UpArguments};
+use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
 
@@ -56,6 +57,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         disable_admission_plugins: Vec::new(),
         access: AccessArguments::default(),
         graph: GraphArguments::default(),
+        monitoring: monitoring::Arguments::default(),
         election: ElectionArguments::default(),
         service_cluster_ip_range: "10.96.0.0/12".to_owned(),
     };

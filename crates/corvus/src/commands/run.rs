@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
 use super::{Controllers, ElectionArguments, GraphArguments, Term};
-use crate::plane;
+use crate::{monitoring, plane};
 
 /// How long the cluster may take to answer for the first time.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -43,6 +43,9 @@ pub struct Arguments {
     /// How graphs are run.
     #[command(flatten)]
     graph: GraphArguments,
+    /// Where they are watched over.
+    #[command(flatten)]
+    monitoring: monitoring::Arguments,
     /// Who runs the controllers.
     #[command(flatten)]
     election: ElectionArguments,
@@ -64,7 +67,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
-        attend(client, controllers, graph, &arguments.election).await
+        let shutdown = CancellationToken::new();
+        let _monitoring = arguments
+            .monitoring
+            .serve(&graph.metrics, &shutdown)
+            .await?;
+        attend(client, controllers, graph, &arguments.election, shutdown).await
     })
 }
 
@@ -73,8 +81,8 @@ async fn attend(
     controllers: Controllers,
     graph: graph::Options,
     election: &ElectionArguments,
+    shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
     let failure = Mutex::new(None);
     let lead = |term: Term| {
         let (client, controllers, graph, failure) = (&client, &controllers, &graph, &failure);

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{AccessArguments, ElectionArguments, GraphArguments};
+use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 
 /// The arguments of `corvus up`.
@@ -64,6 +65,9 @@ pub struct Arguments {
     /// How graphs are run.
     #[command(flatten)]
     pub graph: GraphArguments,
+    /// Where the graph controllers are watched over; the server has `/metrics` and `/readyz` of its own.
+    #[command(flatten)]
+    pub monitoring: monitoring::Arguments,
     /// Who runs the controllers.
     #[command(flatten)]
     pub election: ElectionArguments,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::{
     Event, HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource,
@@ -14,7 +14,9 @@ use controller::{
 use model::LabelSelector;
 use parking_lot::Mutex;
 
+use super::Metrics;
 use super::context::InstanceKey;
+use super::metrics::WatchCounts;
 use crate::keys;
 
 /// The index of children by the ApplySet they are members of.
@@ -63,6 +65,7 @@ pub(crate) struct Watches {
     children: Mutex<HashMap<Resource, Watched>>,
     externals: Mutex<HashMap<Resource, Watched>>,
     interests: Interests,
+    metrics: Metrics,
 }
 
 /// A watch whose first list did not arrive in time.
@@ -75,6 +78,7 @@ impl Watches {
         informers: Informers,
         queue: WorkQueue<InstanceKey>,
         sync_timeout: Duration,
+        metrics: Metrics,
     ) -> Self {
         Self {
             informers,
@@ -83,6 +87,7 @@ impl Watches {
             children: Mutex::default(),
             externals: Mutex::default(),
             interests: Arc::default(),
+            metrics,
         }
     }
 
@@ -121,7 +126,12 @@ impl Watches {
     }
 
     async fn synced(&self, resource: &Resource, informer: &Informer) -> Result<(), NotSynced> {
-        if informer.has_synced() || informer.wait_for_sync_timeout(self.sync_timeout).await {
+        if informer.has_synced() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        if informer.wait_for_sync_timeout(self.sync_timeout).await {
+            self.metrics.watch_synced(resource, started.elapsed());
             Ok(())
         } else {
             Err(NotSynced(resource.clone()))
@@ -185,11 +195,12 @@ impl Watches {
             .informers
             .informer(resource, InformerOptions::metadata_only());
         let (queue, interests) = (self.queue.clone(), Arc::clone(&self.interests));
-        let watched = resource.clone();
+        let (watched, metrics) = (resource.clone(), self.metrics.clone());
         let guard = informer.add_handler(move |event| {
             let concerns = |object: &Object, interest: &Interest| {
                 *interest.resource() == watched && interest.covers(object)
             };
+            let mut has_matched = false;
             for (instance, looked_at) in interests.lock().iter() {
                 // An object that leaves a selection concerns those who had it.
                 let hit = looked_at.iter().any(|interest| match event {
@@ -199,14 +210,32 @@ impl Watches {
                     Event::Added(object) | Event::Deleted(object) => concerns(object, interest),
                 });
                 if hit {
+                    has_matched = true;
                     queue.add(instance.clone());
                 }
             }
+            metrics.event_routed(&watched, event, has_matched);
         });
         Watched {
             informer,
             _guard: guard,
         }
+    }
+
+    /// How many watches there are, and of what.
+    pub fn count(&self, counts: &mut WatchCounts) {
+        counts.watches += self.children.lock().len() + self.externals.lock().len();
+        let (mut watchers, mut requests) = (HashMap::new(), HashMap::new());
+        for (instance, interests) in self.interests.lock().iter() {
+            *watchers.entry(instance.resource.clone()).or_insert(0) += 1;
+            for interest in interests {
+                let kinds: &mut [usize; 2] =
+                    requests.entry(interest.resource().clone()).or_default();
+                kinds[usize::from(matches!(interest, Interest::Selection(..)))] += 1;
+            }
+        }
+        counts.watchers.extend(watchers);
+        counts.requests.extend(requests);
     }
 
     /// Forgets an instance that is gone.

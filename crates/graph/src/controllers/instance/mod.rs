@@ -80,6 +80,10 @@ impl InstanceReconciler {
     }
 
     fn forget(&self, id: &InstanceKey) {
+        self.context
+            .options
+            .metrics
+            .conditions_gone(&id.resource, &id.key);
         self.memories.lock().remove(id);
         self.context.watches.forget(id);
     }

@@ -96,12 +96,16 @@ impl Report {
     pub async fn write(&self, instance: &Instance<'_>) -> Result<(), Error> {
         let current = instance.object.status();
         let desired = self.value(current, instance.object.generation());
+        let features = instance.context.options.build.features;
+        if features.has(Feature::InstanceConditionMetrics) {
+            let (metrics, id) = (&instance.context.options.metrics, instance.id);
+            metrics.conditions_are(&id.resource, &id.key, &desired["conditions"]);
+        }
         if desired == *current {
             return Ok(());
         }
         write(instance, &desired).await?;
         let state = |status: &Value| status["state"].as_str().unwrap_or_default().to_owned();
-        let features = instance.context.options.build.features;
         let (from, to) = (state(current), state(&desired));
         if from != to {
             instance

@@ -1,7 +1,7 @@
 //! Runs the resources of a graph, each as soon as what it depends on is ready.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::{ObjectKey, Outcome, Resource};
 use futures::StreamExt as _;
@@ -14,10 +14,10 @@ use super::inventory::Batch;
 use super::memory::{Applied, Memory};
 use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children};
-use crate::build::Graph;
+use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
-use crate::runtime::{NodeState, Pass, Step};
+use crate::runtime::{NodeState, Pass, Readiness, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -41,8 +41,12 @@ type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
 
 impl<'a> Run<'a> {
     pub fn new(instance: &'a Instance<'a>, graph: &'a Graph, memory: Memory) -> Self {
+        let started = Instant::now();
+        let pass = Pass::new(graph, &instance.object, instance.context.options.pass);
+        let metrics = &instance.context.options.metrics;
+        metrics.pass_begun(started.elapsed());
         Self {
-            pass: Pass::new(graph, &instance.object, instance.context.options.pass),
+            pass,
             batch: Batch::new(instance),
             instance,
             graph,
@@ -82,11 +86,15 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let mut to_apply = Vec::new();
+        let metrics = &self.instance.context.options.metrics;
         for node in self.graph.order.iter().copied() {
             if started[node] {
                 continue;
             }
+            let looked = Instant::now();
             let step = self.pass.step(node);
+            let is_collection = self.graph.nodes[node].kind == NodeKind::Collection;
+            metrics.step_taken(looked.elapsed(), &step, is_collection);
             started[node] = !matches!(step, Step::Blocked(_));
             match step {
                 Step::Blocked(reason) | Step::Pending(reason) => {
@@ -232,9 +240,18 @@ impl<'a> Run<'a> {
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
         }
-        match state {
-            Some(state) => self.pass.set_state(node, state),
-            None => self.pass.settle(node),
+        let state = state.unwrap_or_else(|| self.readiness(node));
+        self.pass.set_state(node, state);
+    }
+
+    fn readiness(&self, node: usize) -> NodeState {
+        let readiness = self.pass.readiness(node);
+        let metrics = &self.instance.context.options.metrics;
+        metrics.readiness_checked(readiness == Readiness::Ready);
+        match readiness {
+            Readiness::Ready => NodeState::Synced,
+            Readiness::Waiting(reason) => NodeState::Waiting(reason),
+            Readiness::Failed(message) => NodeState::Error(message),
         }
     }
 
