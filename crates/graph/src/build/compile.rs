@@ -132,7 +132,10 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         fields,
         for_each,
         dependencies: resource.dependencies,
+        soft_dependencies: resource.soft_dependencies,
         include_dependencies: resource.include_dependencies,
+        branch_dependencies: resource.branch_dependencies,
+        include_branches: resource.include_branches,
         list_type: Type::list(object_type.clone()),
         object_type,
     })
@@ -257,6 +260,7 @@ fn template_field(
     Ok(TemplateField {
         path: field.path.clone(),
         value,
+        is_deferred: field.is_deferred,
     })
 }
 

@@ -12,10 +12,12 @@ mod assign;
 mod author_conditions;
 mod body;
 mod compile;
+mod deferred;
 mod error;
 mod extract;
 mod names;
 mod parse;
+mod reads;
 mod status;
 mod template_rules;
 mod variables;
@@ -129,6 +131,8 @@ pub struct TemplateField {
     pub path: FieldPath,
     /// What it becomes.
     pub value: FieldValue,
+    /// Whether the object is made without it as long as its data is missing.
+    pub is_deferred: bool,
 }
 
 /// What a string with expressions becomes.
@@ -195,12 +199,24 @@ pub struct Node {
     pub for_each: Vec<Iterator>,
     /// The resources it reads, by position.
     pub dependencies: BTreeSet<usize>,
+    /// The resources that only its deferred fields read, by position.
+    pub soft_dependencies: BTreeSet<usize>,
     /// The type of one object.
     pub(crate) object_type: Type,
     /// The type of a list of them.
     pub(crate) list_type: Type,
     /// The resources that `includeWhen` reads, by position.
     pub(crate) include_dependencies: BTreeSet<usize>,
+    /// Dependencies that only branches read, which may not be taken; in the whole and in `includeWhen`.
+    pub(crate) branch_dependencies: BTreeSet<usize>,
+    pub(crate) include_branches: BTreeSet<usize>,
+}
+
+impl Node {
+    /// Whether a field is filled in later.
+    pub fn has_deferred_fields(&self) -> bool {
+        self.fields.iter().any(|field| field.is_deferred)
+    }
 }
 
 /// A field of the instances' status.
