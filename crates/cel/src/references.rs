@@ -196,7 +196,9 @@ impl Walk<'_> {
 
     fn visit_branches(&mut self, branches: &[ExprId]) {
         self.branches += 1;
-        branches.iter().for_each(|branch| self.visit(*branch));
+        for branch in branches {
+            self.visit(*branch);
+        }
         self.branches -= 1;
     }
 
@@ -304,5 +306,28 @@ impl Walk<'_> {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Env;
+
+    #[test]
+    fn reads_in_branches_are_conditional() {
+        let check = |source: &str, expect: &str| {
+            let ast = Env::standard().parse(source).unwrap();
+            let conditional = ast.references().reads.iter();
+            let conditional = conditional.filter(|read| read.conditional);
+            let names: String = conditional.map(|read| read.root.as_str()).collect();
+            assert_eq!(names, expect, "{source}");
+        };
+        check("a ? b.x : c", "bc");
+        check("a + (b ? c : d) + e", "cd");
+        check("a && b && c", "bc");
+        check("a || b.all(x, x == c)", "bc");
+        check("a ? (b ? c : d) : e", "bcde");
+        check("a.map(x, x ? b : c)", "bc");
+        check("[a, b].size() == 2 ? 1 : 2", "");
     }
 }

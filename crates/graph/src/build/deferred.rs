@@ -5,9 +5,9 @@
 
 use cel::{ExprKind, Function, PathElement, Type};
 
+use super::BuildOptions;
 use super::extract::{RawField, RawParts};
 use super::parse::{self, ParsedResource};
-use super::BuildOptions;
 use crate::features::Feature;
 use crate::template::Step;
 
@@ -38,7 +38,9 @@ pub(super) fn check(
     if !is_used(ast.references()) {
         return Ok(false);
     }
-    options.features.require(Feature::DeferredFields, "defer()")?;
+    options
+        .features
+        .require(Feature::DeferredFields, "defer()")?;
     let uses = ast.references().functions.iter();
     let count = uses.filter(|function| function.name == NAME).count();
     let is_outermost = matches!(
@@ -84,8 +86,10 @@ pub(super) fn check(
 /// A field that expressions read though any write changes it.
 fn changes_with_every_write(ast: &cel::Ast) -> Option<String> {
     const VOLATILE: [&str; 3] = ["resourceVersion", "generation", "managedFields"];
-    ast.references().reads.iter().find_map(|read| {
-        match read.path.as_slice() {
+    ast.references()
+        .reads
+        .iter()
+        .find_map(|read| match read.path.as_slice() {
             [PathElement::Field(metadata), PathElement::Field(name), ..]
                 if metadata == "metadata"
                     && VOLATILE.contains(&name.as_str())
@@ -94,7 +98,5 @@ fn changes_with_every_write(ast: &cel::Ast) -> Option<String> {
                 Some(format!("{}.metadata.{name}", read.root))
             }
             _ => None,
-        }
-    })
+        })
 }
-

@@ -11,8 +11,8 @@ use super::error::BuildError;
 use super::extract::{self, RawField};
 use super::reads::Reads;
 use super::{
-    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body, deferred,
-    reads, template_rules, variables,
+    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
+    deferred, reads, template_rules, variables,
 };
 use crate::dag::Dag;
 use crate::features::Feature;

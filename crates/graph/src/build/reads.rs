@@ -54,7 +54,8 @@ pub(super) fn note(resource: &mut ParsedResource, ids: &[&str], all: &Reads, inc
         let places = ids.iter().enumerate().filter(|(_, id)| holds(id));
         places.map(|(position, _)| position).collect()
     };
-    let needs = |reads: &Reads, id: &str| reads.always.contains(id) || reads.in_branches.contains(id);
+    let needs =
+        |reads: &Reads, id: &str| reads.always.contains(id) || reads.in_branches.contains(id);
     let branch_only = |reads: &Reads, id: &str| needs(reads, id) && !reads.always.contains(id);
     resource.dependencies = positions(&|id| needs(all, id));
     resource.branch_dependencies = positions(&|id| branch_only(all, id));

@@ -139,8 +139,11 @@ fn counterpart<'l>(element: &Value, live: &'l Value, index: usize) -> Option<&'l
         .iter()
         .filter(|(_, value)| !value.is_object() && !value.is_array())
         .collect();
-    let is_same =
-        |other: &&Value| plain.iter().all(|(name, value)| other.get(name) == Some(value));
+    let is_same = |other: &&Value| {
+        plain
+            .iter()
+            .all(|(name, value)| other.get(name) == Some(value))
+    };
     let elements = live.as_array()?;
     let same_place = elements.get(index).filter(is_same);
     if plain.is_empty() {

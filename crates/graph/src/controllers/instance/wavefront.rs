@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::apply::{self, Item, NodeResult};
 use super::inventory::Batch;
+use super::later::Later;
 use super::memory::{Applied, Memory};
 use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
-use crate::runtime::{NodeState, Pass, Readiness, Step};
+use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -35,6 +36,7 @@ pub(super) struct Run<'a> {
     pub prune_again: bool,
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
+    pub(super) later: Later,
 }
 
 type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
@@ -56,6 +58,7 @@ impl<'a> Run<'a> {
             interests: Vec::new(),
             prune_again: false,
             again: HashMap::new(),
+            later: Later::default(),
         }
     }
 
@@ -65,11 +68,13 @@ impl<'a> Run<'a> {
         let mut running = Running::new();
         loop {
             self.start_what_can(&mut started, &mut running).await?;
-            let Some(result) = running.next().await else {
+            if let Some(result) = running.next().await {
+                self.record(result);
+            } else if !self.release_one(&started) && !self.fill_in(&mut started) {
                 break;
-            };
-            self.record(result);
+            }
         }
+        self.tell_awaited_fields();
         self.batch.repair(self.instance).await?;
         let interests = std::mem::take(&mut self.interests);
         self.instance
@@ -88,7 +93,7 @@ impl<'a> Run<'a> {
         let mut to_apply = Vec::new();
         let metrics = &self.instance.context.options.metrics;
         for node in self.graph.order.iter().copied() {
-            if started[node] {
+            if started[node] || self.waits_softly(node, started) {
                 continue;
             }
             let looked = Instant::now();
@@ -104,7 +109,10 @@ impl<'a> Run<'a> {
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => to_apply.push((node, items)),
+                    Ok(items) => {
+                        self.later.in_flight.insert(node);
+                        to_apply.push((node, items));
+                    }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
                 },
                 Step::Read(key) => self.start_read(node, key, running).await?,
@@ -138,6 +146,10 @@ impl<'a> Run<'a> {
     /// What is to be applied of a resource; an error if another resource makes the same object.
     fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
+        if this.has_deferred_fields() {
+            self.later.made.insert(node, objects.clone());
+        }
+        let mut deferred = self.pass.deferred(node).into_iter();
         let size = objects.len();
         let mut items = Vec::with_capacity(size);
         for (index, object) in objects.into_iter().enumerate() {
@@ -160,6 +172,7 @@ impl<'a> Run<'a> {
                 desired,
                 known,
                 patience: patience.unwrap_or_default(),
+                deferred: deferred.next().unwrap_or_default(),
             });
         }
         Ok(items)
@@ -173,6 +186,7 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
+        self.later.in_flight.insert(node);
         self.watch(Interest::Object(this.resource.clone(), key.clone()))
             .await?;
         running.push(Box::pin(apply::read(self.instance, node, this, key)));
@@ -187,6 +201,7 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
+        self.later.in_flight.insert(node);
         let parsed = model::LabelSelector::parse(&selector)
             .unwrap_or_else(|_| model::LabelSelector::everything());
         self.watch(Interest::Selection(
@@ -224,6 +239,7 @@ impl<'a> Run<'a> {
             patience,
             again,
         } = result;
+        self.later.in_flight.remove(&node);
         let resource = &self.graph.nodes[node].resource;
         for (key, patience) in patience {
             let place = (resource.clone(), key);
@@ -240,18 +256,13 @@ impl<'a> Run<'a> {
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
         }
-        let state = state.unwrap_or_else(|| self.readiness(node));
-        self.pass.set_state(node, state);
-    }
-
-    fn readiness(&self, node: usize) -> NodeState {
-        let readiness = self.pass.readiness(node);
-        let metrics = &self.instance.context.options.metrics;
-        metrics.readiness_checked(readiness == Readiness::Ready);
-        match readiness {
-            Readiness::Ready => NodeState::Synced,
-            Readiness::Waiting(reason) => NodeState::Waiting(reason),
-            Readiness::Failed(message) => NodeState::Error(message),
+        match state {
+            Some(state) => self.pass.set_state(node, state),
+            None => {
+                self.pass.settle(node);
+                let metrics = &self.instance.context.options.metrics;
+                metrics.readiness_checked(self.pass.state(node).is_settled());
+            }
         }
     }
 

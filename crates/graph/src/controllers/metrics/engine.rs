@@ -101,7 +101,7 @@ impl Metrics {
             Step::Apply(objects) if is_collection => {
                 engine.collection_sizes.observe(objects.len() as f64);
             }
-            Step::Apply(_) | Step::Read(_) | Step::List { .. } => {}
+            Step::Apply(_) | Step::Read(_) | Step::List { .. } | Step::Value(_) => {}
         }
         engine.steps.inc();
         engine.step_seconds.observe(took.as_secs_f64());
