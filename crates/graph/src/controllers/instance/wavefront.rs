@@ -17,7 +17,7 @@ use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
-use crate::controllers::watches::Interest;
+use crate::controllers::interests::Interest;
 use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
