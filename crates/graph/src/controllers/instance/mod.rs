@@ -8,6 +8,7 @@ mod apply;
 mod children;
 mod deletion;
 mod inventory;
+mod later;
 mod memory;
 mod patience;
 mod prune;
