@@ -454,6 +454,7 @@ fn run_serves_graphs_on_another_cluster() {
 fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
+        ("propagation", "PropagationControl=true"),
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -11,7 +11,7 @@ use super::error::BuildError;
 use super::extract::{self, RawField};
 use super::{
     BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
-    template_rules, variables,
+    propagation, template_rules, variables,
 };
 use crate::dag::Dag;
 use crate::features::Feature;
@@ -37,6 +37,8 @@ pub(crate) struct ParsedResource {
     pub dependencies: BTreeSet<usize>,
     /// Those that `includeWhen` reads.
     pub include_dependencies: BTreeSet<usize>,
+    /// Those that only `propagateWhen` reads.
+    pub gate_dependencies: BTreeSet<usize>,
 }
 
 /// Takes all resources apart.
@@ -53,6 +55,7 @@ pub(crate) fn resources(
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds, options)?;
         check_references(&mut parsed, &ids, options)?;
+        propagation::add_dependencies(&mut parsed, resource, &ids, options)?;
         Ok(parsed)
     };
     spec.resources.iter().map(parse).collect()
@@ -93,6 +96,7 @@ fn take_apart(
         for_each: iterators(id, &resource.for_each)?,
         dependencies: BTreeSet::new(),
         include_dependencies: BTreeSet::new(),
+        gate_dependencies: BTreeSet::new(),
     };
     Ok(parsed)
 }
@@ -113,7 +117,11 @@ fn resolve(
     })
 }
 
-fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
+pub(crate) fn standalone(
+    id: &str,
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<String>, BuildError> {
     let unwrap = |(index, text): (usize, &String)| {
         Template::standalone(text).map_err(|error| {
             let message = format!(

@@ -108,7 +108,7 @@ impl Pass<'_> {
         Ok(made)
     }
 
-    fn dimensions(&self, node: &Node) -> Result<Vec<Vec<Value>>, DesiredError> {
+    pub(super) fn dimensions(&self, node: &Node) -> Result<Vec<Vec<Value>>, DesiredError> {
         let evaluate =
             |iterator: &crate::build::Iterator| match self.evaluate(&iterator.list, &[])? {
                 Evaluated::Value(Value::Array(values)) => Ok(values),

@@ -7,6 +7,7 @@
 mod author_conditions;
 mod desired;
 mod projection;
+mod propagation;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use crate::expression::{EvalFailure, Evaluated, Expression};
 use crate::lifecycle::Policy;
 
 pub use author_conditions::{AuthorCondition, AuthorConditions};
+pub use propagation::{Gate, Member};
 
 /// Limits of a pass.
 #[derive(Clone, Copy, Debug)]
@@ -202,9 +204,9 @@ impl<'g> Pass<'g> {
     pub fn step(&self, node: usize) -> Step {
         let this = &self.graph.nodes[node];
         // Being left out is contagious, and needs no data.
-        if this
-            .dependencies
-            .iter()
+        let contagious = this.dependencies.iter();
+        if contagious
+            .filter(|dependency| !this.handling.gate_dependencies.contains(dependency))
             .any(|dependency| self.states[*dependency] == NodeState::Skipped)
         {
             return Step::Skip;

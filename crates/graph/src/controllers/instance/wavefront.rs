@@ -13,12 +13,12 @@ use super::apply::{self, Item, NodeResult};
 use super::inventory::Batch;
 use super::memory::{Applied, Memory};
 use super::status::Report;
-use super::{Instance, InstanceError, RESOURCES_READY, children};
+use super::{Instance, InstanceError, RESOURCES_READY, children, propagation};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::watches::Interest;
 use crate::lifecycle::Adoption;
-use crate::runtime::{NodeState, Pass, Step};
+use crate::runtime::{Gate, NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -34,6 +34,8 @@ pub(super) struct Run<'a> {
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
+    /// Why objects may not be written now.
+    held: Vec<String>,
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
 }
@@ -56,6 +58,7 @@ impl<'a> Run<'a> {
             claims: HashMap::new(),
             interests: Vec::new(),
             prune_again: false,
+            held: Vec::new(),
             again: HashMap::new(),
         }
     }
@@ -105,8 +108,9 @@ impl<'a> Run<'a> {
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => {
+                    Ok(mut items) => {
                         self.watch_strangers(node, &items).await?;
+                        self.ask_gates(node, &mut items).await?;
                         to_apply.push((node, items));
                     }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
@@ -157,14 +161,20 @@ impl<'a> Run<'a> {
             }
             let wave = self.graph.waves[node];
             let position = Some((index, size));
-            let desired =
+            let is_gated = !this.handling.propagate_when.is_empty();
+            let bare = is_gated.then(|| object.clone());
+            let mut desired =
                 children::decorate(self.instance, this, wave, position, policy.deletion, object);
+            if let Some(bare) = bare {
+                propagation::stamp(&bare, &mut desired);
+            }
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
                 policy,
+                gate: Gate::Open,
                 known,
                 patience: patience.unwrap_or_default(),
             });
@@ -239,9 +249,11 @@ impl<'a> Run<'a> {
             observation,
             state,
             applied,
+            held,
             patience,
             again,
         } = result;
+        self.held.extend(held);
         let resource = &self.graph.nodes[node].resource;
         for (key, patience) in patience {
             let place = (resource.clone(), key);
@@ -291,6 +303,9 @@ impl<'a> Run<'a> {
             }
         };
         report.set(RESOURCES_READY, status, reason, message);
+        if self.graph.has_gates() {
+            report.propagated(&self.held, error.is_none() && self.is_complete());
+        }
         report.author_conditions(&self.pass);
         self.next_look()
             .map_or(Outcome::Done, Outcome::RequeueAfter)
