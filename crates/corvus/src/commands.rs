@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
-pub use election::{Arguments as ElectionArguments, Term};
+pub use election::{Arguments as ElectionArguments, LEASE, Term};
 pub use features::switch as switch_features;
 pub use graph_arguments::Arguments as GraphArguments;
 pub use up::Arguments as UpArguments;

@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::commands::{Controllers, Term, UpArguments, switch_features};
+use crate::commands::{Controllers, LEASE, Term, UpArguments, switch_features};
 use files::Credentials;
 
 /// Where objects are kept.
@@ -236,7 +236,7 @@ fn start_controllers(
     running.spawn(async move {
         let own = client(&server_of, "corvus-leader-election");
         let controllers = |term: Term| run_controllers(&server_of, &builtin, graph.as_ref(), term);
-        election.run(own, shared, token, controllers).await;
+        election.run(own, shared, LEASE, token, controllers).await;
     });
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(

@@ -451,6 +451,59 @@ fn run_serves_graphs_on_another_cluster() {
 }
 
 #[test]
+fn run_needs_no_more_than_the_roles_of_its_manifest() {
+    if !has(
+        "kubectl",
+        "run_needs_no_more_than_the_roles_of_its_manifest",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(folder.path(), &["--controllers", "*,-graph"]);
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/graphs.yaml");
+    cluster.must(&["apply", "-f", manifest]);
+    let roles = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/site/roles.yaml"
+    );
+    cluster.must(&["apply", "-f", roles]);
+    // The account of the manifest, as its Pods would have it.
+    let token = cluster.must(&["-n", "kro-system", "create", "token", "kro"]);
+    let kubeconfig = folder.path().join("restricted");
+    std::fs::copy(cluster.kubeconfig(), &kubeconfig).expect("a copy");
+    let file = kubeconfig.display().to_string();
+    let config =
+        |words: &[&str]| cluster.must(&[&["config", "--kubeconfig", &file], words].concat());
+    config(&["set-credentials", "kro", "--token", token.trim()]);
+    config(&["set-context", "--current", "--user", "kro"]);
+    let more = cluster.kubectl(&["--kubeconfig", &file, "auth", "can-i", "create", "secrets"]);
+    assert_eq!(String::from_utf8_lossy(&more.stdout).trim(), "no");
+    let mut attached = Command::new(CORVUS)
+        .args(["run", "--kubeconfig", &file])
+        .args(["--leader-election-namespace", "kro-system"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    cluster.until(&["get", "crd", "-o", "name"], |crds| {
+        crds.contains("resourcegraphdefinitions")
+    });
+    apply_site(&cluster);
+    let lease = [
+        "-n",
+        "kro-system",
+        "get",
+        "lease",
+        "controller.kro.run",
+        "-o",
+        "name",
+    ];
+    cluster.must(&lease);
+    cluster.must(&["delete", "site", "hello", "--timeout", "60s"]);
+    attached.kill().expect("it is there");
+    attached.wait().expect("it ends");
+}
+
+#[test]
 fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),

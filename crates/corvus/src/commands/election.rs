@@ -27,16 +27,23 @@ pub struct Arguments {
     /// How long to wait between attempts.
     #[arg(long, alias = "leader-election-retry-period", default_value = "2s", value_name = "DURATION", value_parser = duration::parse)]
     pub leader_elect_retry_period: Duration,
-    /// The name of the Lease.
-    #[arg(long, default_value = LEASE, value_name = "NAME")]
-    pub leader_elect_resource_name: String,
-    /// The namespace of the Lease.
-    #[arg(long, alias = "leader-election-namespace", default_value = NAMESPACE, value_name = "NAMESPACE")]
-    pub leader_elect_resource_namespace: String,
+    /// The name of the Lease [default: corvus-controllers; controller.kro.run, which is kro's, where only graphs
+    /// are served].
+    #[arg(long, value_name = "NAME")]
+    pub leader_elect_resource_name: Option<String>,
+    /// The namespace of the Lease [default: that of the Pod, or else kube-system].
+    #[arg(long, alias = "leader-election-namespace", value_name = "NAMESPACE")]
+    pub leader_elect_resource_namespace: Option<String>,
 }
 
-const LEASE: &str = "corvus-controllers";
+/// The Lease of Kubernetes' own controllers and of all together.
+pub const LEASE: &str = "corvus-controllers";
+/// The Lease of the controllers of graphs alone: kro's, so that one of the two runs while a cluster is switched.
+pub const GRAPH_LEASE: &str = "controller.kro.run";
+/// Where the Lease is where no Pod says otherwise.
 const NAMESPACE: &str = "kube-system";
+/// Where a Pod finds its namespace.
+const POD_NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 impl Default for Arguments {
     /// What the flags say by default.
@@ -46,8 +53,8 @@ impl Default for Arguments {
             leader_elect_lease_duration: Duration::from_secs(15),
             leader_elect_renew_deadline: Duration::from_secs(10),
             leader_elect_retry_period: Duration::from_secs(2),
-            leader_elect_resource_name: LEASE.to_owned(),
-            leader_elect_resource_namespace: NAMESPACE.to_owned(),
+            leader_elect_resource_name: None,
+            leader_elect_resource_namespace: None,
         }
     }
 }
@@ -93,11 +100,12 @@ impl Arguments {
 
     /// Runs `controllers` whenever this process may, until `shutdown`.
     ///
-    /// `by_default` says whether there is an election where the flag does not.
+    /// `by_default` says whether there is an election where the flag does not, `lease` what it is about.
     pub async fn run<F: Future<Output = ()>>(
         &self,
         client: kube::Client,
         by_default: bool,
+        lease: &str,
         shutdown: CancellationToken,
         controllers: impl Fn(Term) -> F,
     ) {
@@ -106,12 +114,11 @@ impl Arguments {
             let leadership = None;
             return controllers(Term { leadership, ended }).await;
         }
-        let mut elector = LeaderElector::new(
-            Api::new(client),
-            &self.leader_elect_resource_namespace,
-            &self.leader_elect_resource_name,
-            identity(),
-        );
+        let namespace = self.leader_elect_resource_namespace.clone();
+        let namespace = namespace.unwrap_or_else(own_namespace);
+        let name = self.leader_elect_resource_name.as_deref();
+        let name = name.unwrap_or(lease);
+        let mut elector = LeaderElector::new(Api::new(client), &namespace, name, identity());
         elector.lease_duration = self.leader_elect_lease_duration;
         elector.renew_deadline = self.leader_elect_renew_deadline;
         elector.retry_period = self.leader_elect_retry_period;
@@ -126,6 +133,14 @@ impl Arguments {
             }
         }
     }
+}
+
+fn own_namespace() -> String {
+    let found = std::fs::read_to_string(POD_NAMESPACE_FILE);
+    let found = found.ok().map(|text| text.trim().to_owned());
+    found
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or_else(|| NAMESPACE.to_owned())
 }
 
 /// Who this process is: its machine and a number that no other process has.

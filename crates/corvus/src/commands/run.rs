@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
+use super::election::{GRAPH_LEASE, LEASE};
 use super::{Controllers, ElectionArguments, GraphArguments, Term};
 use crate::{monitoring, plane};
 
@@ -93,8 +94,13 @@ async fn attend(
             }
         }
     };
+    let lease = if controllers.kubernetes.names().next().is_none() {
+        GRAPH_LEASE
+    } else {
+        LEASE
+    };
     {
-        let running = election.run(client.clone(), true, shutdown.clone(), lead);
+        let running = election.run(client.clone(), true, lease, shutdown.clone(), lead);
         tokio::pin!(running);
         tokio::select! {
             () = &mut running => {}

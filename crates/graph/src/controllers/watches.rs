@@ -8,55 +8,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use controller::{
-    Event, HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource,
-    WorkQueue, enqueue,
+    HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource, WorkQueue,
+    enqueue,
 };
-use model::LabelSelector;
 use parking_lot::Mutex;
 
 use super::Metrics;
 use super::context::InstanceKey;
+use super::interests::{Interest, Interests};
 use super::metrics::WatchCounts;
 use crate::keys;
 
 /// The index of children by the ApplySet they are members of.
 const PART_OF_INDEX: &str = "part-of";
 
-/// What an instance looks at without owning it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Interest {
-    /// One object.
-    Object(Resource, ObjectKey),
-    /// Objects with certain labels, in one namespace or all.
-    Selection(Resource, Option<String>, LabelSelector),
-}
-
-impl Interest {
-    fn resource(&self) -> &Resource {
-        match self {
-            Self::Object(resource, _) | Self::Selection(resource, ..) => resource,
-        }
-    }
-
-    fn covers(&self, object: &Object) -> bool {
-        match self {
-            Self::Object(_, key) => object.key() == *key,
-            Self::Selection(_, namespace, selector) => {
-                namespace
-                    .as_deref()
-                    .is_none_or(|namespace| object.namespace() == Some(namespace))
-                    && selector.matches_with(|key| object.label(key))
-            }
-        }
-    }
-}
-
 struct Watched {
     informer: Informer,
     _guard: HandlerGuard,
 }
-
-type Interests = Arc<Mutex<HashMap<InstanceKey, Vec<Interest>>>>;
 
 pub(crate) struct Watches {
     informers: Informers,
@@ -64,7 +33,7 @@ pub(crate) struct Watches {
     sync_timeout: Duration,
     children: Mutex<HashMap<Resource, Watched>>,
     externals: Mutex<HashMap<Resource, Watched>>,
-    interests: Interests,
+    interests: Arc<Mutex<Interests>>,
     metrics: Metrics,
 }
 
@@ -145,13 +114,7 @@ impl Watches {
         interest: Interest,
     ) -> Result<(), NotSynced> {
         let resource = interest.resource().clone();
-        {
-            let mut all = self.interests.lock();
-            let looked_at = all.entry(instance.clone()).or_default();
-            if !looked_at.contains(&interest) {
-                looked_at.push(interest);
-            }
-        }
+        self.interests.lock().add(instance, interest);
         let informer = {
             let mut externals = self.externals.lock();
             externals
@@ -165,29 +128,16 @@ impl Watches {
 
     /// Keeps only these of what an instance looks at.
     pub fn look_only_at(&self, instance: &InstanceKey, interests: Vec<Interest>) {
-        {
-            let mut all = self.interests.lock();
-            if all.get(instance).map_or(0, Vec::len) == interests.len() {
-                return;
-            }
-            if interests.is_empty() {
-                all.remove(instance);
-            } else {
-                all.insert(instance.clone(), interests);
-            }
+        if self.interests.lock().replace(instance, interests) {
+            self.stop_unused();
         }
-        self.stop_unused();
     }
 
     /// Invariant: whoever holds both locks took `externals` first; adding a handler does, as it replays events.
     fn stop_unused(&self) {
         let mut externals = self.externals.lock();
         let all = self.interests.lock();
-        externals.retain(|resource, _| {
-            all.values()
-                .flatten()
-                .any(|interest| interest.resource() == resource)
-        });
+        externals.retain(|resource, _| all.has(resource));
     }
 
     fn watch_external(&self, resource: &Resource) -> Watched {
@@ -197,24 +147,11 @@ impl Watches {
         let (queue, interests) = (self.queue.clone(), Arc::clone(&self.interests));
         let (watched, metrics) = (resource.clone(), self.metrics.clone());
         let guard = informer.add_handler(move |event| {
-            let concerns = |object: &Object, interest: &Interest| {
-                *interest.resource() == watched && interest.covers(object)
-            };
-            let mut has_matched = false;
-            for (instance, looked_at) in interests.lock().iter() {
-                // An object that leaves a selection concerns those who had it.
-                let hit = looked_at.iter().any(|interest| match event {
-                    Event::Updated { old, new } => {
-                        concerns(old, interest) || concerns(new, interest)
-                    }
-                    Event::Added(object) | Event::Deleted(object) => concerns(object, interest),
-                });
-                if hit {
-                    has_matched = true;
-                    queue.add(instance.clone());
-                }
+            let concerned = interests.lock().concerned(&watched, event);
+            metrics.event_routed(&watched, event, !concerned.is_empty());
+            for instance in concerned {
+                queue.add(instance);
             }
-            metrics.event_routed(&watched, event, has_matched);
         });
         Watched {
             informer,
@@ -225,23 +162,12 @@ impl Watches {
     /// How many watches there are, and of what.
     pub fn count(&self, counts: &mut WatchCounts) {
         counts.watches += self.children.lock().len() + self.externals.lock().len();
-        let (mut watchers, mut requests) = (HashMap::new(), HashMap::new());
-        for (instance, interests) in self.interests.lock().iter() {
-            *watchers.entry(instance.resource.clone()).or_insert(0) += 1;
-            for interest in interests {
-                let kinds: &mut [usize; 2] =
-                    requests.entry(interest.resource().clone()).or_default();
-                kinds[usize::from(matches!(interest, Interest::Selection(..)))] += 1;
-            }
-        }
-        counts.watchers.extend(watchers);
-        counts.requests.extend(requests);
+        self.interests.lock().count(counts);
     }
 
     /// Forgets an instance that is gone.
     pub fn forget(&self, instance: &InstanceKey) {
-        let was_known = self.interests.lock().remove(instance).is_some();
-        if was_known {
+        if self.interests.lock().forget(instance) {
             self.stop_unused();
         }
     }

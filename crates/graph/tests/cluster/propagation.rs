@@ -157,6 +157,19 @@ fn rollout(gates: Value) -> Value {
     )
 }
 
+/// Changes the definition, and waits until the change is served.
+async fn redefine(world: &World, definition: &Value) {
+    let change = json!({"spec": {"resources": definition["spec"]["resources"]}});
+    let key = ObjectKey::cluster("app");
+    world.change(&rgds(), &key, change).await;
+    world
+        .wait(&rgds(), &key, |rgd| {
+            let ready = condition(rgd, "Ready");
+            ready["status"] == "True" && ready["observedGeneration"] == rgd.generation()
+        })
+        .await;
+}
+
 /// The items with this text, and those of them that nobody has called ready.
 async fn written(world: &World, text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let list = world
@@ -222,11 +235,7 @@ async fn a_collection_is_written_in_linear_or_exponential_steps() {
         .await;
     roll(&world, "two", &[2, 2, 1]).await;
     let exponential = rollout(json!(["${exponentiallyUpdated(name, all)}"]));
-    let change = json!({"spec": {"resources": exponential["spec"]["resources"]}});
-    world
-        .change(&rgds(), &ObjectKey::cluster("app"), change)
-        .await;
-    world.wait_rgd_active("app").await;
+    redefine(&world, &exponential).await;
     world
         .change(&apps(), &it(), json!({"spec": {"text": "three"}}))
         .await;
@@ -234,11 +243,7 @@ async fn a_collection_is_written_in_linear_or_exponential_steps() {
     let budget = rollout(json!([
         "${all.filter(it, it.updated() && !it.ready()).size() < 3}"
     ]));
-    let change = json!({"spec": {"resources": budget["spec"]["resources"]}});
-    world
-        .change(&rgds(), &ObjectKey::cluster("app"), change)
-        .await;
-    world.wait_rgd_active("app").await;
+    redefine(&world, &budget).await;
     world
         .change(&apps(), &it(), json!({"spec": {"text": "four"}}))
         .await;

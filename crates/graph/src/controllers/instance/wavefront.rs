@@ -16,7 +16,7 @@ use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children, propagation};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
-use crate::controllers::watches::Interest;
+use crate::controllers::interests::Interest;
 use crate::lifecycle::Adoption;
 use crate::runtime::{Gate, NodeState, Pass, Step};
 
