@@ -18,6 +18,7 @@ mod extract;
 mod handling;
 mod names;
 mod parse;
+mod propagation;
 mod reads;
 mod status;
 mod template_rules;
@@ -285,6 +286,12 @@ impl Graph {
             .collect()
     }
 
+    /// Whether any resource says when its objects may be written.
+    pub fn has_gates(&self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| !node.handling.propagate_when.is_empty())
+    }
+
     /// The position of a resource.
     pub fn position(&self, id: &str) -> Option<usize> {
         self.positions.get(id).copied()
@@ -335,9 +342,11 @@ pub fn build(
     let nodes = parsed
         .into_iter()
         .zip(&spec.resources)
-        .map(|(resource, authored)| {
+        .map(|(mut resource, authored)| {
+            let gate_dependencies = std::mem::take(&mut resource.gate_dependencies);
             let mut node = compile::node(resource, &variables)?;
-            node.handling = Handling::build(authored, &variables, options)?;
+            node.handling = Handling::build(authored, &node, &variables, options)?;
+            node.handling.gate_dependencies = gate_dependencies;
             Ok(node)
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;

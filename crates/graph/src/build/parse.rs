@@ -12,7 +12,7 @@ use super::extract::{self, RawField};
 use super::reads::Reads;
 use super::{
     BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
-    deferred, reads, template_rules, variables,
+    deferred, propagation, reads, template_rules, variables,
 };
 use crate::dag::Dag;
 use crate::features::Feature;
@@ -48,6 +48,8 @@ pub(crate) struct ParsedResource {
     pub include_branches: BTreeSet<usize>,
     /// Those that only deferred fields read; not among the others.
     pub soft_dependencies: BTreeSet<usize>,
+    /// Those that only `propagateWhen` reads.
+    pub gate_dependencies: BTreeSet<usize>,
 }
 
 /// Takes all resources apart.
@@ -64,6 +66,7 @@ pub(crate) fn resources(
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds, options)?;
         check_references(&mut parsed, &ids, options)?;
+        propagation::add_dependencies(&mut parsed, resource, &ids, options)?;
         Ok(parsed)
     };
     spec.resources.iter().map(parse).collect()
@@ -107,6 +110,7 @@ fn take_apart(
         branch_dependencies: BTreeSet::new(),
         include_branches: BTreeSet::new(),
         soft_dependencies: BTreeSet::new(),
+        gate_dependencies: BTreeSet::new(),
     };
     Ok(parsed)
 }
@@ -127,7 +131,11 @@ fn resolve(
     })
 }
 
-fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
+pub(crate) fn standalone(
+    id: &str,
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<String>, BuildError> {
     let unwrap = |(index, text): (usize, &String)| {
         Template::standalone(text).map_err(|error| {
             let message = format!(

@@ -14,12 +14,12 @@ use super::inventory::Batch;
 use super::later::Later;
 use super::memory::{Applied, Memory};
 use super::status::Report;
-use super::{Instance, InstanceError, RESOURCES_READY, children};
+use super::{Instance, InstanceError, RESOURCES_READY, children, propagation};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::interests::Interest;
 use crate::lifecycle::Adoption;
-use crate::runtime::{NodeState, Pass, Step};
+use crate::runtime::{Gate, NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -35,6 +35,8 @@ pub(super) struct Run<'a> {
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
+    /// Why objects may not be written now.
+    held: Vec<String>,
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
     pub(super) later: Later,
@@ -58,6 +60,7 @@ impl<'a> Run<'a> {
             claims: HashMap::new(),
             interests: Vec::new(),
             prune_again: false,
+            held: Vec::new(),
             again: HashMap::new(),
             later: Later::default(),
         }
@@ -110,9 +113,10 @@ impl<'a> Run<'a> {
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => {
+                    Ok(mut items) => {
                         self.watch_strangers(node, &items).await?;
                         self.later.in_flight.insert(node);
+                        self.ask_gates(node, &mut items).await?;
                         to_apply.push((node, items));
                     }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
@@ -167,14 +171,20 @@ impl<'a> Run<'a> {
             }
             let wave = self.graph.waves[node];
             let position = Some((index, size));
-            let desired =
+            let is_gated = !this.handling.propagate_when.is_empty();
+            let bare = is_gated.then(|| object.clone());
+            let mut desired =
                 children::decorate(self.instance, this, wave, position, policy.deletion, object);
+            if let Some(bare) = bare {
+                propagation::stamp(&bare, &mut desired);
+            }
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
                 policy,
+                gate: Gate::Open,
                 known,
                 patience: patience.unwrap_or_default(),
                 deferred: deferred.next().unwrap_or_default(),
@@ -252,10 +262,12 @@ impl<'a> Run<'a> {
             observation,
             state,
             applied,
+            held,
             patience,
             again,
         } = result;
         self.later.in_flight.remove(&node);
+        self.held.extend(held);
         let resource = &self.graph.nodes[node].resource;
         for (key, patience) in patience {
             let place = (resource.clone(), key);
@@ -305,6 +317,9 @@ impl<'a> Run<'a> {
             }
         };
         report.set(RESOURCES_READY, status, reason, message);
+        if self.graph.has_gates() {
+            report.propagated(&self.held, error.is_none() && self.is_complete());
+        }
         report.author_conditions(&self.pass);
         self.next_look()
             .map_or(Outcome::Done, Outcome::RequeueAfter)
