@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod basics;
+mod clouds;
 mod examples;
 mod faults;
 mod features;
