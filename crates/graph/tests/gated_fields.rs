@@ -143,11 +143,11 @@ fn fields_to_scale_by_are_checked() {
     };
     let [spec, status] = scaled();
     check(
-        &[spec.clone()],
+        std::slice::from_ref(&spec),
         "path \"schema.status\": the marker scale needs a field in spec and one in status",
     );
     check(
-        &[status.clone()],
+        std::slice::from_ref(&status),
         "path \"schema.spec\": the marker scale needs a field in spec and one in status",
     );
     check(

@@ -132,8 +132,11 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         fields,
         for_each,
         dependencies: resource.dependencies,
+        soft_dependencies: resource.soft_dependencies,
         include_dependencies: resource.include_dependencies,
         handling: Handling::default(),
+        branch_dependencies: resource.branch_dependencies,
+        include_branches: resource.include_branches,
         list_type: Type::list(object_type.clone()),
         object_type,
     })
@@ -258,6 +261,7 @@ fn template_field(
     Ok(TemplateField {
         path: field.path.clone(),
         value,
+        is_deferred: field.is_deferred,
     })
 }
 

@@ -12,12 +12,14 @@ mod assign;
 mod author_conditions;
 mod body;
 mod compile;
+mod deferred;
 mod error;
 mod extract;
 mod handling;
 mod names;
 mod parse;
 mod propagation;
+mod reads;
 mod scale;
 mod status;
 mod template_rules;
@@ -135,6 +137,8 @@ pub struct TemplateField {
     pub path: FieldPath,
     /// What it becomes.
     pub value: FieldValue,
+    /// Whether the object is made without it as long as its data is missing.
+    pub is_deferred: bool,
 }
 
 /// What a string with expressions becomes.
@@ -203,12 +207,24 @@ pub struct Node {
     pub dependencies: BTreeSet<usize>,
     /// What is special about its objects.
     pub handling: Handling,
+    /// The resources that only its deferred fields read, by position.
+    pub soft_dependencies: BTreeSet<usize>,
     /// The type of one object.
     pub(crate) object_type: Type,
     /// The type of a list of them.
     pub(crate) list_type: Type,
     /// The resources that `includeWhen` reads, by position.
     pub(crate) include_dependencies: BTreeSet<usize>,
+    /// Dependencies that only branches read, which may not be taken; in the whole and in `includeWhen`.
+    pub(crate) branch_dependencies: BTreeSet<usize>,
+    pub(crate) include_branches: BTreeSet<usize>,
+}
+
+impl Node {
+    /// Whether a field is filled in later.
+    pub fn has_deferred_fields(&self) -> bool {
+        self.fields.iter().any(|field| field.is_deferred)
+    }
 }
 
 /// A field of the instances' status.

@@ -60,7 +60,7 @@ impl Pass<'_> {
             member.object
         });
         let mut objects = Value::Array(marked.collect());
-        let dimensions = self.dimensions(this).unwrap_or_default();
+        let dimensions = self.dimensions(this, &[]).unwrap_or_default();
         let mut gates = Vec::with_capacity(facts.len());
         for (index, (is_due, was_updated)) in facts.into_iter().enumerate() {
             let gate = if is_due {

@@ -16,12 +16,13 @@ use crate::controllers::watches::Children;
 use crate::external_fields::ExternalField;
 use crate::keys;
 use crate::lifecycle::{Policy, Update};
-use crate::runtime::{Gate, NodeState, Observation};
+use crate::runtime::{Deferred, Gate, NodeState, Observation, hold};
 
 /// When to look again at an object that is not admitted, though its coming or going is watched.
 const UNADMITTED_WAIT: Duration = Duration::from_mins(1);
 
 /// One object that should be.
+#[derive(Clone)]
 pub(super) struct Item {
     pub key: ObjectKey,
     pub desired: Value,
@@ -35,6 +36,25 @@ pub(super) struct Item {
     pub known: Option<Applied>,
     /// The troubles with it.
     pub patience: Patience,
+    /// What is left out of it for now.
+    pub deferred: Vec<Deferred>,
+}
+
+impl Item {
+    /// The item with the deferred fields that are there already; `None` if that changes nothing.
+    fn held(&self, live: Option<&Object>) -> Option<Self> {
+        let live = live.filter(|_| !self.deferred.is_empty())?;
+        let fields: Vec<_> = self
+            .deferred
+            .iter()
+            .map(|field| field.path.clone())
+            .collect();
+        let mut desired = self.desired.clone();
+        hold(&mut desired, live.value(), &fields).then(|| Self {
+            desired,
+            ..self.clone()
+        })
+    }
 }
 
 /// What became of one resource.
@@ -229,6 +249,8 @@ async fn try_one(
     let live = live(instance, node, children, item)
         .await
         .map_err(ItemError::Api)?;
+    let held = item.held(live.as_deref());
+    let item = held.as_ref().unwrap_or(item);
     if let Some(live) = &live {
         if live.is_terminating() {
             return Err(ItemError::Terminating);

@@ -9,6 +9,7 @@ mod children;
 mod deletion;
 mod external_fields;
 mod inventory;
+mod later;
 mod memory;
 mod patience;
 mod propagation;

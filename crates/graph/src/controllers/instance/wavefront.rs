@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::apply::{self, Item, NodeResult};
 use super::inventory::Batch;
+use super::later::Later;
 use super::memory::{Applied, Memory};
 use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children, propagation};
@@ -38,6 +39,7 @@ pub(super) struct Run<'a> {
     held: Vec<String>,
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
+    pub(super) later: Later,
 }
 
 type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
@@ -60,6 +62,7 @@ impl<'a> Run<'a> {
             prune_again: false,
             held: Vec::new(),
             again: HashMap::new(),
+            later: Later::default(),
         }
     }
 
@@ -69,11 +72,13 @@ impl<'a> Run<'a> {
         let mut running = Running::new();
         loop {
             self.start_what_can(&mut started, &mut running).await?;
-            let Some(result) = running.next().await else {
+            if let Some(result) = running.next().await {
+                self.record(result);
+            } else if !self.release_one(&started) && !self.fill_in(&mut started) {
                 break;
-            };
-            self.record(result);
+            }
         }
+        self.tell_awaited_fields();
         self.batch.repair(self.instance).await?;
         let interests = std::mem::take(&mut self.interests);
         self.instance
@@ -92,7 +97,7 @@ impl<'a> Run<'a> {
         let mut to_apply = Vec::new();
         let metrics = &self.instance.context.options.metrics;
         for node in self.graph.order.iter().copied() {
-            if started[node] {
+            if started[node] || self.waits_softly(node, started) {
                 continue;
             }
             let looked = Instant::now();
@@ -110,6 +115,7 @@ impl<'a> Run<'a> {
                 Step::Apply(objects) => match self.items(node, objects) {
                     Ok(mut items) => {
                         self.watch_strangers(node, &items).await?;
+                        self.later.in_flight.insert(node);
                         self.ask_gates(node, &mut items).await?;
                         to_apply.push((node, items));
                     }
@@ -147,6 +153,10 @@ impl<'a> Run<'a> {
     fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
         let policy = self.pass.policy(node)?;
+        if this.has_deferred_fields() {
+            self.later.made.insert(node, objects.clone());
+        }
+        let mut deferred = self.pass.deferred(node).into_iter();
         let size = objects.len();
         let mut items = Vec::with_capacity(size);
         for (index, object) in objects.into_iter().enumerate() {
@@ -178,6 +188,7 @@ impl<'a> Run<'a> {
                 released: Vec::new(),
                 known,
                 patience: patience.unwrap_or_default(),
+                deferred: deferred.next().unwrap_or_default(),
             });
         }
         Ok(items)
@@ -202,6 +213,7 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
+        self.later.in_flight.insert(node);
         self.watch(Interest::Object(this.resource.clone(), key.clone()))
             .await?;
         running.push(Box::pin(apply::read(self.instance, node, this, key)));
@@ -216,6 +228,7 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
+        self.later.in_flight.insert(node);
         let parsed = model::LabelSelector::parse(&selector)
             .unwrap_or_else(|_| model::LabelSelector::everything());
         self.watch(Interest::Selection(
@@ -254,6 +267,7 @@ impl<'a> Run<'a> {
             patience,
             again,
         } = result;
+        self.later.in_flight.remove(&node);
         self.held.extend(held);
         let resource = &self.graph.nodes[node].resource;
         for (key, patience) in patience {
