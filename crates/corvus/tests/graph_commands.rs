@@ -524,6 +524,8 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
         ("propagation", "PropagationControl=true"),
+        ("scale", "ScaleSubresource=true"),
+        ("external-fields", "ExternalFields=true"),
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),

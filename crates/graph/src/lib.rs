@@ -21,6 +21,7 @@ pub mod crd;
 pub mod dag;
 pub mod diagram;
 mod expression;
+mod external_fields;
 mod features;
 pub mod hash;
 pub mod keys;
@@ -44,6 +45,7 @@ pub use build::{
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
+pub use external_fields::ExternalField;
 pub use features::{Feature, Features};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
 pub use lifecycle::{Adoption, Deletion, Lifecycle, Policy, Update};

@@ -20,6 +20,7 @@ mod names;
 mod parse;
 mod propagation;
 mod reads;
+mod scale;
 mod status;
 mod template_rules;
 mod variables;
@@ -329,7 +330,8 @@ pub fn build(
     options: &BuildOptions,
 ) -> Result<Graph, BuildError> {
     names::check(spec, options.max_dimensions)?;
-    let spec_schema = simple_schema::build(&spec.schema.spec, &spec.schema.types)
+    let marked = scale::take(&spec.schema, options.features)?;
+    let spec_schema = simple_schema::build(&marked.spec, &spec.schema.types)
         .map_err(|error| BuildError::new(error.message).at(format!("schema.{}", error.path)))?;
     let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
     let parsed = parse::resources(spec, kinds, options)?;
@@ -350,8 +352,9 @@ pub fn build(
             Ok(node)
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;
-    let status = status::build(&spec.schema.status, &variables)?;
+    let status = status::build(&marked.status, &variables)?;
     let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    marked.declare(&mut crd)?;
     let lists_managed_resources =
         options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod autoscaling;
 mod basics;
 mod clouds;
 mod examples;
