@@ -507,6 +507,7 @@ fn run_needs_no_more_than_the_roles_of_its_manifest() {
 fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
+        ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),
         ("dynamic-keys", "DynamicTemplateKeys=true"),

@@ -103,5 +103,11 @@ pub fn dot(graph: &Graph) -> String {
 }
 
 fn label(node: &Node, line_break: &str) -> String {
-    format!("{}{line_break}{}", node.id, node.resource.kind)
+    let mut label = format!("{}{line_break}{}", node.id, node.resource.kind);
+    for note in node.handling.notes() {
+        // Quotes would end the label.
+        let note = note.replace('"', "'");
+        let _ = write!(label, "{line_break}({note})");
+    }
+    label
 }

@@ -64,7 +64,7 @@ pub enum Evaluated {
 impl Expression {
     /// Compiles `source`; the error carries position and excerpt.
     pub fn compile(env: &Env, source: &str) -> Result<Self, cel::CompileError> {
-        let program = env.compile(source)?;
+        let program = env.compile(source)?.without_types();
         let roots = roots(program.references());
         Ok(Self {
             source: source.to_owned(),

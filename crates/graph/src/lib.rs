@@ -25,6 +25,8 @@ mod features;
 pub mod hash;
 pub mod keys;
 mod kinds;
+mod lifecycle;
+mod managed_resources;
 pub mod manifests;
 mod nearest;
 mod plural;
@@ -36,13 +38,14 @@ mod tally;
 pub mod template;
 
 pub use build::{
-    BuildError, BuildOptions, FieldValue, Graph, Iterator, Node, NodeKind, StatusField,
+    BuildError, BuildOptions, FieldValue, Graph, Handling, Iterator, Node, NodeKind, StatusField,
     TemplateField, TemplateKey, TextPart, build, read_spec, required_kinds,
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
 pub use features::{Feature, Features};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
+pub use lifecycle::{Adoption, Deletion, Lifecycle, Policy, Update};
 pub use plural::plural;
 pub use rgd::{
     ExternalMetadata, ExternalRef, GraphSpec, ResourceSpec, SchemaMetadata, SchemaSpec, Scope,

@@ -269,6 +269,8 @@ fn resource() -> Value {
             "forEach": {"type": "array", "items": {
                 "type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1,
             }},
+            "deletionPolicy": {"type": "string", "enum": ["Delete", "Orphaned"]},
+            "lifecycle": {"x-kubernetes-preserve-unknown-fields": true},
         },
         "x-kubernetes-validations": [{
             "rule": "has(self.template) ? !(has(self.externalRef) || has(self.variable) || has(self.def) || has(self.patch)) \

@@ -9,6 +9,7 @@ use controller::{Object, ObjectKey};
 use serde_json::Value;
 
 use crate::build::{Graph, NodeKind};
+use crate::lifecycle::Policy;
 use crate::runtime::{NodeState, Observation, Pass, PassOptions, Readiness, Step};
 
 /// One resource of a rendered instance.
@@ -22,6 +23,8 @@ pub struct RenderedNode {
     pub value: Option<Value>,
     /// Where it would stand.
     pub state: NodeState,
+    /// How they come and go.
+    pub policy: Policy,
 }
 
 /// What an instance would become.
@@ -85,11 +88,19 @@ pub fn render(
         } else {
             Vec::new()
         };
+        let (policy, state) = match (pass.policy(node), state) {
+            (Ok(policy), state) => (policy, state),
+            (Err(message), NodeState::Synced | NodeState::Waiting(_)) => {
+                (Policy::default(), NodeState::Error(message))
+            }
+            (Err(_), state) => (Policy::default(), state),
+        };
         let rendered = RenderedNode {
             id,
             objects,
             value,
             state,
+            policy,
         };
         match nodes.iter_mut().find(|known| known.id == rendered.id) {
             Some(known) => *known = rendered,

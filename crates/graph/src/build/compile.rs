@@ -10,8 +10,8 @@ use super::error::BuildError;
 use super::extract::{RawField, RawParts};
 use super::parse::{ENVIRONMENT, ParsedResource};
 use super::{
-    EACH_VARIABLE, FieldValue, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField, TextPart,
-    Types, assign, dynamic_keys,
+    EACH_VARIABLE, FieldValue, Handling, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField,
+    TextPart, Types, assign, dynamic_keys,
 };
 use crate::expression::Expression;
 use crate::rgd::{SchemaSpec, Scope};
@@ -140,6 +140,7 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         dependencies: resource.dependencies,
         soft_dependencies: resource.soft_dependencies,
         include_dependencies: resource.include_dependencies,
+        handling: Handling::default(),
         branch_dependencies: resource.branch_dependencies,
         include_branches: resource.include_branches,
         list_type: Type::list(object_type.clone()),

@@ -16,6 +16,7 @@ mod deferred;
 mod dynamic_keys;
 mod error;
 mod extract;
+mod handling;
 mod names;
 mod parse;
 mod reads;
@@ -33,13 +34,16 @@ use serde_json::Value;
 use crate::crd;
 use crate::dag::Dag;
 use crate::expression::Expression;
-use crate::features::Features;
+use crate::features::{Feature, Features};
 use crate::kinds::KindResolver;
+use crate::managed_resources;
 use crate::rgd::{GraphSpec, SchemaSpec};
 use crate::simple_schema;
 use crate::template::FieldPath;
 
 pub use error::BuildError;
+pub use handling::Handling;
+pub(crate) use parse::ENVIRONMENT;
 
 /// The variable that holds the instance.
 pub(crate) const SCHEMA_VARIABLE: &str = "schema";
@@ -213,6 +217,8 @@ pub struct Node {
     pub for_each: Vec<Iterator>,
     /// The resources it reads, by position.
     pub dependencies: BTreeSet<usize>,
+    /// What is special about its objects.
+    pub handling: Handling,
     /// The resources that only its deferred fields read, by position.
     pub soft_dependencies: BTreeSet<usize>,
     /// The type of one object.
@@ -261,6 +267,8 @@ pub struct Graph {
     pub status_fields: Vec<StatusField>,
     /// Author-defined conditions.
     pub conditions: Vec<Expression>,
+    /// Whether the status of instances lists what they manage.
+    pub lists_managed_resources: bool,
     /// The type of the instance.
     pub(crate) instance_type: Type,
     positions: HashMap<String, usize>,
@@ -340,10 +348,17 @@ pub fn build(
     )?;
     let nodes = parsed
         .into_iter()
-        .map(|resource| compile::node(resource, &variables))
+        .zip(&spec.resources)
+        .map(|(resource, authored)| {
+            let mut node = compile::node(resource, &variables)?;
+            node.handling = Handling::build(authored, &variables, options)?;
+            Ok(node)
+        })
         .collect::<Result<Vec<Node>, BuildError>>()?;
     let status = status::build(&spec.schema.status, &variables)?;
-    let crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    let lists_managed_resources =
+        options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {
         schema: spec.schema.clone(),
         crd,
@@ -353,6 +368,7 @@ pub fn build(
         status_template: status.template,
         status_fields: status.fields,
         conditions: status.conditions,
+        lists_managed_resources,
         instance_type,
         positions: spec
             .resources

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::build::{EACH_VARIABLE, Graph, Node, NodeKind, SCHEMA_VARIABLE};
 use crate::expression::{EvalFailure, Evaluated, Expression};
+use crate::lifecycle::Policy;
 
 pub use author_conditions::{AuthorCondition, AuthorConditions};
 pub use deferred::{Deferred, hold};
@@ -81,6 +82,17 @@ impl NodeState {
             Self::Skipped => "SKIPPED",
             Self::Deleting(_) => "DELETING",
             Self::Error(_) => "ERROR",
+        }
+    }
+
+    /// Why it is not done.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Synced | Self::Skipped => None,
+            Self::InProgress(reason)
+            | Self::Waiting(reason)
+            | Self::Deleting(reason)
+            | Self::Error(reason) => Some(reason),
         }
     }
 
@@ -165,6 +177,11 @@ impl<'g> Pass<'g> {
         self.observed[node] = Some(observation);
     }
 
+    /// What was found of a resource, if anything was.
+    pub fn observed(&self, node: usize) -> Option<&Observation> {
+        self.observed[node].as_ref()
+    }
+
     /// Where a resource stands.
     pub fn state(&self, node: usize) -> &NodeState {
         &self.states[node]
@@ -219,6 +236,16 @@ impl<'g> Pass<'g> {
             },
             NodeKind::External | NodeKind::ExternalCollection => self.external(this),
         }
+    }
+
+    /// How the objects of a resource come and go.
+    pub fn policy(&self, node: usize) -> Result<Policy, String> {
+        let this = &self.graph.nodes[node];
+        let policy = this
+            .handling
+            .lifecycle
+            .policy(|expression| self.evaluate(expression, &[]));
+        policy.map_err(|message| format!("resource \"{}\": lifecycle: {message}", this.id))
     }
 
     fn give_up(&self, node: &Node, place: &str, failure: &EvalFailure) -> Step {

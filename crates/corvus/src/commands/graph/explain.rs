@@ -91,6 +91,9 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
                 format!(", filled in from {}", later.join(", "))
             };
             println!("  {}\t<{}>{after}{later}", node.id, node.resource.kind);
+            for note in node.handling.notes() {
+                println!("      {note}");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

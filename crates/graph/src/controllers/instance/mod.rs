@@ -13,6 +13,7 @@ mod memory;
 mod patience;
 mod prune;
 mod quarrel;
+mod retention;
 mod status;
 mod wavefront;
 
@@ -204,8 +205,8 @@ impl InstanceReconciler {
         let resource = &instance.id.resource;
         let state = self.context.registry.latest(&owner.rgd);
         let message = match state.map(|entry| (entry.revision, entry.state)) {
-            Some((_, RevisionState::Active(graph))) => {
-                report.use_graph(&graph);
+            Some((revision, RevisionState::Active(graph))) => {
+                report.use_graph(&graph, revision);
                 metrics.graph_resolved(resource);
                 return Some(graph);
             }

@@ -18,6 +18,7 @@ use super::{Instance, InstanceError, RESOURCES_READY, children};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::interests::Interest;
+use crate::lifecycle::Adoption;
 use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
@@ -110,6 +111,7 @@ impl<'a> Run<'a> {
                 Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
                     Ok(items) => {
+                        self.watch_strangers(node, &items).await?;
                         self.later.in_flight.insert(node);
                         to_apply.push((node, items));
                     }
@@ -146,6 +148,7 @@ impl<'a> Run<'a> {
     /// What is to be applied of a resource; an error if another resource makes the same object.
     fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
+        let policy = self.pass.policy(node)?;
         if this.has_deferred_fields() {
             self.later.made.insert(node, objects.clone());
         }
@@ -163,19 +166,32 @@ impl<'a> Run<'a> {
                 ));
             }
             let wave = self.graph.waves[node];
+            let position = Some((index, size));
             let desired =
-                children::decorate(self.instance, this, wave, Some((index, size)), object);
+                children::decorate(self.instance, this, wave, position, policy.deletion, object);
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
+                policy,
                 known,
                 patience: patience.unwrap_or_default(),
                 deferred: deferred.next().unwrap_or_default(),
             });
         }
         Ok(items)
+    }
+
+    /// Watches objects whose coming and going matters although they are not ours.
+    async fn watch_strangers(&mut self, node: usize, items: &[Item]) -> Result<(), InstanceError> {
+        let resource = &self.graph.nodes[node].resource;
+        let needed = |item: &&Item| item.policy.adoption != Adoption::AdoptOrCreate;
+        for item in items.iter().filter(needed) {
+            self.watch(Interest::Object(resource.clone(), item.key.clone()))
+                .await?;
+        }
+        Ok(())
     }
 
     /// Watches come before reads, or a change in between would be missed.
@@ -269,7 +285,7 @@ impl<'a> Run<'a> {
     /// Tells the report how things stand; says when to look again if no event will.
     pub fn conclude(&self, report: &mut Report, error: Option<&InstanceError>) -> Outcome {
         let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
-        report.observe(&self.pass);
+        report.observe(&self.pass, self.instance.object.status());
         let verdict = match error {
             Some(error) => {
                 report.fail();
