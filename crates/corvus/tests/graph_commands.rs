@@ -529,6 +529,7 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),
+        ("dynamic-keys", "DynamicTemplateKeys=true"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples")

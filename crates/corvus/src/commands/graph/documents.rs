@@ -111,7 +111,7 @@ fn repeated_key(text: &str) -> Option<(u64, u64)> {
     let strict: Result<Vec<Value>, _> = serde_saphyr::from_multiple_with_options(text, options);
     match strict.as_ref().err()?.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { location, .. } => {
-            Some((location.line().into(), location.column().into()))
+            Some((location.line(), location.column()))
         }
         _ => None,
     }
