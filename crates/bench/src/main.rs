@@ -6,6 +6,7 @@ mod api;
 mod cluster;
 mod instances;
 mod machine;
+mod schedule;
 mod start;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
     /// How fast Pods are scheduled and run, what the cluster costs at rest, and whether a rollout keeps
     /// its bounds.
     Cluster(cluster::Arguments),
+    /// How fast the scheduler alone finds nodes for Pods that wait.
+    Schedule(schedule::Arguments),
     /// How long instances of a resource graph take to converge on a cluster.
     Instances(instances::Arguments),
 }
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         Command::TestCluster(arguments) => start::test_cluster(&arguments).await,
         Command::Up(arguments) => start::up(&arguments)?,
         Command::Cluster(arguments) => cluster::run(&arguments).await?,
+        Command::Schedule(arguments) => schedule::run(&arguments).await?,
         Command::Instances(arguments) => instances::run(&arguments).await?,
     };
     println!("{line}");

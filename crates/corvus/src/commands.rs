@@ -9,6 +9,7 @@ mod demo;
 mod election;
 mod graph;
 mod run;
+mod tuning;
 mod up;
 mod version;
 
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
 pub use election::{Arguments as ElectionArguments, Term};
+pub use tuning::Arguments as TuningArguments;
 pub use up::Arguments as UpArguments;
 
 /// One program that composes, runs and hosts Kubernetes workloads.

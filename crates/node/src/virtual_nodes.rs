@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::addresses::Addresses;
+use self::addresses::{NodeAddresses, PodAddresses};
 use self::kubelets::{Kubelets, Nodes};
 pub use self::node::{Template, TemplateError};
 
@@ -54,6 +54,8 @@ pub struct Options {
     pub server: String,
     /// The nodes.
     pub templates: Vec<Template>,
+    /// Whether nodes are given ranges for their Pods (`spec.podCIDRs`): Pods wait for them.
+    pub pod_cidrs: bool,
 }
 
 fn nodes() -> Resource {
@@ -69,8 +71,8 @@ fn pods() -> Resource {
 struct Known {
     /// When each last repeated its status, by name.
     own: HashMap<String, Own>,
-    pods: Addresses,
-    nodes: Addresses,
+    pods: PodAddresses,
+    nodes: NodeAddresses,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +93,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let api = Api::new(client);
-    let Options { server, templates } = options;
+    let Options {
+        server,
+        templates,
+        pod_cidrs,
+    } = options;
     let registering = {
         let (api, server, shutdown) = (api.clone(), server.clone(), shutdown.clone());
         async move {
@@ -115,8 +121,8 @@ pub async fn run(
     pods.add_node_index();
     let known: Shared = Arc::new(Mutex::new(Known {
         own: HashMap::new(),
-        pods: Addresses::of_pods(),
-        nodes: Addresses::of_nodes(),
+        pods: PodAddresses::default(),
+        nodes: NodeAddresses::default(),
     }));
     let pod_queue: WorkQueue = WorkQueue::new("virtual-pods", Backoff::default());
     let node_queue: WorkQueue = WorkQueue::new("virtual-nodes", Backoff::default());
@@ -135,6 +141,7 @@ pub async fn run(
         pods: pods.clone(),
         known: known.clone(),
         recorder,
+        pod_cidrs,
     };
     let lives = Nodes {
         api,
@@ -172,13 +179,20 @@ fn follow_nodes(
         let mut woken = false;
         {
             let mut known = known.lock();
-            if is_own {
+            if gone {
+                known.nodes.release(node.name());
+            } else {
                 known.nodes.observe(node.name(), internal_address(node));
+            }
+            if is_own {
+                known.pods.set_ranges(node.name(), pod_cidrs(node));
                 let address = known.nodes.of(node.name());
                 let old = known.own.get(node.name());
                 woken = old.is_none_or(|old| {
                     let changed = |name: &[&str]| old.node.get(name) != node.get(name);
-                    changed(&["metadata", "annotations"]) || changed(&["status", "allocatable"])
+                    changed(&["metadata", "annotations"])
+                        || changed(&["status", "allocatable"])
+                        || changed(&["spec", "podCIDRs"])
                 });
                 let own = Own {
                     node: node.clone(),
@@ -188,7 +202,7 @@ fn follow_nodes(
                 known.own.insert(node.name().to_owned(), own);
             } else {
                 known.own.remove(node.name());
-                known.nodes.release(node.name());
+                known.pods.forget(node.name());
             }
         }
         // Others' nodes are theirs; nobody's are claimed.
@@ -208,21 +222,32 @@ fn follow_pods(pods: &Informer, known: &Shared, queue: &WorkQueue) -> controller
     pods.add_handler(move |event| {
         let pod = event.object();
         let node = object::text(pod.value(), &["spec", "nodeName"]);
-        let mut known = known.lock();
-        if matches!(event, Event::Deleted(_)) {
-            known.pods.release(pod.uid());
-            return;
-        }
-        let address = object::text(pod.value(), &["status", "podIP"]);
-        let is_own = known.own.contains_key(node);
-        if !address.is_empty() {
-            known.pods.observe(pod.uid(), address);
-        }
-        drop(known);
+        let gone = matches!(event, Event::Deleted(_));
+        let is_own = {
+            let mut known = known.lock();
+            if gone || matches!(phase(pod), "Succeeded" | "Failed") {
+                known.pods.release(node, pod.uid());
+            } else if !node.is_empty() && plan::needs_addresses(pod) {
+                let addresses = object::list(pod.status(), &["podIPs"]).iter();
+                let addresses = addresses.map(|address| object::text(address, &["ip"]));
+                known.pods.observe(node, pod.uid(), addresses);
+            }
+            known.own.contains_key(node) && !gone
+        };
         if is_own {
             queue.add(pod.key());
         }
     })
+}
+
+fn phase(pod: &Object) -> &str {
+    object::text(pod.status(), &["phase"])
+}
+
+/// The ranges a node has for its Pods.
+fn pod_cidrs(node: &Object) -> Vec<String> {
+    let cidrs = object::list(node.spec(), &["podCIDRs"]).iter();
+    cidrs.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn internal_address(node: &Object) -> &str {

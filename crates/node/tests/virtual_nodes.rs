@@ -41,7 +41,11 @@ impl Server {
         let shutdown = CancellationToken::new();
         let informers = Informers::new(Api::new(client.clone()), shutdown.clone());
         let server = name.to_owned();
-        let options = Options { server, templates };
+        let options = Options {
+            server,
+            templates,
+            pod_cidrs: false,
+        };
         let task = tokio::spawn(virtual_nodes::run(
             client,
             informers,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{AccessArguments, ElectionArguments, UpArguments};
+use super::{AccessArguments, ElectionArguments, TuningArguments, UpArguments};
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
 
@@ -56,6 +56,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         disable_admission_plugins: Vec::new(),
         access: AccessArguments::default(),
         election: ElectionArguments::default(),
+        tuning: TuningArguments::default(),
         service_cluster_ip_range: "10.96.0.0/12".to_owned(),
     };
     let started = std::time::Instant::now();

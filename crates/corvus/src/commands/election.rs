@@ -51,7 +51,7 @@ impl Default for Arguments {
 }
 
 /// A length of time as Go writes it: `15s`, `1m30s`, `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || "write a duration such as 15s, 1m30s or 500ms".to_owned();
     let (mut rest, mut sum) = (text, Duration::ZERO);
     if rest.is_empty() {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
-use super::{Controllers, ElectionArguments, Term};
+use super::{Controllers, ElectionArguments, Term, TuningArguments};
 use crate::plane;
 
 /// How long the cluster may take to answer for the first time.
@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Who runs the controllers.
     #[command(flatten)]
     election: ElectionArguments,
+    /// How some of them work.
+    #[command(flatten)]
+    tuning: TuningArguments,
 }
 
 /// Runs until Ctrl-C.
@@ -49,6 +52,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
     kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
     arguments.election.check()?;
+    let builtin = kubernetes::Options {
+        selection: controllers.kubernetes.clone(),
+        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+        autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
+        node_cidrs: arguments.tuning.node_cidrs()?,
+        // Whoever runs the cluster tells its authority.
+        root_certificate: None,
+        ..kubernetes::Options::default()
+    };
     plane::runtime()?.block_on(async {
         let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
@@ -58,21 +70,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
-        attend(client, controllers, &arguments.election).await
+        attend(client, &builtin, controllers.graph, &arguments.election).await
     })
 }
 
 async fn attend(
     client: kube::Client,
-    controllers: Controllers,
+    builtin: &kubernetes::Options,
+    with_graph: bool,
     election: &ElectionArguments,
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let failure = Mutex::new(None);
     let lead = |term: Term| {
-        let (client, controllers, failure) = (&client, &controllers, &failure);
+        let (client, failure) = (&client, &failure);
         async move {
-            if let Err(error) = lead(client, controllers, &term).await {
+            if let Err(error) = lead(client, builtin, with_graph, &term).await {
                 // Trying again would end the same way.
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
@@ -97,21 +110,19 @@ async fn attend(
 }
 
 /// Runs the controllers for a term.
-async fn lead(client: &kube::Client, controllers: &Controllers, term: &Term) -> anyhow::Result<()> {
+async fn lead(
+    client: &kube::Client,
+    builtin: &kubernetes::Options,
+    with_graph: bool,
+    term: &Term,
+) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
-    let (selection, token) = (controllers.kubernetes.clone(), term.ended.clone());
-    if selection.names().next().is_some() {
-        let options = kubernetes::Options {
-            selection,
-            // Whoever runs the cluster tells its authority.
-            root_certificate: None,
-            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
-            ..kubernetes::Options::default()
-        };
-        let own = term.client(client.clone());
+    if builtin.selection.names().next().is_some() {
+        let (own, options) = (term.client(client.clone()), builtin.clone());
+        let token = term.ended.clone();
         running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
-    if controllers.graph {
+    if with_graph {
         let own = term.client(client.clone());
         let started = graph::start(own, graph::Options::default(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AccessArguments, ElectionArguments};
+use super::{AccessArguments, ElectionArguments, TuningArguments};
 use crate::plane::{self, Plane, StoreKind};
 
 /// The arguments of `corvus up`.
@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Who runs the controllers.
     #[command(flatten)]
     pub election: ElectionArguments,
+    /// How some of them work.
+    #[command(flatten)]
+    pub tuning: TuningArguments,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

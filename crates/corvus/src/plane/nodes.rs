@@ -34,8 +34,12 @@ fn documents(path: &Path) -> anyhow::Result<Vec<Value>> {
         .with_context(|| format!("reading {}", path.display()))
 }
 
-/// The virtual nodes asked for.
-pub fn virtual_nodes(arguments: &UpArguments, data: &DataDir) -> anyhow::Result<Options> {
+/// The virtual nodes asked for. `pod_cidrs` says whether nodes get ranges for their Pods.
+pub fn virtual_nodes(
+    arguments: &UpArguments,
+    data: &DataDir,
+    pod_cidrs: bool,
+) -> anyhow::Result<Options> {
     let mut templates = Vec::new();
     let plain = arguments.virtual_nodes;
     // Who describes nodes in a file gets those, and plain ones only when asked for, too.
@@ -56,6 +60,7 @@ pub fn virtual_nodes(arguments: &UpArguments, data: &DataDir) -> anyhow::Result<
     Ok(Options {
         server: server(data)?,
         templates,
+        pod_cidrs,
     })
 }
 

@@ -13,10 +13,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::plan::{Host, Plan, plan};
+use super::plan::{Host, Plan, needs_addresses, plan};
 use super::{
-    LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes, pods, register,
+    LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes, pod_cidrs, pods,
+    register,
 };
+
+/// How soon a Pod that got no address is looked at again.
+const SANDBOX_RETRY: Duration = Duration::from_secs(10);
 
 fn leases() -> Resource {
     Resource::namespaced("coordination.k8s.io/v1", "leases", "Lease")
@@ -32,9 +36,20 @@ pub struct Kubelets {
     pub known: Shared,
     /// Events, of what goes wrong only.
     pub recorder: EventRecorder,
+    /// Whether nodes are given ranges for their Pods.
+    pub pod_cidrs: bool,
 }
 
 impl Kubelets {
+    /// There are more Pods on a node than its ranges have addresses.
+    fn tell_used_up(&self, pod: &Object, ranges: &[String]) {
+        let ranges = ranges.join(", ");
+        let text = format!(
+            "Failed to create pod sandbox: no IP addresses available in range set: {ranges}"
+        );
+        self.recorder.warning(pod, "FailedCreatePodSandBox", text);
+    }
+
     /// Tells what an operator of a real node would look for.
     fn tell(&self, pod: &Object, status: &Value) {
         let reasons = |status: &Value| -> Vec<(String, String)> {
@@ -70,19 +85,29 @@ impl Reconciler for Kubelets {
             return Ok(Outcome::Done);
         };
         let on = object::text(pod.value(), &["spec", "nodeName"]);
-        let (own, address) = {
-            let mut known = self.known.lock();
-            match known.own.get(on).cloned() {
-                Some(own) if !node::is_out(&own.node) => (own, known.pods.of(pod.uid())),
-                // A node that is cut off says nothing of its Pods; when it is back, they are looked at.
-                _ => return Ok(Outcome::Done),
-            }
+        let own = self.known.lock().own.get(on).cloned();
+        // A node that is cut off says nothing of its Pods; when it is back, they are looked at.
+        let Some(own) = own.filter(|own| !node::is_out(&own.node)) else {
+            return Ok(Outcome::Done);
         };
+        let mut addresses = Vec::new();
+        if needs_addresses(&pod) {
+            let ranges = pod_cidrs(&own.node);
+            if ranges.is_empty() && self.pod_cidrs {
+                // The node will get some, and its Pods are looked at then.
+                return Ok(Outcome::Done);
+            }
+            let Some(found) = self.known.lock().pods.of(on, pod.uid()) else {
+                self.tell_used_up(&pod, &ranges);
+                return Ok(Outcome::RequeueAfter(SANDBOX_RETRY));
+            };
+            addresses = found;
+        }
         let host = Host {
             address: &own.address,
             allocatable: allocatable(&own.node),
         };
-        match plan(&pod, host, &address, SystemClock.now()) {
+        match plan(&pod, host, &addresses, SystemClock.now()) {
             Plan::Keep => Ok(Outcome::Done),
             Plan::Wait(wait) => Ok(Outcome::RequeueAfter(wait)),
             Plan::Delete => {
@@ -209,7 +234,11 @@ impl Reconciler for Nodes {
             self.leases.lock().remove(&key.name);
             return Ok(Outcome::Done);
         }
-        self.status(&own).await?;
+        match self.status(&own).await {
+            // Somebody else has changed it: the newer state is on its way.
+            Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+            outcome => outcome?,
+        }
         Ok(Outcome::RequeueAfter(self.lease(&own.node).await?))
     }
 }

@@ -11,7 +11,7 @@ use super::{LABEL, SERVER};
 /// used up.
 const CPUS: &str = "1000";
 const MEMORY: &str = "4000Gi";
-const PODS: &str = "10000";
+const PODS: &str = "4000";
 
 /// What nodes are made from: a Node as it would be applied.
 #[derive(Debug, Clone, PartialEq)]
