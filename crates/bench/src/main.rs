@@ -11,6 +11,10 @@ mod start;
 
 use clap::{Parser, Subcommand};
 
+/// Servers that run in this process have what `corvus` has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measurements of Corvus and of any cluster.
 #[derive(Parser)]
 #[command(name = "corvus-bench", version, max_term_width = 100)]

@@ -44,6 +44,8 @@ pub const SERVER: &str = "node.corvus.dev/server";
 const WORKERS: usize = 8;
 /// How often nodes say that they live: half of what a kubelet's lease lasts.
 const LEASE_EVERY: Duration = Duration::from_secs(20);
+/// A virtual node that the node life cycle controller has lost is not waited for longer than this: its server is gone.
+const ABANDONED_AFTER: Duration = Duration::from_secs(10);
 /// How often nodes repeat their status, as a kubelet does.
 const STATUS_EVERY: Duration = Duration::from_mins(5);
 
@@ -205,8 +207,9 @@ fn follow_nodes(
                 known.pods.forget(node.name());
             }
         }
-        // Others' nodes are theirs; nobody's are claimed.
-        if is_own || node.label(SERVER).is_none() && !gone {
+        // Others' nodes are theirs, until nobody hears of them; nobody's are claimed.
+        let is_left = || node.label(SERVER).is_none() || node::silent_since(node).is_some();
+        if is_own || !gone && is_left() {
             node_queue.add(node.key());
         }
         if woken {

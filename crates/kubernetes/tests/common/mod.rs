@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Api, DeleteOptions, FaultPlan, Faults, Object, ObjectKey, RequestLog, Resource, Subresource,
+    Api, Backoff, DeleteOptions, FaultPlan, Faults, Informers, Object, ObjectKey, RequestLog,
+    Resource, Subresource,
 };
 use http::Method;
 use kubernetes::Selection;
@@ -141,6 +142,16 @@ impl Harness {
             ..kubernetes::Options::default()
         };
         let shutdown = self.cluster.shutdown().child_token();
+        // Several failures in a row would be a wait of half a minute with client-go's delays.
+        let delays = Backoff {
+            base: Duration::from_millis(50),
+            max: Duration::from_secs(1),
+        };
+        let informers = Informers::new(Api::new(client.clone()), shutdown.clone());
+        let options = kubernetes::Options {
+            informers: Some(informers.with_backoff(delays)),
+            ..options
+        };
         let token = shutdown.clone();
         let task = tokio::spawn(async move { kubernetes::run(client, &options, token).await });
         *self.running.lock() = Some(Running { task, shutdown });

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::plan::{Host, Plan, needs_addresses, plan};
 use super::{
-    LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes, pod_cidrs, pods,
-    register,
+    ABANDONED_AFTER, LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes,
+    pod_cidrs, pods, register,
 };
 
 /// How soon a Pod that got no address is looked at again.
@@ -205,6 +205,35 @@ impl Nodes {
         }
     }
 
+    /// A node that is nobody's is claimed; one whose server is gone is taken away.
+    async fn not_own(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(node) = self.nodes.get(key) else {
+            return Ok(Outcome::Done);
+        };
+        match node.label(SERVER) {
+            None => register::claim(&self.api, &self.server, &node).await?,
+            Some(own) if own == self.server => {}
+            Some(_) => {
+                let Some(since) = node::silent_since(&node) else {
+                    return Ok(Outcome::Done);
+                };
+                let silent = SystemClock.now().duration_since(since);
+                let silent = Duration::try_from(silent).unwrap_or_default();
+                if silent < ABANDONED_AFTER {
+                    return Ok(Outcome::RequeueAfter(
+                        ABANDONED_AFTER.saturating_sub(silent),
+                    ));
+                }
+                tracing::warn!(
+                    node = node.name(),
+                    "the server of this virtual node is gone"
+                );
+                register::abandon(&self.api, &node).await?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
     async fn take_over(&self, node: &Object, mut lease: Value) -> Result<Object, Error> {
         let key = ObjectKey::new("kube-node-lease", node.name());
         let present = self.api.get(&leases(), &key).await?;
@@ -221,14 +250,7 @@ impl Reconciler for Nodes {
         let own = self.known.lock().own.get(&key.name).cloned();
         let Some(own) = own else {
             self.leases.lock().remove(&key.name);
-            let unclaimed = self
-                .nodes
-                .get(key)
-                .filter(|node| node.label(SERVER).is_none());
-            if let Some(node) = unclaimed {
-                register::claim(&self.api, &self.server, &node).await?;
-            }
-            return Ok(Outcome::Done);
+            return self.not_own(key).await;
         };
         if node::is_out(&own.node) {
             self.leases.lock().remove(&key.name);

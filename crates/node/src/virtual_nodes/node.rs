@@ -1,6 +1,7 @@
 //! The Node objects of virtual nodes, and what they say of themselves. Pure.
 
 use controller::{Object, condition};
+use jiff::Timestamp;
 use model::object;
 use serde_json::{Value, json};
 
@@ -132,6 +133,15 @@ impl Template {
 /// Whether a node is to be as if it were cut off.
 pub fn is_out(node: &Object) -> bool {
     node.annotation(&format!("{PREFIX}outage")) == Some("true")
+}
+
+/// Since when nobody has heard of a node that is not to be cut off, as the node life cycle controller says.
+pub fn silent_since(node: &Object) -> Option<Timestamp> {
+    let ready = condition::find(node.status(), "Ready")?;
+    if object::text(ready, &["status"]) != "Unknown" || is_out(node) {
+        return None;
+    }
+    object::text(ready, &["lastTransitionTime"]).parse().ok()
 }
 
 /// The status a virtual node has, with what it has said before.
