@@ -67,7 +67,9 @@ where
         let accept = head.headers().get(ACCEPT);
         respond::status_as(&failure, media::encoding_of_failure(accept))
     });
-    state.metrics.request(&seen, &response, started.elapsed());
+    state
+        .metrics
+        .request(&head, &seen, &response, started.elapsed());
     if let Some(admitted) = &trail.admitted {
         admitted.tell(&mut response);
     }

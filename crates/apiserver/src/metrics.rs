@@ -6,7 +6,8 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use http::Response;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
 use http_body::Body as _;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -77,6 +78,8 @@ const BUCKETS_SECONDS: [f64; 12] = [
 /// Buckets of sizes, in bytes, as upstream's.
 const BUCKETS_BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 const COMPONENT: &str = "apiserver";
+/// How media types of server-side apply begin, for JSON, YAML and CBOR.
+const APPLY_MEDIA_TYPE: &[u8] = b"application/apply-patch+";
 
 fn durations() -> Histogram {
     Histogram::new(BUCKETS_SECONDS)
@@ -158,9 +161,25 @@ fn scope(seen: &Attributes) -> &'static str {
     }
 }
 
-fn labels(seen: &Attributes) -> RequestLabels {
+/// What upstream's metrics call a verb: the method, but for what a method does not tell.
+fn verb(seen: &Attributes, is_apply: bool) -> String {
+    const CONNECTIONS: [&str; 5] = ["log", "exec", "portforward", "attach", "proxy"];
+    if CONNECTIONS.contains(&seen.subresource.as_str()) {
+        return "CONNECT".to_owned();
+    }
+    match seen.verb.as_str() {
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" if is_apply => "APPLY",
+        "deletecollection" => "DELETE",
+        other => return other.to_uppercase(),
+    }
+    .to_owned()
+}
+
+fn labels(seen: &Attributes, is_apply: bool) -> RequestLabels {
     RequestLabels {
-        verb: seen.verb.to_uppercase(),
+        verb: verb(seen, is_apply),
         group: seen.group.clone(),
         version: seen.version.clone(),
         resource: seen.resource.clone(),
@@ -229,13 +248,22 @@ impl Metrics {
     }
 
     /// Counts a request that is answered.
-    pub fn request(&self, seen: &Attributes, response: &Response<Body>, taken: Duration) {
+    pub fn request(
+        &self,
+        head: &Request<()>,
+        seen: &Attributes,
+        response: &Response<Body>,
+        taken: Duration,
+    ) {
         let code = response.status().as_u16();
         // A resource that does not exist must not make a series of its own.
         if code == 404 && seen.name.is_empty() {
             return;
         }
-        let labels = labels(seen);
+        let content_type = head.headers().get(CONTENT_TYPE);
+        let is_apply =
+            content_type.is_some_and(|found| found.as_bytes().starts_with(APPLY_MEDIA_TYPE));
+        let labels = labels(seen, is_apply);
         let outcome = OutcomeLabels {
             verb: labels.verb.clone(),
             group: labels.group.clone(),
@@ -272,7 +300,7 @@ impl Metrics {
             resource: gvr.resource.clone(),
         };
         (
-            Running::begin(self.watches.get_or_create_owned(&labels(&seen))),
+            Running::begin(self.watches.get_or_create_owned(&labels(&seen, false))),
             Sent(self.events.get_or_create_owned(&events)),
         )
     }

@@ -26,7 +26,7 @@ async fn requests_watches_and_objects_are_counted() {
         assert_eq!(made.code, 201, "{}", made.text());
     }
     raw.send("GET", CONFIG_MAPS, &[], &Value::Null).await;
-    let created = "apiserver_request_total{verb=\"CREATE\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",scope=\"namespace\",component=\"apiserver\",code=\"201\"}";
+    let created = "apiserver_request_total{verb=\"POST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",scope=\"namespace\",component=\"apiserver\",code=\"201\"}";
     assert_eq!(value(&raw, created).await, Some(2.0));
     let objects = "apiserver_resource_objects{group=\"\",resource=\"configmaps\"}";
     assert_eq!(value(&raw, objects).await, Some(2.0));

@@ -52,57 +52,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let api = Api::new(client(&arguments.kubeconfig).await?);
     let limit = Duration::from_secs(arguments.timeout_seconds);
     let definition = yaml(&arguments.definition)?;
-    let rgds = Resource::cluster(
-        "kro.run/v1alpha1",
-        "resourcegraphdefinitions",
-        "ResourceGraphDefinition",
-    );
-    let began = Instant::now();
-    api.apply(&rgds, &definition, &ApplyOptions::force("corvus-bench"))
-        .await?;
-    let key = ObjectKey::cluster(object::name(&definition));
-    loop {
-        let rgd = api.get(&rgds, &key).await?;
-        if object::text(rgd.value(), &["status", "state"]) == "Active" {
-            break;
-        }
-        if began.elapsed() > limit {
-            bail!("{key} did not become Active: {}", rgd.status());
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    define(&api, &definition, limit).await?;
     let template = yaml(&arguments.instance)?;
-    let kind = GroupVersionKind::of(&template).context("the instance has no kind")?;
-    let resource = Discovery::new(api.clone()).resolve(&kind).await?;
-
-    let shutdown = CancellationToken::new();
-    let _ends = shutdown.clone().drop_guard();
-    let informers = Informers::new(api.clone(), shutdown);
-    let informer = informers.informer(&resource, InformerOptions::default());
-    informer.wait_for_sync().await;
-    let started = Instant::now();
-    stream::iter(0..arguments.count)
-        .map(|number| {
-            let instance = numbered(&template, number);
-            let (api, resource) = (api.clone(), resource.clone());
-            async move { api.create(&resource, &instance).await }
-        })
-        .buffer_unordered(CREATORS)
-        .try_for_each(|_| async { Ok(()) })
-        .await?;
-    let created = started.elapsed();
-    let active = loop {
-        let active = informer
-            .list()
-            .iter()
-            .filter(|instance| object::text(instance.value(), &["status", "state"]) == "ACTIVE")
-            .count();
-        if active >= arguments.count || started.elapsed() > limit {
-            break active;
-        }
-        tokio::time::sleep(POLL).await;
-    };
-    let converged = started.elapsed();
+    let fleet = Fleet::create(&api, &template, arguments.count, limit).await?;
     let pods = Resource::namespaced("v1", "pods", "Pod");
     let options = ListOptions {
         metadata_only: true,
@@ -112,9 +64,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Value> {
         "bench": "instances",
         "definition": object::name(&definition),
         "instances": arguments.count,
-        "active": active,
-        "created_ms": ms(created),
-        "converged_ms": ms(converged),
+        "active": fleet.active,
+        "created_ms": ms(fleet.created),
+        "converged_ms": ms(fleet.converged),
         "pods": api.list(&pods, &options).await?.items.len(),
     });
     if let Some(process) = arguments.pid {
@@ -123,6 +75,87 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Value> {
         line["cpu_seconds"] = json!(used.as_secs_f64());
     }
     Ok(line)
+}
+
+/// Applies a definition and waits until it is Active.
+pub async fn define(api: &Api, definition: &Value, limit: Duration) -> anyhow::Result<()> {
+    let rgds = Resource::cluster(
+        "kro.run/v1alpha1",
+        "resourcegraphdefinitions",
+        "ResourceGraphDefinition",
+    );
+    let began = Instant::now();
+    api.apply(&rgds, definition, &ApplyOptions::force("corvus-bench"))
+        .await?;
+    let key = ObjectKey::cluster(object::name(definition));
+    loop {
+        let rgd = api.get(&rgds, &key).await?;
+        if object::text(rgd.value(), &["status", "state"]) == "Active" {
+            return Ok(());
+        }
+        if began.elapsed() > limit {
+            bail!("{key} did not become Active: {}", rgd.status());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Many instances of one kind.
+pub struct Fleet {
+    /// How they are served.
+    pub resource: Resource,
+    /// How many became ACTIVE in time.
+    pub active: usize,
+    /// When all were created.
+    pub created: Duration,
+    /// When all were ACTIVE.
+    pub converged: Duration,
+}
+
+impl Fleet {
+    /// Creates instances and waits for them.
+    pub async fn create(
+        api: &Api,
+        template: &Value,
+        count: usize,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let kind = GroupVersionKind::of(template).context("the instance has no kind")?;
+        let resource = Discovery::new(api.clone()).resolve(&kind).await?;
+        let shutdown = CancellationToken::new();
+        let _ends = shutdown.clone().drop_guard();
+        let informers = Informers::new(api.clone(), shutdown);
+        let informer = informers.informer(&resource, InformerOptions::default());
+        informer.wait_for_sync().await;
+        let started = Instant::now();
+        stream::iter(0..count)
+            .map(|number| {
+                let instance = numbered(template, number);
+                let (api, resource) = (api.clone(), resource.clone());
+                async move { api.create(&resource, &instance).await }
+            })
+            .buffer_unordered(CREATORS)
+            .try_for_each(|_| async { Ok(()) })
+            .await?;
+        let created = started.elapsed();
+        let active = loop {
+            let active = informer
+                .list()
+                .iter()
+                .filter(|instance| object::text(instance.value(), &["status", "state"]) == "ACTIVE")
+                .count();
+            if active >= count || started.elapsed() > limit {
+                break active;
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        Ok(Self {
+            resource,
+            active,
+            created,
+            converged: started.elapsed(),
+        })
+    }
 }
 
 fn numbered(template: &Value, number: usize) -> Value {

@@ -4,6 +4,8 @@
 
 mod api;
 mod cluster;
+mod definitions;
+mod graph;
 mod instances;
 mod machine;
 mod schedule;
@@ -40,6 +42,12 @@ enum Command {
     Schedule(schedule::Arguments),
     /// How long instances of a resource graph take to converge on a cluster.
     Instances(instances::Arguments),
+    /// How long instances of a graph of a chosen size and shape take, and what they cost.
+    Graph(graph::Arguments),
+    /// How long a definition takes to compile.
+    Compile(definitions::Compile),
+    /// How long many definitions take to become Active, and what they weigh.
+    Definitions(definitions::Arguments),
 }
 
 #[tokio::main]
@@ -52,6 +60,9 @@ async fn main() -> anyhow::Result<()> {
         Command::Cluster(arguments) => cluster::run(&arguments).await?,
         Command::Schedule(arguments) => schedule::run(&arguments).await?,
         Command::Instances(arguments) => instances::run(&arguments).await?,
+        Command::Graph(arguments) => graph::run(&arguments).await?,
+        Command::Compile(arguments) => definitions::compile(&arguments)?,
+        Command::Definitions(arguments) => definitions::run(&arguments).await?,
     };
     println!("{line}");
     Ok(())

@@ -6,8 +6,11 @@ mod backup;
 mod completion;
 mod controllers;
 mod demo;
+mod duration;
 mod election;
+mod features;
 mod graph;
+mod graph_arguments;
 mod run;
 mod tuning;
 mod up;
@@ -19,7 +22,9 @@ use clap::{Parser, Subcommand};
 
 pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
-pub use election::{Arguments as ElectionArguments, Term};
+pub use election::{Arguments as ElectionArguments, LEASE, Term};
+pub use features::switch as switch_features;
+pub use graph_arguments::Arguments as GraphArguments;
 pub use tuning::Arguments as TuningArguments;
 pub use up::Arguments as UpArguments;
 
@@ -49,7 +54,7 @@ enum Command {
     /// application.
     Demo(demo::Arguments),
     /// Run the controllers on a cluster that is there already.
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Take a backup of a running control plane.
     Backup(backup::BackupArguments),
     /// Make a data directory of a backup.

@@ -4,6 +4,7 @@
 //! together out of the crates.
 
 mod commands;
+mod monitoring;
 mod plane;
 
 use std::process::ExitCode;

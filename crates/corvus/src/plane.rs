@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::commands::{Controllers, Term, UpArguments};
+use crate::commands::{Controllers, LEASE, Term, UpArguments, switch_features};
 use files::Credentials;
 
 /// Where objects are kept.
@@ -75,6 +75,8 @@ pub struct Plane {
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
     controllers: JoinSet<()>,
+    /// Ends with the plane.
+    _monitoring: JoinSet<()>,
     url: String,
     kubeconfig: PathBuf,
 }
@@ -91,7 +93,8 @@ impl Plane {
     /// Starts everything; when this returns, `/readyz` answers ok.
     pub async fn start(arguments: &UpArguments) -> anyhow::Result<Self> {
         let selection = Controllers::parse(&arguments.controllers)?;
-        kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+        let features = switch_features(&arguments.feature_gates)?;
+        arguments.graph.tell_unneeded();
         arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let scheduler = nodes::scheduler(arguments)?;
@@ -137,9 +140,15 @@ impl Plane {
             .clone()
             .unwrap_or_else(|| data.path().join("kubeconfig"));
         credentials.write_kubeconfig(&kubeconfig, &url)?;
+        let graph = arguments.graph.options(features);
+        let monitoring = arguments
+            .monitoring
+            .serve(&graph.metrics, &shutdown)
+            .await?;
         let controllers = start_controllers(
             &server,
             &selection,
+            selection.graph.then_some(graph),
             arguments,
             &credentials.authority.certificate,
             (scheduler, node_cidrs, virtual_nodes),
@@ -152,6 +161,7 @@ impl Plane {
             shutdown,
             serving,
             controllers,
+            _monitoring: monitoring,
             url,
             kubeconfig,
         })
@@ -203,6 +213,7 @@ fn client(server: &ApiServer, name: &str) -> kube::Client {
 fn start_controllers(
     server: &ApiServer,
     selection: &Controllers,
+    graph: Option<graph::Options>,
     arguments: &UpArguments,
     authority: &str,
     (scheduler, node_cidrs, virtual_nodes): (
@@ -229,13 +240,12 @@ fn start_controllers(
         scheduler,
         ..kubernetes::Options::default()
     };
-    let (election, server_of, graph) =
-        (arguments.election.clone(), server.clone(), selection.graph);
+    let (election, server_of) = (arguments.election.clone(), server.clone());
     let token = shutdown.clone();
     running.spawn(async move {
         let own = client(&server_of, "corvus-leader-election");
-        let controllers = |term: Term| run_controllers(&server_of, &builtin, graph, term);
-        election.run(own, shared, token, controllers).await;
+        let controllers = |term: Term| run_controllers(&server_of, &builtin, graph.as_ref(), term);
+        election.run(own, shared, LEASE, token, controllers).await;
     });
     let own = client(server, "virtual-nodes");
     running.spawn(node::virtual_nodes::run(
@@ -251,17 +261,17 @@ fn start_controllers(
 async fn run_controllers(
     server: &ApiServer,
     builtin: &kubernetes::Options,
-    with_graph: bool,
+    graph: Option<&graph::Options>,
     term: Term,
 ) {
     let own = term.client(client(server, "kube-controller-manager"));
     let builtin = kubernetes::run(own, builtin, term.ended.clone());
     let graph = async {
-        if !with_graph {
+        let Some(options) = graph else {
             return;
-        }
+        };
         let own = term.client(client(server, "corvus-graph"));
-        match graph::start(own, graph::Options::default(), term.ended.clone()).await {
+        match graph::start(own, options.clone(), term.ended.clone()).await {
             Ok(controllers) => controllers.stopped().await,
             Err(error) => tracing::error!(%error, "the graph controllers"),
         }

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -411,17 +412,136 @@ fn run_serves_graphs_on_another_cluster() {
     let mut attached = Command::new(CORVUS)
         .args(["run", "--kubeconfig"])
         .arg(cluster.kubeconfig())
+        .args(["--metrics-bind-address", "127.0.0.1:0"])
+        .args(["--health-probe-bind-address", "127.0.0.1:0"])
+        .args(["--feature-gates", "InstanceConditionMetrics=true"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(attached.stdout.take().expect("piped")).lines();
     let first = lines.next().expect("it says that it runs").expect("text");
     assert_eq!(first, "running");
+    let mut told = BufReader::new(attached.stderr.take().expect("piped")).lines();
+    let mut address = |pages: &str| -> String {
+        let mut lines = told.by_ref().map(|line| line.expect("text"));
+        let start = format!("{pages} on http://");
+        let found = lines.find_map(|line| Some(line.strip_prefix(&start)?.to_owned()));
+        found.unwrap_or_else(|| panic!("{pages} are served nowhere"))
+    };
+    let (metrics, health) = (address("metrics"), address("health"));
     apply_site(&cluster);
+    assert!(page(&health, "/readyz").ends_with("ok"));
+    let text = page(&metrics, "/metrics");
+    for series in [
+        "dynamic_controller_gvr_count 1",
+        "instance_reconcile_total{gvr=\"kro.run/v1alpha1, Resource=sites\"} ",
+        "runtime_node_eval_total ",
+        "cel_expr_eval_total ",
+        "instance_condition_current_status_seconds{gvr=\"kro.run/v1alpha1, Resource=sites\",",
+    ] {
+        assert!(text.contains(series), "{series} is missing in\n{text}");
+    }
     let interrupted = Command::new("kill")
         .args(["-INT", &attached.id().to_string()])
         .status()
         .expect("kill");
     assert!(interrupted.success());
     assert_eq!(attached.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn run_needs_no_more_than_the_roles_of_its_manifest() {
+    if !has(
+        "kubectl",
+        "run_needs_no_more_than_the_roles_of_its_manifest",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Running::start(folder.path(), &["--controllers", "*,-graph"]);
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/graphs.yaml");
+    cluster.must(&["apply", "-f", manifest]);
+    let roles = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/site/roles.yaml"
+    );
+    cluster.must(&["apply", "-f", roles]);
+    // The account of the manifest, as its Pods would have it.
+    let token = cluster.must(&["-n", "kro-system", "create", "token", "kro"]);
+    let kubeconfig = folder.path().join("restricted");
+    std::fs::copy(cluster.kubeconfig(), &kubeconfig).expect("a copy");
+    let file = kubeconfig.display().to_string();
+    let config =
+        |words: &[&str]| cluster.must(&[&["config", "--kubeconfig", &file], words].concat());
+    config(&["set-credentials", "kro", "--token", token.trim()]);
+    config(&["set-context", "--current", "--user", "kro"]);
+    let more = cluster.kubectl(&["--kubeconfig", &file, "auth", "can-i", "create", "secrets"]);
+    assert_eq!(String::from_utf8_lossy(&more.stdout).trim(), "no");
+    let mut attached = Command::new(CORVUS)
+        .args(["run", "--kubeconfig", &file])
+        .args(["--leader-election-namespace", "kro-system"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    cluster.until(&["get", "crd", "-o", "name"], |crds| {
+        crds.contains("resourcegraphdefinitions")
+    });
+    apply_site(&cluster);
+    let lease = [
+        "-n",
+        "kro-system",
+        "get",
+        "lease",
+        "controller.kro.run",
+        "-o",
+        "name",
+    ];
+    cluster.must(&lease);
+    cluster.must(&["delete", "site", "hello", "--timeout", "60s"]);
+    attached.kill().expect("it is there");
+    attached.wait().expect("it ends");
+}
+
+#[test]
+fn the_examples_behind_feature_gates_pass_their_tests() {
+    for (name, gate) in [
+        ("variables", "Variables=true"),
+        ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
+    ] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../examples")
+            .join(name);
+        let file = |name: &str| folder.join(name).display().to_string();
+        let words = |command: &'static str| ["graph", command, "--feature-gates", gate];
+        let test = file("test.yaml");
+        let (code, stdout, stderr) = corvus(&[&words("test")[..], &[&test]].concat());
+        assert_eq!(code, Some(0), "{name}: {stdout}{stderr}");
+        let (rgd, instance) = (file("rgd.yaml"), file("instance.yaml"));
+        for command in ["lint", "render"] {
+            let (code, stdout, stderr) =
+                corvus(&[&words(command)[..], &[&rgd, &instance]].concat());
+            assert_eq!(code, Some(0), "{command} {name}: {stdout}{stderr}");
+        }
+        for command in ["explain", "diagram"] {
+            let (code, stdout, stderr) = corvus(&[&words(command)[..], &[&rgd]].concat());
+            assert_eq!(code, Some(0), "{command} {name}: {stdout}{stderr}");
+        }
+        let (code, stdout, _) = corvus(&["graph", "lint", &rgd]);
+        assert_eq!(code, Some(1), "{name} needs its gate: {stdout}");
+        assert!(stdout.contains("feature gate to be enabled"), "{stdout}");
+    }
+}
+
+/// What a page answers, head and body.
+fn page(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n"
+    )
+    .expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    text
 }

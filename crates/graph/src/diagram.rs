@@ -19,6 +19,8 @@ pub fn mermaid(graph: &Graph) -> String {
             NodeKind::Collection => format!("[[\"{label}\"]]"),
             NodeKind::External => format!("{{{{\"{label}\"}}}}"),
             NodeKind::ExternalCollection => format!("[/\"{label}\"/]"),
+            NodeKind::Variable | NodeKind::VariableList => format!("(\"{label}\")"),
+            NodeKind::Patch | NodeKind::PatchCollection => format!(">\"{label}\"]"),
         };
         let _ = writeln!(text, "  {}{shape}", node.id);
     }
@@ -55,6 +57,8 @@ pub fn dot(graph: &Graph) -> String {
             NodeKind::Resource => "",
             NodeKind::Collection => ", peripheries=2",
             NodeKind::External | NodeKind::ExternalCollection => ", style=dashed",
+            NodeKind::Variable | NodeKind::VariableList => ", style=rounded",
+            NodeKind::Patch | NodeKind::PatchCollection => ", style=dashed, shape=component",
         };
         let _ = writeln!(
             text,
@@ -85,5 +89,11 @@ pub fn dot(graph: &Graph) -> String {
 }
 
 fn label(node: &Node, line_break: &str) -> String {
-    format!("{}{line_break}{}", node.id, node.resource.kind)
+    let mut label = format!("{}{line_break}{}", node.id, node.resource.kind);
+    for note in node.handling.notes() {
+        // Quotes would end the label.
+        let note = note.replace('"', "'");
+        let _ = write!(label, "{line_break}({note})");
+    }
+    label
 }

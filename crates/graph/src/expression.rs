@@ -6,6 +6,8 @@ use cel::{Activation, Env, EvalError, Program, Type};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::tally;
+
 /// An expression, ready to be evaluated.
 #[derive(Clone, Debug)]
 pub struct Expression {
@@ -83,8 +85,8 @@ impl Expression {
         &'a self,
         variables: &'a Activation<'a>,
     ) -> Result<cel::Value<'a>, EvalFailure> {
-        self.program
-            .eval(variables)
+        tally::global()
+            .count(|| self.program.eval(variables))
             .map_err(|error| self.failure(&error))
     }
 

@@ -55,6 +55,28 @@ pub const INVENTORY_HASH: &str = "internal.kro.run/applyset-inventory-hash";
 /// The wave a child is deleted in, highest first.
 pub const APPLY_ORDER: &str = "internal.kro.run/apply-order";
 
+/// `Orphaned` on a child that stays when it is not asked for any more.
+pub const DELETION_POLICY: &str = "internal.kro.run/deletion-policy";
+
+/// The labels and annotations that make an object a child.
+pub const CHILD_MARKS: [&str; 15] = [
+    OWNED,
+    KRO_VERSION,
+    MANAGED_BY,
+    INSTANCE_ID,
+    INSTANCE_NAME,
+    INSTANCE_NAMESPACE,
+    INSTANCE_GROUP,
+    INSTANCE_VERSION,
+    INSTANCE_KIND,
+    NODE_ID,
+    COLLECTION_INDEX,
+    COLLECTION_SIZE,
+    PART_OF,
+    APPLY_ORDER,
+    DELETION_POLICY,
+];
+
 /// Set to `true` on a ResourceGraphDefinition to let breaking changes through.
 pub const ALLOW_BREAKING_CHANGES: &str = "kro.run/allow-breaking-changes";
 /// `suspended` or `disabled` on an instance pauses it.

@@ -21,9 +21,12 @@ pub mod crd;
 pub mod dag;
 pub mod diagram;
 mod expression;
+mod features;
 pub mod hash;
 pub mod keys;
 mod kinds;
+mod lifecycle;
+mod managed_resources;
 pub mod manifests;
 mod nearest;
 mod plural;
@@ -31,15 +34,18 @@ pub mod render;
 mod rgd;
 pub mod runtime;
 pub mod simple_schema;
+mod tally;
 pub mod template;
 
 pub use build::{
-    BuildError, BuildOptions, FieldValue, Graph, Iterator, Node, NodeKind, StatusField,
+    BuildError, BuildOptions, FieldValue, Graph, Handling, Iterator, Node, NodeKind, StatusField,
     TemplateField, TextPart, build, read_spec, required_kinds,
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
+pub use features::{Feature, Features};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
+pub use lifecycle::{Adoption, Deletion, Lifecycle, Policy, Update};
 pub use plural::plural;
 pub use rgd::{
     ExternalMetadata, ExternalRef, GraphSpec, ResourceSpec, SchemaMetadata, SchemaSpec, Scope,

@@ -241,6 +241,9 @@ fn resource() -> Value {
         "properties": {
             "id": text(),
             "template": open(),
+            "variable": open(),
+            "def": open(),
+            "patch": open(),
             "externalRef": {
                 "type": "object",
                 "required": ["apiVersion", "kind", "metadata"],
@@ -266,10 +269,15 @@ fn resource() -> Value {
             "forEach": {"type": "array", "items": {
                 "type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1,
             }},
+            "deletionPolicy": {"type": "string", "enum": ["Delete", "Orphaned"]},
+            "lifecycle": {"x-kubernetes-preserve-unknown-fields": true},
         },
         "x-kubernetes-validations": [{
-            "rule": "has(self.template) != has(self.externalRef)",
-            "message": "exactly one of template or externalRef must be provided",
+            "rule": "has(self.template) ? !(has(self.externalRef) || has(self.variable) || has(self.def) || has(self.patch)) \
+                : has(self.externalRef) ? !(has(self.variable) || has(self.def) || has(self.patch)) \
+                : has(self.variable) ? !(has(self.def) || has(self.patch)) : has(self.def) != has(self.patch)",
+            "message": "exactly one of template or externalRef must be provided (or, with their feature gates, variable, def or \
+                patch)",
         }],
     })
 }

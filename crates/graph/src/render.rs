@@ -9,6 +9,7 @@ use controller::{Object, ObjectKey};
 use serde_json::Value;
 
 use crate::build::{Graph, NodeKind};
+use crate::lifecycle::Policy;
 use crate::runtime::{NodeState, Observation, Pass, PassOptions, Readiness, Step};
 
 /// One resource of a rendered instance.
@@ -16,10 +17,14 @@ use crate::runtime::{NodeState, Observation, Pass, PassOptions, Readiness, Step}
 pub struct RenderedNode {
     /// Its id.
     pub id: String,
-    /// The objects it stands for.
+    /// The objects it stands for; for a patch what it gives to each.
     pub objects: Vec<Value>,
+    /// The value of a variable.
+    pub value: Option<Value>,
     /// Where it would stand.
     pub state: NodeState,
+    /// How they come and go.
+    pub policy: Policy,
 }
 
 /// What an instance would become.
@@ -53,11 +58,16 @@ pub fn render(
     let mut pass = Pass::new(graph, &instance, options);
     let mut nodes = Vec::new();
     for node in graph.order.iter().copied() {
-        let mut objects = Vec::new();
+        let (mut objects, mut value) = (Vec::new(), None);
         let state = match pass.step(node) {
             Step::Blocked(reason) | Step::Pending(reason) => NodeState::InProgress(reason),
             Step::Skip => NodeState::Skipped,
             Step::Fail(message) => NodeState::Error(message),
+            Step::Value(known) => {
+                value = Some(known.clone());
+                pass.learn(node, known);
+                pass.state(node).clone()
+            }
             step => {
                 objects = objects_of(graph, node, &step, &observed);
                 observe(&mut pass, node, &step, &objects, &observed)
@@ -65,12 +75,25 @@ pub fn render(
         };
         pass.set_state(node, state.clone());
         let id = graph.nodes[node].id.clone();
-        let objects = if graph.nodes[node].kind.is_ours() {
+        let objects = if graph.nodes[node].kind.is_written() {
             objects
         } else {
             Vec::new()
         };
-        nodes.push(RenderedNode { id, objects, state });
+        let (policy, state) = match (pass.policy(node), state) {
+            (Ok(policy), state) => (policy, state),
+            (Err(message), NodeState::Synced | NodeState::Waiting(_)) => {
+                (Policy::default(), NodeState::Error(message))
+            }
+            (Err(_), state) => (Policy::default(), state),
+        };
+        nodes.push(RenderedNode {
+            id,
+            objects,
+            value,
+            state,
+            policy,
+        });
     }
     Rendered {
         nodes,

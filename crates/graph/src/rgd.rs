@@ -85,6 +85,12 @@ pub struct ResourceSpec {
     /// An object or a set of objects that exists without us.
     #[serde(default)]
     pub external_ref: Option<ExternalRef>,
+    /// Values without an object (feature `Variables`); `def`, as `Graph`s spell it, means the same.
+    #[serde(default, alias = "def")]
+    pub variable: Option<Value>,
+    /// Fields for an object that exists without us (feature `Decorators`).
+    #[serde(default)]
+    pub patch: Option<Value>,
     /// When it counts as ready.
     #[serde(default, deserialize_with = "null_is_default")]
     pub ready_when: Vec<String>,
@@ -94,6 +100,12 @@ pub struct ResourceSpec {
     /// Dimensions it is repeated over: maps of one iterator each.
     #[serde(default, deserialize_with = "null_is_default")]
     pub for_each: Vec<serde_json::Map<String, Value>>,
+    /// What becomes of its objects when they are not asked for any more: `Delete` or `Orphaned`.
+    #[serde(default)]
+    pub deletion_policy: Option<String>,
+    /// How its objects come and go: a map, or an expression that gives one.
+    #[serde(default)]
+    pub lifecycle: Option<Value>,
 }
 
 /// A reference to what exists without us.

@@ -3,7 +3,7 @@
 use controller::Object;
 use graph::render::render;
 use graph::runtime::PassOptions;
-use graph::{BuildOptions, OfflineKinds, build, read_spec};
+use graph::{BuildOptions, Features, OfflineKinds, build, read_spec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ proptest! {
         in_instance in prop::collection::vec((any::<prop::sample::Index>(), replacement()), 0..2),
     ) {
         let spec = broken(&definition(), &in_definition);
-        let options = BuildOptions { omit_function: true, ..BuildOptions::default() };
+        let options = BuildOptions { features: Features::all(), ..BuildOptions::default() };
         let graph = read_spec(&spec).and_then(|spec| build(&spec, &OfflineKinds::new(), &options));
         match graph {
             Ok(graph) => {

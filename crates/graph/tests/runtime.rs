@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use controller::Object;
 use graph::runtime::{NodeState, Observation, Pass, PassOptions, Readiness, Step};
-use graph::{BuildOptions, Graph, OfflineKinds, build, read_spec};
+use graph::{BuildOptions, Feature, Features, Graph, OfflineKinds, build, read_spec};
 use serde_json::{Value, json};
 
 fn config_map(name: &str, data: Value) -> Value {
@@ -302,7 +302,7 @@ fn omitted_fields_and_elements_are_left_out() {
         }}],
     });
     let options = BuildOptions {
-        omit_function: true,
+        features: Features::default().with(Feature::CelOmitFunction),
         ..BuildOptions::default()
     };
     let graph = build(&read_spec(&spec).unwrap(), &OfflineKinds::new(), &options).unwrap();

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{AccessArguments, ElectionArguments, TuningArguments, UpArguments};
+use super::{AccessArguments, ElectionArguments, GraphArguments, TuningArguments, UpArguments};
+use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
 
@@ -55,6 +56,8 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         enable_admission_plugins: Vec::new(),
         disable_admission_plugins: Vec::new(),
         access: AccessArguments::default(),
+        graph: GraphArguments::default(),
+        monitoring: monitoring::Arguments::default(),
         election: ElectionArguments::default(),
         tuning: TuningArguments::default(),
         service_cluster_ip_range: "10.96.0.0/12".to_owned(),

@@ -7,6 +7,8 @@ use anyhow::bail;
 use controller::{Api, LeaderElector, Leadership};
 use tokio_util::sync::CancellationToken;
 
+use super::duration;
+
 /// Who runs the controllers.
 #[derive(clap::Args, Debug, Clone)]
 #[command(next_help_heading = "Leader election")]
@@ -17,24 +19,31 @@ pub struct Arguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_elect: Option<bool>,
     /// How long others wait for a leader that says nothing any more.
-    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, alias = "leader-election-lease-duration", default_value = "15s", value_name = "DURATION", value_parser = duration::parse)]
     pub leader_elect_lease_duration: Duration,
     /// How long a leader tries to say something before it gives up.
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, alias = "leader-election-renew-deadline", default_value = "10s", value_name = "DURATION", value_parser = duration::parse)]
     pub leader_elect_renew_deadline: Duration,
     /// How long to wait between attempts.
-    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, alias = "leader-election-retry-period", default_value = "2s", value_name = "DURATION", value_parser = duration::parse)]
     pub leader_elect_retry_period: Duration,
-    /// The name of the Lease.
-    #[arg(long, default_value = LEASE, value_name = "NAME")]
-    pub leader_elect_resource_name: String,
-    /// The namespace of the Lease.
-    #[arg(long, default_value = NAMESPACE, value_name = "NAMESPACE")]
-    pub leader_elect_resource_namespace: String,
+    /// The name of the Lease [default: corvus-controllers; controller.kro.run, which is kro's, where only graphs
+    /// are served].
+    #[arg(long, value_name = "NAME")]
+    pub leader_elect_resource_name: Option<String>,
+    /// The namespace of the Lease [default: that of the Pod, or else kube-system].
+    #[arg(long, alias = "leader-election-namespace", value_name = "NAMESPACE")]
+    pub leader_elect_resource_namespace: Option<String>,
 }
 
-const LEASE: &str = "corvus-controllers";
+/// The Lease of Kubernetes' own controllers and of all together.
+pub const LEASE: &str = "corvus-controllers";
+/// The Lease of the controllers of graphs alone: kro's, so that one of the two runs while a cluster is switched.
+pub const GRAPH_LEASE: &str = "controller.kro.run";
+/// Where the Lease is where no Pod says otherwise.
 const NAMESPACE: &str = "kube-system";
+/// Where a Pod finds its namespace.
+const POD_NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 impl Default for Arguments {
     /// What the flags say by default.
@@ -44,41 +53,10 @@ impl Default for Arguments {
             leader_elect_lease_duration: Duration::from_secs(15),
             leader_elect_renew_deadline: Duration::from_secs(10),
             leader_elect_retry_period: Duration::from_secs(2),
-            leader_elect_resource_name: LEASE.to_owned(),
-            leader_elect_resource_namespace: NAMESPACE.to_owned(),
+            leader_elect_resource_name: None,
+            leader_elect_resource_namespace: None,
         }
     }
-}
-
-/// A length of time as Go writes it: `15s`, `1m30s`, `500ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || "write a duration such as 15s, 1m30s or 500ms".to_owned();
-    let (mut rest, mut sum) = (text, Duration::ZERO);
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-        let (number, after) = rest.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let letters = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, next) = after.split_at(letters);
-        let milliseconds: u64 = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(bad()),
-        };
-        let part = number.checked_mul(milliseconds).ok_or_else(bad)?;
-        sum = sum
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(bad)?;
-        rest = next;
-    }
-    Ok(sum)
 }
 
 /// A time in which this process runs the controllers.
@@ -122,11 +100,12 @@ impl Arguments {
 
     /// Runs `controllers` whenever this process may, until `shutdown`.
     ///
-    /// `by_default` says whether there is an election where the flag does not.
+    /// `by_default` says whether there is an election where the flag does not, `lease` what it is about.
     pub async fn run<F: Future<Output = ()>>(
         &self,
         client: kube::Client,
         by_default: bool,
+        lease: &str,
         shutdown: CancellationToken,
         controllers: impl Fn(Term) -> F,
     ) {
@@ -135,12 +114,11 @@ impl Arguments {
             let leadership = None;
             return controllers(Term { leadership, ended }).await;
         }
-        let mut elector = LeaderElector::new(
-            Api::new(client),
-            &self.leader_elect_resource_namespace,
-            &self.leader_elect_resource_name,
-            identity(),
-        );
+        let namespace = self.leader_elect_resource_namespace.clone();
+        let namespace = namespace.unwrap_or_else(own_namespace);
+        let name = self.leader_elect_resource_name.as_deref();
+        let name = name.unwrap_or(lease);
+        let mut elector = LeaderElector::new(Api::new(client), &namespace, name, identity());
         elector.lease_duration = self.leader_elect_lease_duration;
         elector.renew_deadline = self.leader_elect_renew_deadline;
         elector.retry_period = self.leader_elect_retry_period;
@@ -157,6 +135,14 @@ impl Arguments {
     }
 }
 
+fn own_namespace() -> String {
+    let found = std::fs::read_to_string(POD_NAMESPACE_FILE);
+    let found = found.ok().map(|text| text.trim().to_owned());
+    found
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or_else(|| NAMESPACE.to_owned())
+}
+
 /// Who this process is: its machine and a number that no other process has.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
@@ -170,22 +156,6 @@ fn identity() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_read_as_upstream_writes_them() {
-        let check = |text: &str, expect: Option<u64>| {
-            let milliseconds = duration(text).ok().map(|d| d.as_millis() as u64);
-            assert_eq!(milliseconds, expect, "{text}");
-        };
-        check("15s", Some(15_000));
-        check("1m30s", Some(90_000));
-        check("500ms", Some(500));
-        check("1h", Some(3_600_000));
-        check("", None);
-        check("15", None);
-        check("s", None);
-        check("99999999999999999999s", None);
-    }
 
     #[test]
     fn a_leader_gives_up_before_others_take_over() {

@@ -22,6 +22,10 @@ use clap::Subcommand;
 /// The arguments of `corvus graph`.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Features to switch on, as they are on the cluster's controllers: `CELOmitFunction=true`, or
+    /// `AllAlpha=true`.
+    #[arg(long, global = true, value_delimiter = ',', value_name = "LIST")]
+    feature_gates: Vec<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,15 +54,16 @@ enum Command {
 
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let features = super::features::switch(&arguments.feature_gates)?;
     match &arguments.command {
-        Command::Lint(arguments) => lint::run(arguments),
-        Command::Render(arguments) => render::run(arguments),
-        Command::Diagram(arguments) => diagram::run(arguments),
-        Command::Explain(arguments) => explain::run(arguments),
-        Command::Test(arguments) => test::run(arguments),
+        Command::Lint(arguments) => lint::run(arguments, features),
+        Command::Render(arguments) => render::run(arguments, features),
+        Command::Diagram(arguments) => diagram::run(arguments, features),
+        Command::Explain(arguments) => explain::run(arguments, features),
+        Command::Test(arguments) => test::run(arguments, features),
         Command::Fmt(arguments) => fmt::run(arguments),
-        Command::Schema(arguments) => schema::run(arguments),
-        Command::Plan(arguments) => plan::run(arguments),
+        Command::Schema(arguments) => schema::run(arguments, features),
+        Command::Plan(arguments) => plan::run(arguments, features),
         Command::Status(arguments) => status::run(arguments),
     }
 }

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
-use super::{Controllers, ElectionArguments, Term, TuningArguments};
-use crate::plane;
+use super::election::{GRAPH_LEASE, LEASE};
+use super::{Controllers, ElectionArguments, GraphArguments, Term, TuningArguments};
+use crate::{monitoring, plane};
 
 /// How long the cluster may take to answer for the first time.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -36,9 +37,16 @@ pub struct Arguments {
         value_name = "LIST"
     )]
     controllers: Vec<String>,
-    /// Features to switch on or off, as on the cluster's servers: `MaxUnavailableStatefulSet=true`.
+    /// Features to switch on or off: those of graphs, such as `CELOmitFunction=true`, and, as on the
+    /// cluster's servers, `MaxUnavailableStatefulSet=true`.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     feature_gates: Vec<String>,
+    /// How graphs are run.
+    #[command(flatten)]
+    graph: GraphArguments,
+    /// Where they are watched over.
+    #[command(flatten)]
+    monitoring: monitoring::Arguments,
     /// Who runs the controllers.
     #[command(flatten)]
     election: ElectionArguments,
@@ -47,19 +55,31 @@ pub struct Arguments {
     tuning: TuningArguments,
 }
 
+/// What is run.
+struct Work {
+    kubernetes: kubernetes::Options,
+    graph: Option<graph::Options>,
+}
+
 /// Runs until Ctrl-C.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let controllers = Controllers::parse(&arguments.controllers)?;
-    kinds::features::switch(&arguments.feature_gates).context("--feature-gates")?;
+    let features = super::features::switch(&arguments.feature_gates)?;
     arguments.election.check()?;
-    let builtin = kubernetes::Options {
-        selection: controllers.kubernetes.clone(),
-        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
-        autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
-        node_cidrs: arguments.tuning.node_cidrs()?,
-        // Whoever runs the cluster tells its authority.
-        root_certificate: None,
-        ..kubernetes::Options::default()
+    arguments.graph.tell_unneeded();
+    let graph = arguments.graph.options(features);
+    let metrics = graph.metrics.clone();
+    let work = Work {
+        kubernetes: kubernetes::Options {
+            selection: controllers.kubernetes,
+            // Whoever runs the cluster tells its authority.
+            root_certificate: None,
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+            autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
+            node_cidrs: arguments.tuning.node_cidrs()?,
+            ..kubernetes::Options::default()
+        },
+        graph: controllers.graph.then_some(graph),
     };
     plane::runtime()?.block_on(async {
         let config = arguments.cluster.config().await?;
@@ -70,29 +90,35 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has not answered in {FIRST_ANSWER:?}"))?
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
-        attend(client, &builtin, controllers.graph, &arguments.election).await
+        let shutdown = CancellationToken::new();
+        let _monitoring = arguments.monitoring.serve(&metrics, &shutdown).await?;
+        attend(client, &work, &arguments.election, shutdown).await
     })
 }
 
 async fn attend(
     client: kube::Client,
-    builtin: &kubernetes::Options,
-    with_graph: bool,
+    work: &Work,
     election: &ElectionArguments,
+    shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
     let failure = Mutex::new(None);
     let lead = |term: Term| {
         let (client, failure) = (&client, &failure);
         async move {
-            if let Err(error) = lead(client, builtin, with_graph, &term).await {
+            if let Err(error) = lead(client, work, &term).await {
                 // Trying again would end the same way.
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         }
     };
+    let lease = if work.kubernetes.selection.names().next().is_none() {
+        GRAPH_LEASE
+    } else {
+        LEASE
+    };
     {
-        let running = election.run(client.clone(), true, shutdown.clone(), lead);
+        let running = election.run(client.clone(), true, lease, shutdown.clone(), lead);
         tokio::pin!(running);
         tokio::select! {
             () = &mut running => {}
@@ -110,21 +136,16 @@ async fn attend(
 }
 
 /// Runs the controllers for a term.
-async fn lead(
-    client: &kube::Client,
-    builtin: &kubernetes::Options,
-    with_graph: bool,
-    term: &Term,
-) -> anyhow::Result<()> {
+async fn lead(client: &kube::Client, work: &Work, term: &Term) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
-    if builtin.selection.names().next().is_some() {
-        let (own, options) = (term.client(client.clone()), builtin.clone());
+    if work.kubernetes.selection.names().next().is_some() {
+        let (own, options) = (term.client(client.clone()), work.kubernetes.clone());
         let token = term.ended.clone();
         running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
-    if with_graph {
+    if let Some(graph) = &work.graph {
         let own = term.client(client.clone());
-        let started = graph::start(own, graph::Options::default(), term.ended.clone()).await;
+        let started = graph::start(own, graph.clone(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;
         running.spawn(graph.stopped());
     }

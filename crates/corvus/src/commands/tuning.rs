@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kubernetes::{MaskSizes, NodeCidrs};
 
-use super::election::duration;
+use super::duration::parse as duration;
 
 /// How some of the controllers work.
 #[derive(clap::Args, Debug, Clone, Default)]

@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AccessArguments, ElectionArguments, TuningArguments};
+use super::{AccessArguments, ElectionArguments, GraphArguments, TuningArguments};
+use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 
 /// The arguments of `corvus up`.
@@ -45,7 +46,8 @@ pub struct Arguments {
     /// those of ResourceGraphDefinitions.
     #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
     pub controllers: Vec<String>,
-    /// Features to switch on or off: `MaxUnavailableStatefulSet=true`.
+    /// Features to switch on or off, of the cluster and of graphs: `MaxUnavailableStatefulSet=true,
+    /// CELOmitFunction=true`.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub feature_gates: Vec<String>,
     /// Admission plugins to switch on besides the default ones.
@@ -60,6 +62,12 @@ pub struct Arguments {
     /// Who may come in, and what they may do.
     #[command(flatten)]
     pub access: AccessArguments,
+    /// How graphs are run.
+    #[command(flatten)]
+    pub graph: GraphArguments,
+    /// Where the graph controllers are watched over; the server has `/metrics` and `/readyz` of its own.
+    #[command(flatten)]
+    pub monitoring: monitoring::Arguments,
     /// Who runs the controllers.
     #[command(flatten)]
     pub election: ElectionArguments,

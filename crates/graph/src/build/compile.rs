@@ -10,8 +10,8 @@ use super::error::BuildError;
 use super::extract::{RawField, RawParts};
 use super::parse::{ENVIRONMENT, ParsedResource};
 use super::{
-    EACH_VARIABLE, FieldValue, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField, TextPart,
-    Types, assign,
+    EACH_VARIABLE, FieldValue, Handling, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField,
+    TextPart, Types, assign,
 };
 use crate::expression::Expression;
 use crate::rgd::{SchemaSpec, Scope};
@@ -46,7 +46,10 @@ impl Variables {
     pub fn new(resources: &[ParsedResource], instance: &Type) -> Result<Self, BuildError> {
         let mut types = Types::new();
         types.insert(SCHEMA_VARIABLE.to_owned(), instance.clone());
-        for resource in resources {
+        for resource in resources
+            .iter()
+            .filter(|resource| !resource.node_kind.is_variable())
+        {
             let object = resource.kind.cel_type();
             let ty = if resource.node_kind.is_list() {
                 Type::list(object)
@@ -60,6 +63,15 @@ impl Variables {
             types.iter().map(|(name, ty)| (name.as_str(), ty)),
         )?;
         Ok(Self { types, env })
+    }
+
+    /// The type of one object of a resource, or of one value of a variable.
+    fn object_type(&self, resource: &ParsedResource) -> Type {
+        match self.types.get(&resource.id) {
+            Some(ty) if resource.node_kind == NodeKind::Variable => ty.clone(),
+            Some(ty) if resource.node_kind == NodeKind::VariableList => element_type(ty),
+            _ => resource.kind.cel_type(),
+        }
     }
 
     /// Resources and `schema`.
@@ -84,28 +96,15 @@ pub(crate) fn extend<'a>(
 
 /// Compiles everything about one resource.
 pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<Node, BuildError> {
-    let object_type = resource.kind.cel_type();
+    let object_type = variables.object_type(&resource);
     let for_each = iterators(&resource, variables)?;
-    let template_env = if for_each.is_empty() {
-        variables.env.clone()
-    } else {
-        let types: Vec<(&str, Type)> = for_each
-            .iter()
-            .map(|iterator| {
-                (
-                    iterator.name.as_str(),
-                    element_type(iterator.list.result_type()),
-                )
-            })
-            .collect();
-        extend(&variables.env, types.iter().map(|(name, ty)| (*name, ty)))?
-    };
-    let is_ours = resource.node_kind.is_ours();
+    let template_env = with_iterators(&variables.env, &for_each)?;
+    let is_written = resource.node_kind.is_written();
     let fields = resource
         .fields
         .iter()
         .map(|field| {
-            let expected = if is_ours {
+            let expected = if is_written {
                 field_type(&object_type, &field.path)
             } else {
                 Type::Dyn
@@ -113,9 +112,10 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
             template_field(&resource.id, field, &template_env, &expected)
         })
         .collect::<Result<Vec<TemplateField>, BuildError>>()?;
-    let ready_env = match resource.node_kind {
-        NodeKind::Collection => extend(&variables.env, [(EACH_VARIABLE, &object_type)])?,
-        _ => variables.env.clone(),
+    let ready_env = if resource.node_kind.is_repeated() {
+        extend(&variables.env, [(EACH_VARIABLE, &object_type)])?
+    } else {
+        variables.env.clone()
     };
     Ok(Node {
         include_when: conditions(
@@ -133,12 +133,30 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         for_each,
         dependencies: resource.dependencies,
         include_dependencies: resource.include_dependencies,
+        handling: Handling::default(),
         list_type: Type::list(object_type.clone()),
         object_type,
     })
 }
 
-fn iterators(
+/// What templates see besides: the iterators.
+pub(super) fn with_iterators(env: &Env, for_each: &[Iterator]) -> Result<Env, BuildError> {
+    if for_each.is_empty() {
+        return Ok(env.clone());
+    }
+    let types: Vec<(&str, Type)> = for_each
+        .iter()
+        .map(|iterator| {
+            (
+                iterator.name.as_str(),
+                element_type(iterator.list.result_type()),
+            )
+        })
+        .collect();
+    extend(env, types.iter().map(|(name, ty)| (*name, ty)))
+}
+
+pub(super) fn iterators(
     resource: &ParsedResource,
     variables: &Variables,
 ) -> Result<Vec<Iterator>, BuildError> {

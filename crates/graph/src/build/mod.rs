@@ -10,13 +10,16 @@
 
 mod assign;
 mod author_conditions;
+mod body;
 mod compile;
 mod error;
 mod extract;
+mod handling;
 mod names;
 mod parse;
 mod status;
 mod template_rules;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -28,12 +31,16 @@ use serde_json::Value;
 use crate::crd;
 use crate::dag::Dag;
 use crate::expression::Expression;
+use crate::features::{Feature, Features};
 use crate::kinds::KindResolver;
+use crate::managed_resources;
 use crate::rgd::{GraphSpec, SchemaSpec};
 use crate::simple_schema;
 use crate::template::FieldPath;
 
 pub use error::BuildError;
+pub use handling::Handling;
+pub(crate) use parse::ENVIRONMENT;
 
 /// The variable that holds the instance.
 pub(crate) const SCHEMA_VARIABLE: &str = "schema";
@@ -47,15 +54,15 @@ pub(crate) const RUNTIME_VARIABLE: &str = "runtime";
 pub struct BuildOptions {
     /// Most dimensions of a collection (`--rgd-max-collection-dimension-size`).
     pub max_dimensions: usize,
-    /// Whether `omit()` may be used (feature gate `CELOmitFunction`).
-    pub omit_function: bool,
+    /// The features that are on.
+    pub features: Features,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
         Self {
             max_dimensions: 10,
-            omit_function: false,
+            features: Features::default(),
         }
     }
 }
@@ -71,12 +78,46 @@ pub enum NodeKind {
     External,
     /// Objects with certain labels that exist without us.
     ExternalCollection,
+    /// Values without an object.
+    Variable,
+    /// A list of values, one per combination of the iterators' values.
+    VariableList,
+    /// Fields of one object that exists without us.
+    Patch,
+    /// Fields of several objects that exist without us.
+    PatchCollection,
 }
 
 impl NodeKind {
     /// Whether its variable is a list.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Collection | Self::ExternalCollection)
+        matches!(
+            self,
+            Self::Collection | Self::ExternalCollection | Self::VariableList
+        )
+    }
+
+    /// Whether it is repeated over the values of iterators.
+    pub fn is_repeated(self) -> bool {
+        matches!(
+            self,
+            Self::Collection | Self::VariableList | Self::PatchCollection
+        )
+    }
+
+    /// Whether it is computed and stands for no object.
+    pub fn is_variable(self) -> bool {
+        matches!(self, Self::Variable | Self::VariableList)
+    }
+
+    /// Whether it gives fields to what exists without us.
+    pub fn is_patch(self) -> bool {
+        matches!(self, Self::Patch | Self::PatchCollection)
+    }
+
+    /// Whether its template is (a part of) an object to write.
+    pub fn is_written(self) -> bool {
+        self.is_ours() || self.is_patch()
     }
 
     /// Whether we make and delete its objects.
@@ -158,6 +199,8 @@ pub struct Node {
     pub for_each: Vec<Iterator>,
     /// The resources it reads, by position.
     pub dependencies: BTreeSet<usize>,
+    /// What is special about its objects.
+    pub handling: Handling,
     /// The type of one object.
     pub(crate) object_type: Type,
     /// The type of a list of them.
@@ -194,6 +237,8 @@ pub struct Graph {
     pub status_fields: Vec<StatusField>,
     /// Author-defined conditions.
     pub conditions: Vec<Expression>,
+    /// Whether the status of instances lists what they manage.
+    pub lists_managed_resources: bool,
     /// The type of the instance.
     pub(crate) instance_type: Type,
     positions: HashMap<String, usize>,
@@ -266,13 +311,24 @@ pub fn build(
     let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
     let parsed = parse::resources(spec, kinds, options)?;
     let order = parse::order(spec, &parsed)?;
-    let variables = compile::Variables::new(&parsed, &instance_type)?;
+    let variables = variables::declare(
+        compile::Variables::new(&parsed, &instance_type)?,
+        &parsed,
+        &order.order,
+    )?;
     let nodes = parsed
         .into_iter()
-        .map(|resource| compile::node(resource, &variables))
+        .zip(&spec.resources)
+        .map(|(resource, authored)| {
+            let mut node = compile::node(resource, &variables)?;
+            node.handling = Handling::build(authored, &variables, options)?;
+            Ok(node)
+        })
         .collect::<Result<Vec<Node>, BuildError>>()?;
     let status = status::build(&spec.schema.status, &variables)?;
-    let crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    let lists_managed_resources =
+        options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {
         schema: spec.schema.clone(),
         crd,
@@ -282,6 +338,7 @@ pub fn build(
         status_template: status.template,
         status_fields: status.fields,
         conditions: status.conditions,
+        lists_managed_resources,
         instance_type,
         positions: spec
             .resources

@@ -5,17 +5,19 @@ use std::sync::{Arc, LazyLock};
 
 use cel::{Ast, Env};
 use model::GroupVersionKind;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::error::BuildError;
 use super::extract::{self, RawField};
 use super::{
-    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, template_rules,
+    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
+    template_rules, variables,
 };
 use crate::dag::Dag;
+use crate::features::Feature;
 use crate::kinds::{Kind, KindResolver};
 use crate::nearest::suggestion;
-use crate::rgd::{ExternalRef, GraphSpec, ResourceSpec};
+use crate::rgd::{GraphSpec, ResourceSpec};
 use crate::template::Template;
 
 /// All libraries, no variables.
@@ -49,7 +51,7 @@ pub(crate) fn resources(
         .map(|resource| resource.id.as_str())
         .collect();
     let parse = |resource| {
-        let mut parsed = take_apart(spec, resource, kinds)?;
+        let mut parsed = take_apart(spec, resource, kinds, options)?;
         check_references(&mut parsed, &ids, options)?;
         Ok(parsed)
     };
@@ -60,36 +62,25 @@ fn take_apart(
     spec: &GraphSpec,
     resource: &ResourceSpec,
     kinds: &dyn KindResolver,
+    options: &BuildOptions,
 ) -> Result<ParsedResource, BuildError> {
     let id = resource.id.as_str();
-    let (template, node_kind) = match (&resource.template, &resource.external_ref) {
-        (Some(template), None) if resource.for_each.is_empty() => {
-            (template.clone(), NodeKind::Resource)
-        }
-        (Some(template), None) => (template.clone(), NodeKind::Collection),
-        (None, Some(_)) if !resource.for_each.is_empty() => {
-            return Err(BuildError::of(id, "cannot use externalRef with forEach"));
-        }
-        (None, Some(external)) => external_template(id, external)?,
-        (Some(_), Some(_)) => {
-            return Err(BuildError::of(id, "cannot use externalRef with template"));
-        }
-        (None, None) => {
-            return Err(BuildError::of(
-                id,
-                "exactly one of template or externalRef must be provided",
-            ));
-        }
-    };
-    let wanted = template_rules::kind_of(id, &template)?;
-    let kind = resolve(id, &wanted, kinds)?;
-    template_rules::check(id, node_kind, &template, &kind, spec.schema.scope)?;
-    let fields = if !node_kind.is_ours() {
-        extract::without_schema(id, &template)?.fields
-    } else if template_rules::is_crd(&wanted) {
-        template_rules::fields_of_crd_template(id, &template)?
+    let (template, node_kind) = body::of(resource, options)?;
+    let (kind, fields) = if node_kind.is_variable() {
+        let fields = variables::fields(id, &template)?;
+        (Arc::clone(&body::VARIABLE_KIND), fields)
     } else {
-        extract::with_schema(id, &template, &kind)?
+        let wanted = template_rules::kind_of(id, &template)?;
+        let kind = resolve(id, &wanted, kinds)?;
+        template_rules::check(id, node_kind, &template, &kind, spec.schema.scope)?;
+        let fields = if !node_kind.is_written() {
+            extract::without_schema(id, &template)?.fields
+        } else if template_rules::is_crd(&wanted) {
+            template_rules::fields_of_crd_template(id, &template)?
+        } else {
+            extract::with_schema(id, &template, &kind)?
+        };
+        (kind, fields)
     };
     let parsed = ParsedResource {
         id: id.to_owned(),
@@ -120,33 +111,6 @@ fn resolve(
         );
         BuildError::of(id, message).at("kind")
     })
-}
-
-/// The object an external reference looks for, written like a template.
-fn external_template(id: &str, external: &ExternalRef) -> Result<(Value, NodeKind), BuildError> {
-    let mut metadata = Map::new();
-    if let Some(namespace) = &external.metadata.namespace {
-        metadata.insert("namespace".to_owned(), namespace.as_str().into());
-    }
-    let kind = match (&external.metadata.name, &external.metadata.selector) {
-        (Some(name), None) => {
-            metadata.insert("name".to_owned(), name.as_str().into());
-            NodeKind::External
-        }
-        (None, selector) => {
-            let selector = selector.clone().filter(|selector| !selector.is_null());
-            metadata.insert("selector".to_owned(), selector.unwrap_or_else(|| json!({})));
-            NodeKind::ExternalCollection
-        }
-        (Some(_), Some(_)) => {
-            let message = "exactly one of name or selector must be provided";
-            return Err(BuildError::of(id, message).at("externalRef.metadata"));
-        }
-    };
-    Ok((
-        json!({"apiVersion": external.api_version, "kind": external.kind, "metadata": metadata}),
-        kind,
-    ))
 }
 
 fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
@@ -249,7 +213,7 @@ fn check_references(
     let mut used = BTreeSet::new();
     let template = Allowed {
         names: with_iterators,
-        omit: true,
+        omit: !parsed.node_kind.is_variable(),
         runtime: false,
     };
     let mut in_identity = BTreeSet::new();
@@ -294,7 +258,7 @@ fn check_references(
         })?;
         used.extend(roots);
     }
-    let own = if parsed.node_kind == NodeKind::Collection {
+    let own = if parsed.node_kind.is_repeated() {
         EACH_VARIABLE
     } else {
         id.as_str()
@@ -315,7 +279,7 @@ fn check_references(
         .for_each
         .iter()
         .map(|(name, _)| name.as_str())
-        .filter(|name| !in_identity.contains(*name))
+        .filter(|name| !parsed.node_kind.is_variable() && !in_identity.contains(*name))
         .collect();
     if !missing.is_empty() {
         let message = format!(
@@ -354,9 +318,9 @@ fn check_omit(
     if !uses {
         return Ok(());
     }
-    if !options.omit_function {
-        return Err("omit() requires the CELOmitFunction feature gate to be enabled".to_owned());
-    }
+    options
+        .features
+        .require(Feature::CelOmitFunction, "omit()")?;
     if field.path.is(&["metadata", "name"])
         || (parsed.node_kind.is_ours() && field.path.is(&["metadata", "namespace"]))
     {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::cluster_kinds::ClusterKinds;
+use super::metrics::WatchCounts;
 use super::registry::Registry;
 use super::serving::Serving;
 use super::watches::Watches;
@@ -86,11 +87,16 @@ impl Context {
         let context = Arc::new(Self {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
             registry: Registry::default(),
-            serving: Serving::new(informers.clone(), instance_queue.clone()),
+            serving: Serving::new(
+                informers.clone(),
+                instance_queue.clone(),
+                options.metrics.clone(),
+            ),
             watches: Watches::new(
                 informers.clone(),
                 instance_queue.clone(),
                 options.sync_timeout,
+                options.metrics.clone(),
             ),
             rgds: informers.informer(&rgd_resource(), InformerOptions::default()),
             revisions: informers.informer(&revision_resource(), InformerOptions::default()),
@@ -105,6 +111,23 @@ impl Context {
             instance_queue,
             events,
         });
+        let weak = Arc::downgrade(&context);
+        context.options.metrics.count_watches_with(move || {
+            weak.upgrade()
+                .map_or_else(WatchCounts::default, |context| context.count_watches())
+        });
         (context, recorder)
+    }
+
+    fn count_watches(&self) -> WatchCounts {
+        let kinds = self.serving.len();
+        let mut counts = WatchCounts {
+            kinds,
+            queued: self.instance_queue.len(),
+            watches: kinds,
+            ..WatchCounts::default()
+        };
+        self.watches.count(&mut counts);
+        counts
     }
 }

@@ -9,6 +9,7 @@ use thiserror::Error as ThisError;
 use super::context::{Context, crd_resource};
 use crate::compatibility::{self, Report};
 use crate::keys;
+use crate::managed_resources;
 
 /// Polls come closer together at first than kro's 150 ms: a server in the same process needs no more.
 const ESTABLISHED_POLL: Backoff = Backoff {
@@ -75,7 +76,10 @@ pub(crate) fn plan(
             other: other.to_owned(),
         });
     }
-    let report = compatibility::compare(current.value(), desired);
+    let report = match managed_resources::undeclared(current.value(), desired) {
+        Some(current) => compatibility::compare(&current, desired),
+        None => compatibility::compare(current.value(), desired),
+    };
     if !report.has_changes() && same_names(&current.spec()["names"], &desired["spec"]["names"]) {
         return Ok(Plan::Leave);
     }

@@ -12,6 +12,7 @@ mod cluster_kinds;
 mod context;
 mod ensure_crd;
 mod instance;
+mod interests;
 mod metrics;
 mod options;
 mod registry;

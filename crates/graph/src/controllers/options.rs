@@ -29,8 +29,6 @@ pub struct Options {
     pub allow_crd_deletion: bool,
     /// `--apply-concurrency`: objects of one collection applied at the same time.
     pub apply_concurrency: usize,
-    /// Whether changes of instances' conditions are recorded as Events (feature gate `InstanceConditionEvents`).
-    pub condition_events: bool,
     /// How long to wait for an informer's first list.
     pub sync_timeout: Duration,
     /// Where reconciles, builds and revisions are counted.
@@ -56,7 +54,6 @@ impl Default for Options {
             max_graph_revisions: 5,
             allow_crd_deletion: false,
             apply_concurrency: 20,
-            condition_events: false,
             sync_timeout: Duration::from_secs(30),
             metrics: Metrics::default(),
             build: BuildOptions::default(),

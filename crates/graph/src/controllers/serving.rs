@@ -7,6 +7,7 @@ use controller::{
 };
 use parking_lot::Mutex;
 
+use super::Metrics;
 use super::context::InstanceKey;
 use crate::keys;
 
@@ -24,6 +25,7 @@ pub(crate) struct Serving {
     informers: Informers,
     queue: WorkQueue<InstanceKey>,
     served: Mutex<HashMap<Resource, Served>>,
+    metrics: Metrics,
 }
 
 /// Who serves a kind.
@@ -34,11 +36,12 @@ pub(crate) struct Owner {
 }
 
 impl Serving {
-    pub fn new(informers: Informers, queue: WorkQueue<InstanceKey>) -> Self {
+    pub fn new(informers: Informers, queue: WorkQueue<InstanceKey>, metrics: Metrics) -> Self {
         Self {
             informers,
             queue,
             served: Mutex::default(),
+            metrics,
         }
     }
 
@@ -71,7 +74,9 @@ impl Serving {
             informer,
             _guard: guard,
         };
-        served.insert(resource.clone(), entry);
+        if served.insert(resource.clone(), entry).is_none() {
+            self.metrics.kind_served();
+        }
     }
 
     /// Changes of the instance's status and labels wake nobody: they are our own, or do not concern us.
@@ -97,9 +102,18 @@ impl Serving {
 
     /// Stops serving what a ResourceGraphDefinition serves; others with the same kind are left alone.
     pub fn stop(&self, rgd_uid: &str) {
-        self.served
-            .lock()
-            .retain(|_, served| served.rgd_uid != rgd_uid);
+        self.served.lock().retain(|_, served| {
+            let stays = served.rgd_uid != rgd_uid;
+            if !stays {
+                self.metrics.kind_left();
+            }
+            stays
+        });
+    }
+
+    /// How many kinds are served.
+    pub fn len(&self) -> usize {
+        self.served.lock().len()
     }
 
     /// Who serves a kind.

@@ -5,56 +5,27 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::{
-    Event, HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource,
-    WorkQueue, enqueue,
+    HandlerGuard, Informer, InformerOptions, Informers, Object, ObjectKey, Resource, WorkQueue,
+    enqueue,
 };
-use model::LabelSelector;
 use parking_lot::Mutex;
 
+use super::Metrics;
 use super::context::InstanceKey;
+use super::interests::{Interest, Interests};
+use super::metrics::WatchCounts;
 use crate::keys;
 
 /// The index of children by the ApplySet they are members of.
 const PART_OF_INDEX: &str = "part-of";
 
-/// What an instance looks at without owning it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Interest {
-    /// One object.
-    Object(Resource, ObjectKey),
-    /// Objects with certain labels, in one namespace or all.
-    Selection(Resource, Option<String>, LabelSelector),
-}
-
-impl Interest {
-    fn resource(&self) -> &Resource {
-        match self {
-            Self::Object(resource, _) | Self::Selection(resource, ..) => resource,
-        }
-    }
-
-    fn covers(&self, object: &Object) -> bool {
-        match self {
-            Self::Object(_, key) => object.key() == *key,
-            Self::Selection(_, namespace, selector) => {
-                namespace
-                    .as_deref()
-                    .is_none_or(|namespace| object.namespace() == Some(namespace))
-                    && selector.matches_with(|key| object.label(key))
-            }
-        }
-    }
-}
-
 struct Watched {
     informer: Informer,
     _guard: HandlerGuard,
 }
-
-type Interests = Arc<Mutex<HashMap<InstanceKey, Vec<Interest>>>>;
 
 pub(crate) struct Watches {
     informers: Informers,
@@ -62,7 +33,8 @@ pub(crate) struct Watches {
     sync_timeout: Duration,
     children: Mutex<HashMap<Resource, Watched>>,
     externals: Mutex<HashMap<Resource, Watched>>,
-    interests: Interests,
+    interests: Arc<Mutex<Interests>>,
+    metrics: Metrics,
 }
 
 /// A watch whose first list did not arrive in time.
@@ -75,6 +47,7 @@ impl Watches {
         informers: Informers,
         queue: WorkQueue<InstanceKey>,
         sync_timeout: Duration,
+        metrics: Metrics,
     ) -> Self {
         Self {
             informers,
@@ -83,6 +56,7 @@ impl Watches {
             children: Mutex::default(),
             externals: Mutex::default(),
             interests: Arc::default(),
+            metrics,
         }
     }
 
@@ -121,7 +95,12 @@ impl Watches {
     }
 
     async fn synced(&self, resource: &Resource, informer: &Informer) -> Result<(), NotSynced> {
-        if informer.has_synced() || informer.wait_for_sync_timeout(self.sync_timeout).await {
+        if informer.has_synced() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        if informer.wait_for_sync_timeout(self.sync_timeout).await {
+            self.metrics.watch_synced(resource, started.elapsed());
             Ok(())
         } else {
             Err(NotSynced(resource.clone()))
@@ -135,13 +114,7 @@ impl Watches {
         interest: Interest,
     ) -> Result<(), NotSynced> {
         let resource = interest.resource().clone();
-        {
-            let mut all = self.interests.lock();
-            let looked_at = all.entry(instance.clone()).or_default();
-            if !looked_at.contains(&interest) {
-                looked_at.push(interest);
-            }
-        }
+        self.interests.lock().add(instance, interest);
         let informer = {
             let mut externals = self.externals.lock();
             externals
@@ -155,29 +128,16 @@ impl Watches {
 
     /// Keeps only these of what an instance looks at.
     pub fn look_only_at(&self, instance: &InstanceKey, interests: Vec<Interest>) {
-        {
-            let mut all = self.interests.lock();
-            if all.get(instance).map_or(0, Vec::len) == interests.len() {
-                return;
-            }
-            if interests.is_empty() {
-                all.remove(instance);
-            } else {
-                all.insert(instance.clone(), interests);
-            }
+        if self.interests.lock().replace(instance, interests) {
+            self.stop_unused();
         }
-        self.stop_unused();
     }
 
     /// Invariant: whoever holds both locks took `externals` first; adding a handler does, as it replays events.
     fn stop_unused(&self) {
         let mut externals = self.externals.lock();
         let all = self.interests.lock();
-        externals.retain(|resource, _| {
-            all.values()
-                .flatten()
-                .any(|interest| interest.resource() == resource)
-        });
+        externals.retain(|resource, _| all.has(resource));
     }
 
     fn watch_external(&self, resource: &Resource) -> Watched {
@@ -185,22 +145,12 @@ impl Watches {
             .informers
             .informer(resource, InformerOptions::metadata_only());
         let (queue, interests) = (self.queue.clone(), Arc::clone(&self.interests));
-        let watched = resource.clone();
+        let (watched, metrics) = (resource.clone(), self.metrics.clone());
         let guard = informer.add_handler(move |event| {
-            let concerns = |object: &Object, interest: &Interest| {
-                *interest.resource() == watched && interest.covers(object)
-            };
-            for (instance, looked_at) in interests.lock().iter() {
-                // An object that leaves a selection concerns those who had it.
-                let hit = looked_at.iter().any(|interest| match event {
-                    Event::Updated { old, new } => {
-                        concerns(old, interest) || concerns(new, interest)
-                    }
-                    Event::Added(object) | Event::Deleted(object) => concerns(object, interest),
-                });
-                if hit {
-                    queue.add(instance.clone());
-                }
+            let concerned = interests.lock().concerned(&watched, event);
+            metrics.event_routed(&watched, event, !concerned.is_empty());
+            for instance in concerned {
+                queue.add(instance);
             }
         });
         Watched {
@@ -209,10 +159,15 @@ impl Watches {
         }
     }
 
+    /// How many watches there are, and of what.
+    pub fn count(&self, counts: &mut WatchCounts) {
+        counts.watches += self.children.lock().len() + self.externals.lock().len();
+        self.interests.lock().count(counts);
+    }
+
     /// Forgets an instance that is gone.
     pub fn forget(&self, instance: &InstanceKey) {
-        let was_known = self.interests.lock().remove(instance).is_some();
-        if was_known {
+        if self.interests.lock().forget(instance) {
             self.stop_unused();
         }
     }

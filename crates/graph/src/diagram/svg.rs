@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::build::{Graph, NodeKind};
+use crate::build::Graph;
 
 const BOX_WIDTH: usize = 180;
 const BOX_HEIGHT: usize = 48;
@@ -50,21 +50,29 @@ pub fn svg(graph: &Graph) -> String {
     }
     draw(&mut text, &schema, "instance", &graph.schema.kind, 24, "");
     for (node, place) in graph.nodes.iter().zip(&places) {
-        let is_external = matches!(node.kind, NodeKind::External | NodeKind::ExternalCollection);
-        let dashes = if is_external {
+        let round = if node.kind.is_variable() { 16 } else { 4 };
+        let is_foreign = !node.kind.is_ours() && !node.kind.is_variable();
+        let dashes = if is_foreign {
             " stroke-dasharray=\"5 4\""
         } else {
             ""
         };
-        if node.kind.is_list() {
+        if node.kind.is_list() || node.kind.is_repeated() {
             let behind = Place {
                 row: place.row,
                 x: place.x + 5,
                 y: place.y + 5,
             };
-            draw(&mut text, &behind, "", "", 4, dashes);
+            draw(&mut text, &behind, "", "", round, dashes);
         }
-        draw(&mut text, place, &node.id, &node.resource.kind, 4, dashes);
+        draw(
+            &mut text,
+            place,
+            &node.id,
+            &node.resource.kind,
+            round,
+            dashes,
+        );
     }
     text.push_str("</svg>\n");
     text

@@ -28,9 +28,30 @@ impl From<EvalFailure> for DesiredError {
 impl Pass<'_> {
     /// The objects a resource stands for; in the order of the expansion for collections.
     pub(super) fn desired(&self, node: &Node) -> Result<Vec<Value>, DesiredError> {
-        if node.kind == NodeKind::Resource {
+        if !node.kind.is_repeated() {
             return Ok(vec![self.object(node, &[])?]);
         }
+        let mut identities = BTreeSet::new();
+        self.expand(node, |variables| {
+            let object = self.object(node, variables)?;
+            let key = key_of(&object);
+            if identities.insert(key.clone()) {
+                return Ok(object);
+            }
+            let message = format!(
+                "resource \"{}\": two items of the collection have the same identity: {} {key}",
+                node.id, node.resource.kind
+            );
+            Err(DesiredError::Other(message))
+        })
+    }
+
+    /// Makes something of every combination of the iterators' values.
+    pub(super) fn expand<T>(
+        &self,
+        node: &Node,
+        mut make: impl FnMut(&[Binding<'_>]) -> Result<T, DesiredError>,
+    ) -> Result<Vec<T>, DesiredError> {
         let dimensions = self.dimensions(node)?;
         let types: Vec<Type> = node
             .for_each
@@ -60,8 +81,7 @@ impl Pass<'_> {
                 return Err(DesiredError::Other(message));
             }
         };
-        let mut objects = Vec::with_capacity(total);
-        let mut identities = BTreeSet::new();
+        let mut made = Vec::with_capacity(total);
         for number in 0..total {
             // The first dimension is the outermost loop.
             let mut rest = number;
@@ -83,18 +103,9 @@ impl Pass<'_> {
                     Binding::typed(name, &dimensions[dimension][*index], &types[dimension])
                 })
                 .collect();
-            let object = self.object(node, &variables)?;
-            let key = key_of(&object);
-            if !identities.insert(key.clone()) {
-                let message = format!(
-                    "resource \"{}\": two items of the collection have the same identity: {} {key}",
-                    node.id, node.resource.kind
-                );
-                return Err(DesiredError::Other(message));
-            }
-            objects.push(object);
+            made.push(make(&variables)?);
         }
-        Ok(objects)
+        Ok(made)
     }
 
     fn dimensions(&self, node: &Node) -> Result<Vec<Vec<Value>>, DesiredError> {
@@ -146,11 +157,19 @@ impl Pass<'_> {
     }
 
     /// The template with the values of its expressions.
-    fn resolve(&self, node: &Node, variables: &[Binding<'_>]) -> Result<Value, EvalFailure> {
+    pub(super) fn resolve(
+        &self,
+        node: &Node,
+        variables: &[Binding<'_>],
+    ) -> Result<Value, EvalFailure> {
         let mut object = node.template.clone();
         let mut omitted: Vec<&FieldPath> = Vec::new();
         for field in &node.fields {
             match self.field_value(&field.value, variables)? {
+                // Variables know no null: an empty optional is no field.
+                Evaluated::Value(Value::Null) if node.kind.is_variable() => {
+                    omitted.push(&field.path);
+                }
                 Evaluated::Value(value) => {
                     if let Some(place) = place_mut(&mut object, &field.path) {
                         *place = value;

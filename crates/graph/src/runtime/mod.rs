@@ -7,6 +7,7 @@
 mod author_conditions;
 mod desired;
 mod projection;
+mod variables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use crate::build::{EACH_VARIABLE, Graph, Node, NodeKind, SCHEMA_VARIABLE};
 use crate::expression::{EvalFailure, Evaluated, Expression};
+use crate::lifecycle::Policy;
 
 pub use author_conditions::{AuthorCondition, AuthorConditions};
 
@@ -79,6 +81,17 @@ impl NodeState {
         }
     }
 
+    /// Why it is not done.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Synced | Self::Skipped => None,
+            Self::InProgress(reason)
+            | Self::Waiting(reason)
+            | Self::Deleting(reason)
+            | Self::Error(reason) => Some(reason),
+        }
+    }
+
     /// Whether those that depend on it may go on.
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Synced | Self::Skipped)
@@ -105,6 +118,8 @@ pub enum Step {
         /// Which.
         selector: String,
     },
+    /// This is its value: see [`Pass::learn`].
+    Value(Value),
     /// It cannot go on.
     Fail(String),
 }
@@ -158,6 +173,11 @@ impl<'g> Pass<'g> {
         self.observed[node] = Some(observation);
     }
 
+    /// What was found of a resource, if anything was.
+    pub fn observed(&self, node: usize) -> Option<&Observation> {
+        self.observed[node].as_ref()
+    }
+
     /// Where a resource stands.
     pub fn state(&self, node: usize) -> &NodeState {
         &self.states[node]
@@ -201,7 +221,11 @@ impl<'g> Pass<'g> {
             return blocked;
         }
         match this.kind {
-            NodeKind::Resource | NodeKind::Collection => match self.desired(this) {
+            NodeKind::Variable | NodeKind::VariableList => self.value_of(this),
+            NodeKind::Resource
+            | NodeKind::Collection
+            | NodeKind::Patch
+            | NodeKind::PatchCollection => match self.desired(this) {
                 Ok(objects) => Step::Apply(objects),
                 Err(desired::DesiredError::Eval(failure)) => {
                     Self::give_up(this, "template", &failure)
@@ -210,6 +234,16 @@ impl<'g> Pass<'g> {
             },
             NodeKind::External | NodeKind::ExternalCollection => self.external(this),
         }
+    }
+
+    /// How the objects of a resource come and go.
+    pub fn policy(&self, node: usize) -> Result<Policy, String> {
+        let this = &self.graph.nodes[node];
+        let policy = this
+            .handling
+            .lifecycle
+            .policy(|expression| self.evaluate(expression, &[]));
+        policy.map_err(|message| format!("resource \"{}\": lifecycle: {message}", this.id))
     }
 
     fn give_up(node: &Node, place: &str, failure: &EvalFailure) -> Step {
@@ -294,7 +328,7 @@ impl<'g> Pass<'g> {
                 "waiting for all items of collection \"{}\" to exist",
                 this.id
             )),
-            Some(Observation::Many { items, .. }) if this.kind == NodeKind::Collection => {
+            Some(Observation::Many { items, .. }) if this.kind.is_repeated() => {
                 let items = items.as_array().map_or(&[][..], Vec::as_slice);
                 let each = items
                     .iter()

@@ -1,5 +1,6 @@
 //! What graphs can do, one by one.
 
+use graph::{Feature, Features};
 use std::time::Duration;
 
 use controller::{DeleteOptions, ObjectKey, Resource};
@@ -398,10 +399,8 @@ async fn a_namespace_that_does_not_exist_is_told_and_recovered_from() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn condition_changes_become_events_when_asked_for() {
-    let options = graph::Options {
-        condition_events: true,
-        ..graph::Options::default()
-    };
+    let mut options = graph::Options::default();
+    options.build.features = Features::default().with(Feature::InstanceConditionEvents);
     let world = World::with(options).await;
     world
         .create(&rgds(), app(json!({}), json!({}), json!([])))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use graph::diagram;
+use graph::{Features, diagram};
 
 use super::documents;
 
@@ -34,8 +34,8 @@ pub struct Arguments {
 }
 
 /// Draws.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let graph = documents::one_graph(&arguments.definition, |_| true, "")?;
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
+    let graph = documents::one_graph(&arguments.definition, features, |_| true, "")?;
     let text = match arguments.output {
         Output::Svg => diagram::svg(&graph),
         Output::Mermaid => diagram::mermaid(&graph),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use graph::{BuildError, BuildOptions, Graph, OfflineKinds};
+use graph::{BuildError, BuildOptions, Features, Graph, OfflineKinds};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
@@ -115,7 +115,7 @@ pub struct Definition {
 
 /// Builds all ResourceGraphDefinitions among the documents, in their order. They may make kinds of each other and of
 /// the CustomResourceDefinitions among the documents.
-pub fn build_all(documents: &[Document]) -> Vec<Definition> {
+pub fn build_all(documents: &[Document], features: Features) -> Vec<Definition> {
     let mut kinds = OfflineKinds::new();
     for document in documents.iter().filter(|document| document.is_crd()) {
         kinds.add_crd(&document.value);
@@ -124,7 +124,7 @@ pub fn build_all(documents: &[Document]) -> Vec<Definition> {
     let mut built: Vec<Definition> = definitions
         .map(|document| Definition {
             document: document.clone(),
-            graph: build(document, &kinds),
+            graph: build(document, &kinds, features),
         })
         .collect();
     // Every round that adds a kind may let others be built.
@@ -146,23 +146,32 @@ pub fn build_all(documents: &[Document]) -> Vec<Definition> {
             .iter_mut()
             .filter(|definition| definition.graph.is_err())
         {
-            definition.graph = build(&definition.document, &kinds);
+            definition.graph = build(&definition.document, &kinds, features);
         }
     }
 }
 
-fn build(document: &Document, kinds: &OfflineKinds) -> Result<Graph, BuildError> {
+fn build(
+    document: &Document,
+    kinds: &OfflineKinds,
+    features: Features,
+) -> Result<Graph, BuildError> {
     let spec = graph::read_spec(&document.value["spec"])?;
-    graph::build(&spec, kinds, &BuildOptions::default())
+    let options = BuildOptions {
+        features,
+        ..BuildOptions::default()
+    };
+    graph::build(&spec, kinds, &options)
 }
 
 /// The only definition of a file that `wanted` says, built.
 pub fn one_graph(
     file: &Path,
+    features: Features,
     wanted: impl Fn(&Document) -> bool,
     what: &str,
 ) -> anyhow::Result<Graph> {
-    let definitions = build_all(&read(file)?);
+    let definitions = build_all(&read(file)?, features);
     let mut found = definitions
         .into_iter()
         .filter(|definition| wanted(&definition.document));

@@ -1,5 +1,6 @@
 //! `corvus graph explain`: the API a definition makes, field by field, as `kubectl explain` tells of it.
 
+use graph::Features;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,8 +29,8 @@ pub struct Arguments {
 }
 
 /// Explains.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let graph = documents::one_graph(&arguments.definition, |_| true, "")?;
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
+    let graph = documents::one_graph(&arguments.definition, features, |_| true, "")?;
     let root = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut schema = root;
     for name in arguments.field.split('.').filter(|name| !name.is_empty()) {
@@ -80,6 +81,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 format!(", after {}", after.join(", "))
             };
             println!("  {}\t<{}>{after}", node.id, node.resource.kind);
+            for note in node.handling.notes() {
+                println!("      {note}");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -173,7 +173,12 @@ fn field_of(document: &Document, error: &BuildError) -> Option<Field> {
         let resources = document.value["spec"]["resources"].as_array();
         let index = resources.and_then(|list| list.iter().position(|r| r["id"] == *resource));
         let root = format!("spec.resources[{}]", index?);
-        let template = format!("{root}.template");
+        let bodies = ["template", "variable", "def", "patch", "externalRef"];
+        let template = bodies
+            .map(|body| format!("{root}.{body}"))
+            .into_iter()
+            .find(|body| marks.inside(body).is_some())
+            .unwrap_or_default();
         let first = path.split(['.', '[']).next().unwrap_or_default();
         let in_resource = marks.inside(&root).is_some_and(|inside| inside.has(first));
         let in_template = marks.inside(&template).is_some();

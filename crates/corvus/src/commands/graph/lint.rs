@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use graph::{BuildError, Graph, manifests};
+use graph::{BuildError, Features, Graph, manifests};
 use serde_json::Value;
 
 use super::documents::{self, Definition, Document};
@@ -41,7 +41,7 @@ pub struct Arguments {
 }
 
 /// Checks the files.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let mut documents = Vec::new();
     for file in &arguments.files {
         match documents::read(file) {
@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let definitions = documents::build_all(&documents);
+    let definitions = documents::build_all(&documents, features);
     if definitions.is_empty() {
         eprintln!("corvus: there is no ResourceGraphDefinition in these files");
         return Ok(ExitCode::from(2));

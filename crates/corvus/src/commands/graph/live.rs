@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use controller::{Api, ListOptions, ObjectKey, Resource};
-use graph::{BuildOptions, Graph, OfflineKinds, keys};
+use graph::{BuildOptions, Features, Graph, OfflineKinds, keys};
 use serde_json::Value;
 
 /// A cluster, read.
@@ -11,6 +11,7 @@ pub struct Live {
     pub api: Api,
     /// The kinds its CustomResourceDefinitions bring.
     kinds: OfflineKinds,
+    options: BuildOptions,
 }
 
 fn definitions() -> Resource {
@@ -23,7 +24,7 @@ fn definitions() -> Resource {
 
 impl Live {
     /// Reads which kinds a cluster serves.
-    pub async fn new(client: kube::Client) -> anyhow::Result<Self> {
+    pub async fn new(client: kube::Client, features: Features) -> anyhow::Result<Self> {
         let api = Api::new(client);
         let crds = Resource::cluster(
             "apiextensions.k8s.io/v1",
@@ -38,7 +39,15 @@ impl Live {
         for crd in &list.items {
             kinds.add_crd(crd.value());
         }
-        Ok(Self { api, kinds })
+        let options = BuildOptions {
+            features,
+            ..BuildOptions::default()
+        };
+        Ok(Self {
+            api,
+            kinds,
+            options,
+        })
     }
 
     /// Makes the kind of a CustomResourceDefinition known that the cluster does not have yet.
@@ -49,7 +58,7 @@ impl Live {
     /// Builds a definition against what the cluster serves.
     pub fn build(&self, definition: &Value) -> anyhow::Result<Graph> {
         let built = graph::read_spec(&definition["spec"])
-            .and_then(|spec| graph::build(&spec, &self.kinds, &BuildOptions::default()));
+            .and_then(|spec| graph::build(&spec, &self.kinds, &self.options));
         let name = definition["metadata"]["name"].as_str().unwrap_or_default();
         built.map_err(|error| anyhow!("ResourceGraphDefinition {name:?}: {error}"))
     }
@@ -96,7 +105,8 @@ impl Live {
         let uid = instance["metadata"]["uid"].as_str().unwrap_or_default();
         let own = format!("{}={uid}", keys::INSTANCE_ID);
         let mut wanted: Vec<(Resource, Option<String>)> = Vec::new();
-        for node in &graph.nodes {
+        let with_objects = graph.nodes.iter().filter(|node| !node.kind.is_variable());
+        for node in with_objects {
             let selector = node.kind.is_ours().then(|| own.clone());
             let pair = (node.resource.clone(), selector);
             if !wanted.contains(&pair) {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use graph::render::{Rendered, RenderedNode};
 use graph::runtime::{NodeState, PassOptions};
-use graph::{Graph, compatibility, keys};
+use graph::{Deletion, Features, Graph, compatibility, keys};
 use serde_json::{Value, json};
 
 use super::difference::{Difference, Scope, differences, shown};
@@ -59,6 +59,8 @@ struct ObjectPlan {
 enum Action {
     Create,
     Delete,
+    /// It stays in the cluster and belongs to nobody.
+    Release,
     Change(Vec<Difference>),
 }
 
@@ -90,8 +92,8 @@ impl Plan {
 }
 
 /// Plans.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let plan = match plane::runtime()?.block_on(make(arguments)) {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
+    let plan = match plane::runtime()?.block_on(make(arguments, features)) {
         Ok(plan) => plan,
         Err(error) => {
             eprintln!("corvus: {error:#}");
@@ -109,12 +111,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn make(arguments: &Arguments) -> anyhow::Result<Plan> {
+async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan> {
     let documents = documents::read(&arguments.definition)?;
     let definition =
         only_definition(&documents).with_context(|| arguments.definition.display().to_string())?;
     let name = definition["metadata"]["name"].as_str().unwrap_or_default();
-    let mut live = Live::new(arguments.cluster.client().await?).await?;
+    let mut live = Live::new(arguments.cluster.client().await?, features).await?;
     let before = match live.definition(name).await? {
         Some(there) => Some(live.build(&there).context("as it is on the cluster")?),
         None => None,
@@ -245,7 +247,11 @@ fn compare(old: &Rendered, new: &Rendered) -> Vec<ObjectPlan> {
                 && matches!(found.state, NodeState::InProgress(_) | NodeState::Error(_))
         });
         if !after.contains_key(object) && !is_open {
-            plan(node, object, Action::Delete);
+            // What the object says counts, and that is what the present definition says.
+            match node.policy.deletion {
+                Deletion::Delete => plan(node, object, Action::Delete),
+                Deletion::Retain => plan(node, object, Action::Release),
+            }
         }
     }
     plans
@@ -282,6 +288,7 @@ fn print(plan: &Plan) {
         println!("~ API: {}: {}", change.path, change.description);
     }
     let (mut created, mut changed, mut deleted, mut untouched) = (0, 0, 0, 0);
+    let mut released = 0;
     for instance in &plan.instances {
         if instance.objects.is_empty() && instance.problems.is_empty() {
             untouched += 1;
@@ -306,6 +313,10 @@ fn print(plan: &Plan) {
                     deleted += 1;
                     println!("  - {object} ({resource})");
                 }
+                Action::Release => {
+                    released += 1;
+                    println!("  o {object} ({resource}): stays, and belongs to nobody");
+                }
                 Action::Change(differences) => {
                     changed += 1;
                     println!("  ~ {object} ({resource})");
@@ -325,8 +336,12 @@ fn print(plan: &Plan) {
             }
         }
     }
+    let released = match released {
+        0 => String::new(),
+        _ => format!(", {released} to release"),
+    };
     println!(
-        "{created} to create, {changed} to change, {deleted} to delete; {untouched} of {} instances are not touched",
+        "{created} to create, {changed} to change, {deleted} to delete{released}; {untouched} of {} instances are not touched",
         plan.instances.len()
     );
     if plan.is_refused() {
@@ -347,6 +362,7 @@ fn as_json(plan: &Plan) -> Value {
             let (action, fields) = match &object.action {
                 Action::Create => ("create", Vec::new()),
                 Action::Delete => ("delete", Vec::new()),
+                Action::Release => ("release", Vec::new()),
                 Action::Change(differences) => ("change", differences.iter().map(|d| {
                     json!({"path": d.path, "before": d.before, "after": d.after})
                 }).collect()),
@@ -366,4 +382,42 @@ fn as_json(plan: &Plan) -> Value {
         "api": {"breaking": changes(&plan.api.breaking), "compatible": changes(&plan.api.compatible)},
         "instances": instances.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use graph::Policy;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_released_instead_of_deleted() {
+        let node = |id: &str, deletion| RenderedNode {
+            id: id.to_owned(),
+            objects: vec![
+                json!({"kind": "ConfigMap", "metadata": {"name": id, "namespace": "ns"}}),
+            ],
+            value: None,
+            state: NodeState::Synced,
+            policy: Policy {
+                deletion,
+                ..Policy::default()
+            },
+        };
+        let rendered = |nodes| Rendered {
+            nodes,
+            status: Value::Null,
+        };
+        let before = vec![
+            node("kept", Deletion::Retain),
+            node("gone", Deletion::Delete),
+        ];
+        let plans = compare(&rendered(before), &rendered(Vec::new()));
+        let check = |id: &str, expect: fn(&Action) -> bool| {
+            let plan = plans.iter().find(|plan| plan.resource == id);
+            assert!(plan.is_some_and(|plan| expect(&plan.action)), "{id}");
+        };
+        check("kept", |action| matches!(action, Action::Release));
+        check("gone", |action| matches!(action, Action::Delete));
+    }
 }

@@ -1,5 +1,6 @@
 //! `corvus graph render`: what an instance would become.
 
+use graph::Features;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +45,7 @@ pub struct Arguments {
 }
 
 /// Renders.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let instance = instance(arguments)?;
     let makes = |definition: &Document| {
         let schema = &definition.value["spec"]["schema"];
@@ -58,7 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         instance["kind"].as_str().unwrap_or_default(),
         instance["apiVersion"].as_str().unwrap_or_default()
     );
-    let graph = documents::one_graph(&arguments.definition, makes, &what)?;
+    let graph = documents::one_graph(&arguments.definition, features, makes, &what)?;
     let observed: Vec<Value> = match &arguments.observed {
         Some(file) => documents::read(file)?
             .into_iter()
@@ -121,6 +122,9 @@ fn print_yaml(rendered: &Rendered) -> anyhow::Result<()> {
         let reason = reason(&node.state).replace('\n', " ");
         let separator = if reason.is_empty() { "" } else { ": " };
         println!("# {}: {}{separator}{reason}", node.id, node.state.name());
+        if let Some(value) = &node.value {
+            println!("#   {value}");
+        }
         for object in &node.objects {
             let text = serde_saphyr::to_string(object).context("writing YAML")?;
             println!("---\n{}", text.trim_end());
@@ -136,12 +140,16 @@ fn print_yaml(rendered: &Rendered) -> anyhow::Result<()> {
 
 fn as_json(rendered: &Rendered) -> Value {
     let resources = rendered.nodes.iter().map(|node| {
-        json!({
+        let mut resource = json!({
             "id": node.id,
             "state": node.state.name(),
             "message": reason(&node.state),
             "objects": node.objects,
-        })
+        });
+        if let Some(value) = &node.value {
+            resource["value"] = value.clone();
+        }
+        resource
     });
     json!({"resources": resources.collect::<Vec<_>>(), "status": rendered.status})
 }

@@ -1,5 +1,6 @@
 //! `corvus graph schema`: JSON schemas for editors.
 
+use graph::Features;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,10 +27,10 @@ pub struct Arguments {
 }
 
 /// Prints a schema.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let crd = match &arguments.definition {
         None => graph::manifests::resource_graph_definition_crd(),
-        Some(file) => documents::one_graph(file, |_| true, "")?.crd,
+        Some(file) => documents::one_graph(file, features, |_| true, "")?.crd,
     };
     println!("{:#}", of_crd(&crd));
     Ok(ExitCode::SUCCESS)

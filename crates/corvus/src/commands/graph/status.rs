@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use graph::Graph;
 use graph::render::RenderedNode;
 use graph::runtime::{NodeState, PassOptions};
+use graph::{Features, Graph};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     plane::runtime()?.block_on(async {
         let mut last = String::new();
         loop {
-            let live = Live::new(arguments.cluster.client().await?).await?;
+            let live = Live::new(arguments.cluster.client().await?, Features::all()).await?;
             let (graph, instance) = find(&live, arguments).await?;
             let told = tell(&live, &graph, instance).await?;
             let text = match arguments.output {

@@ -4,6 +4,7 @@
 //! is expected of the objects, the states and the status. Expectations name the fields they are about;
 //! others may be anything.
 
+use graph::Features;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -80,13 +81,14 @@ struct ExpectedResource {
     state: Option<String>,
     message: Option<String>,
     objects: Option<Vec<Value>>,
+    value: Option<Value>,
 }
 
 /// Runs the tests.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
     for file in &arguments.files {
-        let outcomes = match run_file(file) {
+        let outcomes = match run_file(file, features) {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 eprintln!("corvus: {error:#}");
@@ -115,13 +117,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The cases of a file, each with what is wrong with it.
-fn run_file(file: &Path) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+fn run_file(file: &Path, features: Features) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let tests: Tests =
         serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let graph = documents::one_graph(&folder.join(&tests.definition), |_| true, "")?;
+    let graph = documents::one_graph(&folder.join(&tests.definition), features, |_| true, "")?;
     let mut outcomes = Vec::new();
     for case in tests.cases {
         let instance = instance(&case.instance, folder, &graph)
@@ -197,6 +199,10 @@ fn problems(rendered: &Rendered, expect: &Expect) -> Vec<String> {
             problems.push(format!(
                 "{id}.message: expected {wanted:?} in it, found {message:?}"
             ));
+        }
+        if let Some(value) = &expected.value {
+            let found = node.value.clone().unwrap_or_default();
+            differing(&format!("{id}.value"), value, &found, &mut problems);
         }
         if let Some(objects) = expected.objects {
             let found = Value::Array(node.objects.clone());

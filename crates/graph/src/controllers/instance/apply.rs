@@ -9,16 +9,22 @@ use tokio::time::{Duration, Instant};
 
 use super::memory::{self, Applied};
 use super::patience::{Correction, Patience};
-use super::{Instance, quarrel};
+use super::{Instance, quarrel, retention};
 use crate::build::{Node, NodeKind};
 use crate::controllers::watches::Children;
 use crate::keys;
+use crate::lifecycle::{Policy, Update};
 use crate::runtime::{NodeState, Observation};
+
+/// When to look again at an object that is not admitted, though its coming or going is watched.
+const UNADMITTED_WAIT: Duration = Duration::from_mins(1);
 
 /// One object that should be.
 pub(super) struct Item {
     pub key: ObjectKey,
     pub desired: Value,
+    /// How it comes and goes.
+    pub policy: Policy,
     /// What is remembered of it.
     pub known: Option<Applied>,
     /// The troubles with it.
@@ -71,6 +77,8 @@ impl NodeResult {
 enum ItemError {
     Terminating,
     OfAnother(String),
+    /// It was to be taken over and is not there, or to be made and is.
+    NotAdmitted(&'static str),
     /// Somebody deletes it each time it is made.
     KeepsBeingDeleted,
     /// It was refused, and it is too early to try again.
@@ -152,6 +160,10 @@ fn describe(node: &Node, key: &ObjectKey, error: &ItemError) -> NodeState {
             "resource \"{}\": {} \"{key}\": resource belongs to a different ApplySet: {other}",
             node.id, node.resource.kind
         )),
+        ItemError::NotAdmitted(why) => NodeState::Error(format!(
+            "resource \"{}\": {} \"{key}\" {why}",
+            node.id, node.resource.kind
+        )),
         ItemError::KeepsBeingDeleted => NodeState::Waiting(format!(
             "resource \"{}\": {} \"{key}\" is deleted each time it is made",
             node.id, node.resource.kind
@@ -200,6 +212,19 @@ async fn try_one(
                 return Err(ItemError::OfAnother(other.to_owned()));
             }
             _ => {}
+        }
+    }
+    if let Err(why) = retention::admits(item.policy.adoption, live.as_deref(), &instance.applyset) {
+        // Its coming or going wakes us.
+        *again = Some(UNADMITTED_WAIT);
+        return Err(ItemError::NotAdmitted(why));
+    }
+    if let Some(live) = &live {
+        if item.policy.update == Update::Never {
+            let kept = retention::mark(instance, node, &item.desired, live).await;
+            let kept = kept.map(Arc::new).map_err(ItemError::Api)?;
+            let applied = Applied::new(&node.id, &item.desired, &kept);
+            return Ok((kept, applied));
         }
         if let Some(known) = item
             .known
@@ -303,7 +328,7 @@ async fn live(
 }
 
 /// An object as the cache has it, so that expressions see the same wherever it came from.
-fn without_managed_fields(object: Object) -> Object {
+pub(super) fn without_managed_fields(object: Object) -> Object {
     let mut value = object.into_value();
     if let Some(metadata) = value["metadata"].as_object_mut() {
         metadata.remove("managedFields");

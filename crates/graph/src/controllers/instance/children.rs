@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Instance;
 use crate::build::{Node, NodeKind};
 use crate::keys;
+use crate::lifecycle::{Deletion, ORPHANED};
 
 /// Marks an object as a child: whose it is, what it was made from, when it is deleted.
 pub(super) fn decorate(
@@ -13,6 +14,7 @@ pub(super) fn decorate(
     node: &Node,
     wave: usize,
     position: Option<(usize, usize)>,
+    deletion: Deletion,
     mut object: Value,
 ) -> Value {
     let resource = &instance.id.resource;
@@ -40,7 +42,16 @@ pub(super) fn decorate(
     for (key, value) in labels {
         entry(metadata, "labels")[key] = value.into();
     }
-    entry(metadata, "annotations")[keys::APPLY_ORDER] = wave.to_string().into();
+    let annotations = entry(metadata, "annotations");
+    annotations[keys::APPLY_ORDER] = wave.to_string().into();
+    match (deletion, annotations.as_object_mut()) {
+        (Deletion::Retain, _) => annotations[keys::DELETION_POLICY] = ORPHANED.into(),
+        // Whatever an expression put there is not the author's to say.
+        (Deletion::Delete, Some(annotations)) => {
+            annotations.remove(keys::DELETION_POLICY);
+        }
+        (Deletion::Delete, None) => {}
+    }
     object
 }
 
@@ -50,6 +61,11 @@ fn entry<'a>(metadata: &'a mut Value, field: &str) -> &'a mut Value {
         *map = json!({});
     }
     map
+}
+
+/// Whether a child stays when it is not asked for any more.
+pub(super) fn is_retained(child: &Object) -> bool {
+    child.annotation(keys::DELETION_POLICY) == Some(ORPHANED)
 }
 
 /// The wave a child is deleted in; 0, the last, when it does not say.

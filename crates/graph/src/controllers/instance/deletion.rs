@@ -5,9 +5,9 @@
 use controller::{Object, Resource, finalizer};
 use futures::future::try_join_all;
 
-use super::children::wave_of;
+use super::children::{is_retained, wave_of};
 use super::status::DeletionReport;
-use super::{Instance, InstanceError, prune};
+use super::{Instance, InstanceError, prune, retention};
 use crate::applyset::Inventory;
 use crate::keys;
 
@@ -52,8 +52,13 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
     for (resource, _) in &in_wave {
         instance.context.watches.children(resource).await?;
     }
-    DeletionReport::wave(&in_wave).write(instance).await?;
+    DeletionReport::wave(&in_wave, &members, wave)
+        .write(instance)
+        .await?;
     let deletions = in_wave.iter().map(|(resource, member)| async move {
+        if is_retained(member) {
+            return retention::release(instance, resource, member).await;
+        }
         match prune::delete(instance, resource, member).await {
             // Another object of that name is not ours to delete.
             Err(error) if error.is_conflict() => Ok(()),
@@ -69,7 +74,9 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
             .api
             .get_metadata_opt(resource, &member.key())
             .await?;
-        gone &= still.is_none_or(|found| found.uid() != member.uid());
+        gone &= still.is_none_or(|found| {
+            found.uid() != member.uid() || found.label(keys::PART_OF) != Some(&instance.applyset)
+        });
     }
     if gone {
         return Box::pin(run(instance)).await;

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use controller::{Object, ObjectKey, Resource};
 use serde_json::Value;
 
+use super::children;
 use super::patience::Patience;
 
 /// What is remembered of one object.
@@ -20,6 +21,8 @@ pub(super) struct Applied {
     pub live: u64,
     /// Its resource version right after it was applied.
     pub version: String,
+    /// Whether it stays when it is not asked for any more.
+    pub is_retained: bool,
 }
 
 impl Applied {
@@ -30,6 +33,7 @@ impl Applied {
             desired: hash_of(desired),
             live: live_hash(live),
             version: live.resource_version().to_owned(),
+            is_retained: children::is_retained(live),
         }
     }
 

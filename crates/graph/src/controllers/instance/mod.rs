@@ -12,6 +12,7 @@ mod memory;
 mod patience;
 mod prune;
 mod quarrel;
+mod retention;
 mod status;
 mod wavefront;
 
@@ -80,6 +81,10 @@ impl InstanceReconciler {
     }
 
     fn forget(&self, id: &InstanceKey) {
+        self.context
+            .options
+            .metrics
+            .conditions_gone(&id.resource, &id.key);
         self.memories.lock().remove(id);
         self.context.watches.forget(id);
     }
@@ -199,8 +204,8 @@ impl InstanceReconciler {
         let resource = &instance.id.resource;
         let state = self.context.registry.latest(&owner.rgd);
         let message = match state.map(|entry| (entry.revision, entry.state)) {
-            Some((_, RevisionState::Active(graph))) => {
-                report.use_graph(&graph);
+            Some((revision, RevisionState::Active(graph))) => {
+                report.use_graph(&graph, revision);
                 metrics.graph_resolved(resource);
                 return Some(graph);
             }

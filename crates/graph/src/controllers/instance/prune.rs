@@ -7,9 +7,11 @@ use controller::{DeleteOptions, Error, ListOptions, Object, Resource};
 use futures::future::join_all;
 use serde_json::json;
 
+use super::children::is_retained;
 use super::wavefront::Run;
-use super::{Instance, InstanceError};
+use super::{Instance, InstanceError, retention};
 use crate::keys;
+use crate::lifecycle::ORPHANED;
 
 impl Run<'_> {
     /// Prunes, if and only if everything that should be is known and was applied.
@@ -39,7 +41,7 @@ impl Run<'_> {
         for wave in orphans.into_values().rev() {
             let deletions = wave
                 .iter()
-                .map(|(resource, orphan)| delete(self.instance, resource, orphan));
+                .map(|(resource, orphan)| self.dispose(resource, orphan));
             for result in join_all(deletions).await {
                 match result {
                     Ok(()) => {}
@@ -56,6 +58,18 @@ impl Run<'_> {
         }
     }
 
+    /// Deletes or releases; the cache may not know yet what was last applied.
+    async fn dispose(&self, resource: &Resource, orphan: &Object) -> Result<(), Error> {
+        let place = (resource.clone(), orphan.key());
+        let known = self.memory.applied.get(&place);
+        let known = known.filter(|known| known.uid == orphan.uid() && known.is_newer_than(orphan));
+        if known.map_or_else(|| is_retained(orphan), |known| known.is_retained) {
+            retention::release(self.instance, resource, orphan).await
+        } else {
+            delete(self.instance, resource, orphan).await
+        }
+    }
+
     /// What earlier runs applied and this one does not ask for.
     fn unclaimed(&self) -> Vec<(Resource, Arc<Object>)> {
         let remembered = self.memory.applied.iter();
@@ -67,6 +81,9 @@ impl Run<'_> {
                 });
                 if let Some(namespace) = key.namespace() {
                     metadata["namespace"] = namespace.into();
+                }
+                if applied.is_retained {
+                    metadata["annotations"] = json!({keys::DELETION_POLICY: ORPHANED});
                 }
                 (
                     resource.clone(),

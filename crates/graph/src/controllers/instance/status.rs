@@ -6,9 +6,13 @@ use std::sync::Arc;
 use controller::{Error, Object, Resource, Subresource};
 use serde_json::Value;
 
+use super::children::wave_of;
 use super::{GRAPH_RESOLVED, Instance, RESOURCES_READY};
 use crate::build::Graph;
 use crate::conditions::{ConditionSet, ConditionStatus, INSTANCE_CONDITIONS};
+use crate::features::Feature;
+use crate::keys;
+use crate::managed_resources::{self, Remaining};
 use crate::runtime::{AuthorConditions, NodeState, Pass};
 
 /// What the status will say.
@@ -19,6 +23,8 @@ pub(super) struct Report {
     state: &'static str,
     has_author_conditions: bool,
     author: Option<AuthorConditions>,
+    /// The revision of the graph.
+    revision: i64,
     now: String,
 }
 
@@ -31,6 +37,7 @@ impl Report {
             state: "IN_PROGRESS",
             has_author_conditions: false,
             author: None,
+            revision: 0,
             now,
         }
     }
@@ -67,13 +74,19 @@ impl Report {
         );
     }
 
-    pub fn use_graph(&mut self, graph: &Arc<Graph>) {
+    pub fn use_graph(&mut self, graph: &Arc<Graph>, revision: i64) {
+        self.revision = revision;
         self.has_author_conditions = !graph.conditions.is_empty();
     }
 
     /// Takes over what a run has seen.
-    pub fn observe(&mut self, pass: &Pass<'_>) {
-        self.fields = Some(pass.status());
+    pub fn observe(&mut self, pass: &Pass<'_>, before: &Value) {
+        let mut fields = pass.status();
+        if pass.graph().lists_managed_resources {
+            let list = managed_resources::list(pass, self.revision, before);
+            fields[managed_resources::FIELD] = list;
+        }
+        self.fields = Some(fields);
         let states = || (0..pass.graph().nodes.len()).map(|node| pass.state(node));
         self.state = if states().any(|state| matches!(state, NodeState::Error(_))) {
             "ERROR"
@@ -95,6 +108,11 @@ impl Report {
     pub async fn write(&self, instance: &Instance<'_>) -> Result<(), Error> {
         let current = instance.object.status();
         let desired = self.value(current, instance.object.generation());
+        let features = instance.context.options.build.features;
+        if features.has(Feature::InstanceConditionMetrics) {
+            let (metrics, id) = (&instance.context.options.metrics, instance.id);
+            metrics.conditions_are(&id.resource, &id.key, &desired["conditions"]);
+        }
         if desired == *current {
             return Ok(());
         }
@@ -108,7 +126,7 @@ impl Report {
                 .metrics
                 .instance_changed(&instance.id.resource, &from, &to);
         }
-        if instance.context.options.condition_events {
+        if features.has(Feature::InstanceConditionEvents) {
             record_transitions(instance, current, &desired);
         }
         Ok(())
@@ -195,6 +213,8 @@ async fn write(instance: &Instance<'_>, desired: &Value) -> Result<(), Error> {
 /// What the status says during deletion.
 pub(super) struct DeletionReport {
     message: String,
+    /// What is still there, if that is known.
+    remaining: Option<Value>,
 }
 
 impl DeletionReport {
@@ -202,11 +222,12 @@ impl DeletionReport {
     pub fn blocked(reason: &str) -> Self {
         Self {
             message: format!("deletion blocked: {reason}"),
+            remaining: None,
         }
     }
 
     /// These are being deleted.
-    pub fn wave(members: &[&(Resource, Object)]) -> Self {
+    pub fn wave(members: &[&(Resource, Object)], all: &[(Resource, Object)], wave: i64) -> Self {
         const NAMED: usize = 5;
         let named: Vec<String> = members
             .iter()
@@ -222,6 +243,7 @@ impl DeletionReport {
         tracing::debug!(waiting_for = %named.join(", "), more, "deleting resources");
         Self {
             message: "deleting resources".to_owned(),
+            remaining: Some(remaining(all, wave)),
         }
     }
 
@@ -230,6 +252,11 @@ impl DeletionReport {
         let current = instance.object.status();
         let mut status = current.as_object().cloned().unwrap_or_default();
         status.insert("state".to_owned(), "DELETING".into());
+        if let Some(remaining) = &self.remaining
+            && managed_resources::is_listed(current)
+        {
+            status.insert(managed_resources::FIELD.to_owned(), remaining.clone());
+        }
         let mut conditions =
             ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str());
         conditions.set(
@@ -259,6 +286,21 @@ impl DeletionReport {
         }
         write(instance, &desired).await
     }
+}
+
+/// What is left of an instance in the middle of a deletion, as its status lists it.
+fn remaining(members: &[(Resource, Object)], wave: i64) -> Value {
+    let describe = |(resource, member): &(Resource, Object)| Remaining {
+        node: member.label(keys::NODE_ID).unwrap_or_default().to_owned(),
+        api_version: resource.api_version(),
+        kind: resource.kind.to_string(),
+        is_collection: member.label(keys::COLLECTION_INDEX).is_some(),
+        key: member.key(),
+        is_due: wave_of(member) == wave,
+        is_terminating: member.is_terminating(),
+        finalizers: member.finalizers().map(str::to_owned).collect(),
+    };
+    managed_resources::remaining(members.iter().map(describe))
 }
 
 /// The present conditions if an author defined them.

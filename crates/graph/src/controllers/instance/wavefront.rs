@@ -1,7 +1,7 @@
 //! Runs the resources of a graph, each as soon as what it depends on is ready.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::{ObjectKey, Outcome, Resource};
 use futures::StreamExt as _;
@@ -14,10 +14,11 @@ use super::inventory::Batch;
 use super::memory::{Applied, Memory};
 use super::status::Report;
 use super::{Instance, InstanceError, RESOURCES_READY, children};
-use crate::build::Graph;
+use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
-use crate::controllers::watches::Interest;
-use crate::runtime::{NodeState, Pass, Readiness, Step};
+use crate::controllers::interests::Interest;
+use crate::lifecycle::Adoption;
+use crate::runtime::{NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -41,8 +42,12 @@ type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
 
 impl<'a> Run<'a> {
     pub fn new(instance: &'a Instance<'a>, graph: &'a Graph, memory: Memory) -> Self {
+        let started = Instant::now();
+        let pass = Pass::new(graph, &instance.object, instance.context.options.pass);
+        let metrics = &instance.context.options.metrics;
+        metrics.pass_begun(started.elapsed());
         Self {
-            pass: Pass::new(graph, &instance.object, instance.context.options.pass),
+            pass,
             batch: Batch::new(instance),
             instance,
             graph,
@@ -82,11 +87,15 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let mut to_apply = Vec::new();
+        let metrics = &self.instance.context.options.metrics;
         for node in self.graph.order.iter().copied() {
             if started[node] {
                 continue;
             }
+            let looked = Instant::now();
             let step = self.pass.step(node);
+            let is_collection = self.graph.nodes[node].kind == NodeKind::Collection;
+            metrics.step_taken(looked.elapsed(), &step, is_collection);
             started[node] = !matches!(step, Step::Blocked(_));
             match step {
                 Step::Blocked(reason) | Step::Pending(reason) => {
@@ -94,8 +103,12 @@ impl<'a> Run<'a> {
                 }
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
+                Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => to_apply.push((node, items)),
+                    Ok(items) => {
+                        self.watch_strangers(node, &items).await?;
+                        to_apply.push((node, items));
+                    }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
                 },
                 Step::Read(key) => self.start_read(node, key, running).await?,
@@ -129,6 +142,7 @@ impl<'a> Run<'a> {
     /// What is to be applied of a resource; an error if another resource makes the same object.
     fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
+        let policy = self.pass.policy(node)?;
         let size = objects.len();
         let mut items = Vec::with_capacity(size);
         for (index, object) in objects.into_iter().enumerate() {
@@ -142,18 +156,31 @@ impl<'a> Run<'a> {
                 ));
             }
             let wave = self.graph.waves[node];
+            let position = Some((index, size));
             let desired =
-                children::decorate(self.instance, this, wave, Some((index, size)), object);
+                children::decorate(self.instance, this, wave, position, policy.deletion, object);
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
+                policy,
                 known,
                 patience: patience.unwrap_or_default(),
             });
         }
         Ok(items)
+    }
+
+    /// Watches objects whose coming and going matters although they are not ours.
+    async fn watch_strangers(&mut self, node: usize, items: &[Item]) -> Result<(), InstanceError> {
+        let resource = &self.graph.nodes[node].resource;
+        let needed = |item: &&Item| item.policy.adoption != Adoption::AdoptOrCreate;
+        for item in items.iter().filter(needed) {
+            self.watch(Interest::Object(resource.clone(), item.key.clone()))
+                .await?;
+        }
+        Ok(())
     }
 
     /// Watches come before reads, or a change in between would be missed.
@@ -231,18 +258,20 @@ impl<'a> Run<'a> {
         if let Some(observation) = observation {
             self.pass.observe(node, observation);
         }
-        let state = state.unwrap_or_else(|| match self.pass.readiness(node) {
-            Readiness::Ready => NodeState::Synced,
-            Readiness::Waiting(reason) => NodeState::Waiting(reason),
-            Readiness::Failed(message) => NodeState::Error(message),
-        });
-        self.pass.set_state(node, state);
+        match state {
+            Some(state) => self.pass.set_state(node, state),
+            None => {
+                self.pass.settle(node);
+                let metrics = &self.instance.context.options.metrics;
+                metrics.readiness_checked(self.pass.state(node).is_settled());
+            }
+        }
     }
 
     /// Tells the report how things stand; says when to look again if no event will.
     pub fn conclude(&self, report: &mut Report, error: Option<&InstanceError>) -> Outcome {
         let states = || (0..self.graph.nodes.len()).map(|node| self.pass.state(node));
-        report.observe(&self.pass);
+        report.observe(&self.pass, self.instance.object.status());
         let verdict = match error {
             Some(error) => {
                 report.fail();

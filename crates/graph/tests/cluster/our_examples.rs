@@ -1,0 +1,80 @@
+//! The examples of this repository that show features behind gates: definition, then instance, as a user applies them.
+
+use std::path::Path;
+
+use controller::{ObjectKey, Resource};
+use graph::{BuildOptions, Features, Options};
+use serde_json::Value;
+
+use crate::world::{World, rgds};
+
+fn document(example: &str, file: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let path = folder.join(example).join(file);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+/// Applies an example on a cluster with Kubernetes' controllers; returns the world once its instance is active.
+async fn play(example: &str) -> World {
+    let options = Options {
+        build: BuildOptions {
+            features: Features::all(),
+            ..BuildOptions::default()
+        },
+        ..Options::default()
+    };
+    let world = World::with(options).await;
+    let (client, shutdown) = (world.cluster.client(), world.cluster.shutdown());
+    tokio::spawn(async move {
+        kubernetes::run(client, &kubernetes::Options::default(), shutdown).await;
+    });
+    let definition = document(example, "rgd.yaml");
+    let mut instance = document(example, "instance.yaml");
+    instance["metadata"]["namespace"] = "default".into();
+    let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+    world.create(&rgds(), definition).await;
+    world.wait_rgd_active(&name).await;
+    let (resource, key) = place(&instance);
+    world.create(&resource, instance).await;
+    world
+        .wait(&resource, &key, |object| {
+            object.status()["state"] == "ACTIVE"
+        })
+        .await;
+    world
+}
+
+fn place(object: &Value) -> (Resource, ObjectKey) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (api_version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    let resource = Resource::namespaced(&api_version, &graph::plural(&kind), &kind);
+    (
+        resource,
+        ObjectKey::new("default", text(&object["metadata"]["name"])),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lifecycles() {
+    let world = play("lifecycles").await;
+    let claims = Resource::namespaced("v1", "persistentvolumeclaims", "PersistentVolumeClaim");
+    let claim = ObjectKey::new("default", "books-data");
+    let claim = world.get(&claims, &claim).await.unwrap();
+    let policy = claim.annotation(graph::keys::DELETION_POLICY);
+    assert_eq!(policy, Some("Orphaned"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn managed_resources() {
+    let world = play("managed-resources").await;
+    let shelves = Resource::namespaced("kro.run/v1alpha1", "shelves", "Shelf");
+    let shelf = world
+        .get(&shelves, &ObjectKey::new("default", "poems"))
+        .await
+        .unwrap();
+    let names = &shelf.status()["managedResources"][1]["resources"];
+    assert_eq!(names[0]["name"], "poems-board-winter");
+    assert_eq!(names[1]["name"], "poems-board-spring");
+}

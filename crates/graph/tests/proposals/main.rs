@@ -1,0 +1,6 @@
+//! What kro's users have proposed, each behind its feature gate: what builds, what is refused, what a pass does.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+mod variables;
