@@ -16,6 +16,7 @@ mod node;
 mod plan;
 mod register;
 mod resize;
+mod scenario;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,9 +35,13 @@ use tokio_util::sync::CancellationToken;
 use self::addresses::{NodeAddresses, PodAddresses};
 use self::kubelets::{Kubelets, Nodes};
 pub use self::node::{Template, TemplateError};
+use self::scenario::Play;
+pub use self::scenario::{Scenario, ScenarioError};
 
 /// The label every virtual node has.
 pub const LABEL: &str = "node.corvus.dev/virtual";
+/// The annotation that says why a virtual node is silent although its server lives.
+const SILENCED: &str = "node.corvus.dev/silenced";
 /// The label that says which server simulates a virtual node.
 pub const SERVER: &str = "node.corvus.dev/server";
 
@@ -58,6 +63,8 @@ pub struct Options {
     pub templates: Vec<Template>,
     /// Whether nodes are given ranges for their Pods (`spec.podCIDRs`): Pods wait for them.
     pub pod_cidrs: bool,
+    /// What happens to Pods and nodes, counted from the start; none leaves that to annotations.
+    pub scenario: Option<Scenario>,
 }
 
 fn nodes() -> Resource {
@@ -99,7 +106,9 @@ pub async fn run(
         server,
         templates,
         pod_cidrs,
+        scenario,
     } = options;
+    let play = scenario.map(|scenario| Arc::new(Play::new(scenario)));
     let registering = {
         let (api, server, shutdown) = (api.clone(), server.clone(), shutdown.clone());
         async move {
@@ -144,6 +153,7 @@ pub async fn run(
         known: known.clone(),
         recorder,
         pod_cidrs,
+        play: play.clone(),
     };
     let lives = Nodes {
         api,
@@ -151,7 +161,15 @@ pub async fn run(
         known,
         server,
         leases: Mutex::default(),
+        play: play.clone(),
     };
+    let wakes = Wakes {
+        nodes: virtual_nodes.clone(),
+        pods: pods.clone(),
+        node_queue: node_queue.clone(),
+        pod_queue: pod_queue.clone(),
+    };
+    let scenario_played = wakes.with(play, shutdown.clone());
     let pods_played = Controller::new("virtual-pods", pod_queue, kubelets)
         .workers(WORKERS)
         .wait_for(vec![pods, virtual_nodes.clone()])
@@ -160,7 +178,48 @@ pub async fn run(
         .workers(WORKERS)
         .wait_for(vec![virtual_nodes])
         .run(shutdown);
-    tokio::join!(registering, pods_played, nodes_played);
+    tokio::join!(registering, pods_played, nodes_played, scenario_played);
+}
+
+/// Wakes those whom a step of the scenario concerns when it begins and when it ends.
+struct Wakes {
+    nodes: Informer,
+    pods: Informer,
+    node_queue: WorkQueue,
+    pod_queue: WorkQueue,
+}
+
+impl Wakes {
+    async fn with(self, play: Option<Arc<Play>>, shutdown: CancellationToken) {
+        let Some(play) = play else {
+            return;
+        };
+        while let Some(next) = play.next_change() {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(next) => {}
+            }
+            tracing::info!(now = ?play.current(), "the scenario goes on");
+            for node in self.nodes.list() {
+                if play.concerns(&node, true) {
+                    self.node_queue.add(node.key());
+                    for pod in self.pods.by_index(index::NODE_NAME, node.name()) {
+                        self.pod_queue.add(pod.key());
+                    }
+                }
+            }
+            for pod in self.pods.list() {
+                if play.concerns(&pod, false) {
+                    self.pod_queue.add(pod.key());
+                }
+            }
+        }
+    }
+}
+
+/// A Pod or a node as it is to behave.
+fn seen(play: Option<&Arc<Play>>, object: &Arc<Object>, is_node: bool) -> Arc<Object> {
+    play.map_or_else(|| object.clone(), |play| play.look(object, is_node))
 }
 
 /// Keeps track of the nodes that are simulated here.

@@ -45,6 +45,7 @@ impl Server {
             server,
             templates,
             pod_cidrs: name.starts_with("ranged"),
+            scenario: None,
         };
         let task = tokio::spawn(virtual_nodes::run(
             client,

@@ -50,6 +50,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         store: StoreKind::Memory,
         virtual_nodes: Some(1),
         virtual_nodes_file: None,
+        virtual_nodes_scenario: None,
         scheduler_config: None,
         controllers: vec!["*".to_owned()],
         feature_gates: Vec::new(),

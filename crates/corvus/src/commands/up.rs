@@ -39,6 +39,9 @@ pub struct Arguments {
     /// A file of Node manifests: virtual nodes with chosen capacity, labels, taints and zones.
     #[arg(long, value_name = "FILE")]
     pub virtual_nodes_file: Option<PathBuf>,
+    /// A file that says what happens to virtual nodes and their Pods, and when.
+    #[arg(long, value_name = "FILE")]
+    pub virtual_nodes_scenario: Option<PathBuf>,
     /// A KubeSchedulerConfiguration: profiles, plugins and their weights.
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use controller::{
     Api, Clock as _, DeleteOptions, Error, EventRecorder, Informer, Object, ObjectKey, Outcome,
-    Reconciler, Resource, SystemClock, format_micro_time, format_time,
+    Reconciler, Resource, Subresource, SystemClock, format_micro_time, format_time,
 };
 use model::object;
 use parking_lot::Mutex;
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::plan::{Host, Plan, needs_addresses, plan};
 use super::{
-    ABANDONED_AFTER, LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes,
-    pod_cidrs, pods, register,
+    ABANDONED_AFTER, LEASE_EVERY, Own, Play, SERVER, SILENCED, STATUS_EVERY, Shared, allocatable,
+    node, nodes, pod_cidrs, pods, register, seen,
 };
 
 /// How soon a Pod that got no address is looked at again.
@@ -38,6 +38,8 @@ pub struct Kubelets {
     pub recorder: EventRecorder,
     /// Whether nodes are given ranges for their Pods.
     pub pod_cidrs: bool,
+    /// What happens by a scenario.
+    pub play: Option<Arc<Play>>,
 }
 
 impl Kubelets {
@@ -87,7 +89,8 @@ impl Reconciler for Kubelets {
         let on = object::text(pod.value(), &["spec", "nodeName"]);
         let own = self.known.lock().own.get(on).cloned();
         // A node that is cut off says nothing of its Pods; when it is back, they are looked at.
-        let Some(own) = own.filter(|own| !node::is_out(&own.node)) else {
+        let is_out = |own: &Own| node::is_out(&seen(self.play.as_ref(), &own.node, true));
+        let Some(own) = own.filter(|own| !is_out(own)) else {
             return Ok(Outcome::Done);
         };
         let mut addresses = Vec::new();
@@ -107,7 +110,12 @@ impl Reconciler for Kubelets {
             address: &own.address,
             allocatable: allocatable(&own.node),
         };
-        match plan(&pod, host, &addresses, SystemClock.now()) {
+        match plan(
+            &seen(self.play.as_ref(), &pod, false),
+            host,
+            &addresses,
+            SystemClock.now(),
+        ) {
             Plan::Keep => Ok(Outcome::Done),
             Plan::Wait(wait) => Ok(Outcome::RequeueAfter(wait)),
             Plan::Delete => {
@@ -148,13 +156,15 @@ pub struct Nodes {
     pub server: String,
     /// The leases as last written, and when.
     pub leases: Mutex<HashMap<String, (Value, Instant)>>,
+    /// What happens by a scenario.
+    pub play: Option<Arc<Play>>,
 }
 
 impl Nodes {
     /// Says what the node is, where that has changed or was long ago.
-    async fn status(&self, own: &Own) -> Result<(), Error> {
+    async fn status(&self, own: &Own, seen: &Object) -> Result<(), Error> {
         let now = format_time(SystemClock.now());
-        let wanted = node::status(&own.node, &own.address, &now);
+        let wanted = node::status(seen, &own.address, &now);
         let recent = own.status_at.is_some_and(|at| at.elapsed() < STATUS_EVERY);
         if recent && node::same(&wanted, own.node.status()) {
             return Ok(());
@@ -252,11 +262,24 @@ impl Reconciler for Nodes {
             self.leases.lock().remove(&key.name);
             return self.not_own(key).await;
         };
-        if node::is_out(&own.node) {
+        let seen = seen(self.play.as_ref(), &own.node, true);
+        let is_out = node::is_out(&seen);
+        // Other servers do not know the scenario: they are told that this node is not left alone.
+        let is_told = own.node.annotation(SILENCED).is_some();
+        let by_scenario = is_out && !node::is_out(&own.node);
+        if by_scenario != is_told {
+            let told = by_scenario.then_some("by its scenario");
+            let patch = json!({"metadata": {"annotations": {SILENCED: told}}});
+            self.api
+                .merge_patch(&nodes(), key, Subresource::None, &patch)
+                .await?;
+            return Ok(Outcome::Requeue);
+        }
+        if is_out {
             self.leases.lock().remove(&key.name);
             return Ok(Outcome::Done);
         }
-        match self.status(&own).await {
+        match self.status(&own, &seen).await {
             // Somebody else has changed it: the newer state is on its way.
             Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
             outcome => outcome?,

@@ -6,7 +6,7 @@ use model::object;
 use serde_json::{Value, json};
 
 use super::behaviour::PREFIX;
-use super::{LABEL, SERVER};
+use super::{LABEL, SERVER, SILENCED};
 
 /// What a virtual node offers where nothing else is said. Generous: nothing runs there, so nothing is
 /// used up.
@@ -138,7 +138,8 @@ pub fn is_out(node: &Object) -> bool {
 /// Since when nobody has heard of a node that is not to be cut off, as the node life cycle controller says.
 pub fn silent_since(node: &Object) -> Option<Timestamp> {
     let ready = condition::find(node.status(), "Ready")?;
-    if object::text(ready, &["status"]) != "Unknown" || is_out(node) {
+    let is_told = is_out(node) || node.annotation(SILENCED).is_some();
+    if object::text(ready, &["status"]) != "Unknown" || is_told {
         return None;
     }
     object::text(ready, &["lastTransitionTime"]).parse().ok()
