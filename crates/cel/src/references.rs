@@ -27,6 +27,8 @@ pub struct Read {
     pub path: Vec<PathElement>,
     /// Whether a step is optional (`.?x`) or the path is only tested by `has`.
     pub optional: bool,
+    /// Whether evaluation may go without it: it stands in a branch of `?:`, or behind the first operand of `&&` or `||`.
+    pub conditional: bool,
     /// The text of the whole path.
     pub span: Span,
 }
@@ -68,6 +70,7 @@ impl References {
         let mut walk = Walk {
             ast,
             scopes: Vec::new(),
+            branches: 0,
             found: Self::default(),
         };
         walk.visit(ast.root());
@@ -87,6 +90,8 @@ const QUALIFIERS_MAX: usize = 8;
 struct Walk<'t> {
     ast: &'t Ast,
     scopes: Vec<Name>,
+    /// How many branches this is in.
+    branches: usize,
     found: References,
 }
 
@@ -164,16 +169,18 @@ impl Walk<'_> {
         match &ast.node(id).kind {
             ExprKind::Unary(_, operand) => self.visit(*operand),
             ExprKind::And(operands) | ExprKind::Or(operands) => {
-                operands.iter().for_each(|operand| self.visit(*operand));
+                if let Some((first, others)) = operands.split_first() {
+                    self.visit(*first);
+                    self.visit_branches(others);
+                }
             }
             ExprKind::Conditional {
                 condition,
                 then,
                 otherwise,
             } => {
-                for part in [condition, then, otherwise] {
-                    self.visit(*part);
-                }
+                self.visit(*condition);
+                self.visit_branches(&[*then, *otherwise]);
             }
             ExprKind::List(items) => items.iter().for_each(|item| self.visit(item.value)),
             ExprKind::Map(items) => items.iter().for_each(|item| {
@@ -185,6 +192,14 @@ impl Walk<'_> {
             }
             _ => {}
         }
+    }
+
+    fn visit_branches(&mut self, branches: &[ExprId]) {
+        self.branches += 1;
+        for branch in branches {
+            self.visit(*branch);
+        }
+        self.branches -= 1;
     }
 
     fn is_local(&self, name: &str) -> bool {
@@ -286,9 +301,33 @@ impl Walk<'_> {
                 root: name.to_string(),
                 path,
                 optional,
+                conditional: self.branches > 0,
                 span: ast.node(id).span,
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Env;
+
+    #[test]
+    fn reads_in_branches_are_conditional() {
+        let check = |source: &str, expect: &str| {
+            let ast = Env::standard().parse(source).unwrap();
+            let conditional = ast.references().reads.iter();
+            let conditional = conditional.filter(|read| read.conditional);
+            let names: String = conditional.map(|read| read.root.as_str()).collect();
+            assert_eq!(names, expect, "{source}");
+        };
+        check("a ? b.x : c", "bc");
+        check("a + (b ? c : d) + e", "cd");
+        check("a && b && c", "bc");
+        check("a || b.all(x, x == c)", "bc");
+        check("a ? (b ? c : d) : e", "bcde");
+        check("a.map(x, x ? b : c)", "bc");
+        check("[a, b].size() == 2 ? 1 : 2", "");
     }
 }

@@ -507,7 +507,10 @@ fn run_needs_no_more_than_the_roles_of_its_manifest() {
 fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
+        ("propagation", "PropagationControl=true"),
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
+        ("deferred-fields", "DeferredFields=true"),
+        ("partial-dependencies", "PartialDependencies=true"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples")
@@ -526,6 +529,12 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
         for command in ["explain", "diagram"] {
             let (code, stdout, stderr) = corvus(&[&words(command)[..], &[&rgd]].concat());
             assert_eq!(code, Some(0), "{command} {name}: {stdout}{stderr}");
+        }
+        if name == "partial-dependencies" {
+            // It builds without its gate, and becomes something else.
+            let (code, stdout, _) = corvus(&["graph", "test", &test]);
+            assert_eq!(code, Some(1), "{stdout}");
+            continue;
         }
         let (code, stdout, _) = corvus(&["graph", "lint", &rgd]);
         assert_eq!(code, Some(1), "{name} needs its gate: {stdout}");

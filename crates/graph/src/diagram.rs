@@ -40,6 +40,13 @@ pub fn mermaid(graph: &Graph) -> String {
                 graph.nodes[*dependency].id, node.id
             );
         }
+        for later in &node.soft_dependencies {
+            let _ = writeln!(
+                text,
+                "  {} -. later .-> {}",
+                graph.nodes[*later].id, node.id
+            );
+        }
     }
     text
 }
@@ -81,6 +88,13 @@ pub fn dot(graph: &Graph) -> String {
                 text,
                 "  {} -> {}{style};",
                 graph.nodes[*dependency].id, node.id
+            );
+        }
+        for later in &node.soft_dependencies {
+            let _ = writeln!(
+                text,
+                "  {} -> {} [style=dotted, label=later, constraint=false];",
+                graph.nodes[*later].id, node.id
             );
         }
     }

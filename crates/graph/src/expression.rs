@@ -27,6 +27,14 @@ pub enum EvalFailure {
         /// What is missing.
         message: String,
     },
+    /// It reads resources that were declared unknown to it: [`crate::runtime`] knows why.
+    #[error("expression {source_text:?} reads what is not settled: {}", names.join(", "))]
+    Unsettled {
+        /// The expression.
+        source_text: String,
+        /// The variables.
+        names: Vec<String>,
+    },
     /// It cannot have a value.
     #[error("expression {source_text:?} failed: {message}")]
     Failed {
@@ -56,7 +64,7 @@ pub enum Evaluated {
 impl Expression {
     /// Compiles `source`; the error carries position and excerpt.
     pub fn compile(env: &Env, source: &str) -> Result<Self, cel::CompileError> {
-        let program = env.compile(source)?;
+        let program = env.compile(source)?.without_types();
         let roots = roots(program.references());
         Ok(Self {
             source: source.to_owned(),
@@ -106,6 +114,11 @@ impl Expression {
     fn failure(&self, error: &EvalError) -> EvalFailure {
         let source_text = self.source.clone();
         let message = error.message().to_owned();
+        if !error.unknowns().is_empty() {
+            let names = error.unknowns().iter();
+            let names = names.map(|attribute| attribute.variable.clone()).collect();
+            return EvalFailure::Unsettled { source_text, names };
+        }
         if is_pending(error) {
             EvalFailure::Pending {
                 source_text,

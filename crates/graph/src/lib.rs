@@ -30,6 +30,7 @@ mod managed_resources;
 pub mod manifests;
 mod nearest;
 mod plural;
+mod propagation;
 pub mod render;
 mod rgd;
 pub mod runtime;

@@ -56,8 +56,11 @@ pub fn render(
     let instance = Object::new(with_defaults(graph, instance));
     let observed: Vec<Object> = observed.iter().cloned().map(Object::new).collect();
     let mut pass = Pass::new(graph, &instance, options);
-    let mut nodes = Vec::new();
-    for node in graph.order.iter().copied() {
+    let mut nodes: Vec<RenderedNode> = Vec::new();
+    // What is filled in later is looked at again when everything has been seen once.
+    let later = |node: &usize| graph.nodes[*node].has_deferred_fields();
+    let again: Vec<usize> = graph.order.iter().copied().filter(later).collect();
+    for (turn, node) in graph.order.iter().copied().chain(again).enumerate() {
         let (mut objects, mut value) = (Vec::new(), None);
         let state = match pass.step(node) {
             Step::Blocked(reason) | Step::Pending(reason) => NodeState::InProgress(reason),
@@ -74,6 +77,11 @@ pub fn render(
             }
         };
         pass.set_state(node, state.clone());
+        let is_again = turn >= graph.order.len();
+        let state = match pass.awaited_field(node) {
+            Some(reason) if is_again && state == NodeState::Synced => NodeState::Waiting(reason),
+            _ => state,
+        };
         let id = graph.nodes[node].id.clone();
         let objects = if graph.nodes[node].kind.is_written() {
             objects
@@ -87,13 +95,17 @@ pub fn render(
             }
             (Err(_), state) => (Policy::default(), state),
         };
-        nodes.push(RenderedNode {
+        let rendered = RenderedNode {
             id,
             objects,
             value,
             state,
             policy,
-        });
+        };
+        match nodes.iter_mut().find(|known| known.id == rendered.id) {
+            Some(known) => *known = rendered,
+            None => nodes.push(rendered),
+        }
     }
     Rendered {
         nodes,

@@ -100,6 +100,9 @@ pub struct ResourceSpec {
     /// Dimensions it is repeated over: maps of one iterator each.
     #[serde(default, deserialize_with = "null_is_default")]
     pub for_each: Vec<serde_json::Map<String, Value>>,
+    /// When its objects may be changed.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub propagate_when: Vec<String>,
     /// What becomes of its objects when they are not asked for any more: `Delete` or `Orphaned`.
     #[serde(default)]
     pub deletion_policy: Option<String>,

@@ -72,6 +72,15 @@ impl Program {
         })))
     }
 
+    /// Without the types of its parts, which only estimates of costs need. Keeps them if the program was cloned before.
+    #[must_use]
+    pub fn without_types(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.checked = None;
+        }
+        self
+    }
+
     /// The type of the result; `dyn` for unchecked programs.
     #[must_use]
     pub fn result_type(&self) -> &Type {

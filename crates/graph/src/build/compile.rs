@@ -132,8 +132,11 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         fields,
         for_each,
         dependencies: resource.dependencies,
+        soft_dependencies: resource.soft_dependencies,
         include_dependencies: resource.include_dependencies,
         handling: Handling::default(),
+        branch_dependencies: resource.branch_dependencies,
+        include_branches: resource.include_branches,
         list_type: Type::list(object_type.clone()),
         object_type,
     })
@@ -182,7 +185,7 @@ fn element_type(list: &Type) -> Type {
     list.element().cloned().unwrap_or(Type::Dyn)
 }
 
-fn conditions(
+pub(crate) fn conditions(
     id: &str,
     field: &str,
     sources: &[String],
@@ -258,6 +261,7 @@ fn template_field(
     Ok(TemplateField {
         path: field.path.clone(),
         value,
+        is_deferred: field.is_deferred,
     })
 }
 

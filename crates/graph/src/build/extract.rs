@@ -19,6 +19,8 @@ pub(crate) struct RawField {
     pub path: FieldPath,
     /// One expression for the whole value, or text with expressions.
     pub parts: RawParts,
+    /// Whether it is within `defer()`; told by the check of references.
+    pub is_deferred: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -162,6 +164,7 @@ impl Walk<'_> {
                 self.fields.push(RawField {
                     path: path.clone(),
                     parts: RawParts::Standalone(source),
+                    is_deferred: false,
                 });
             }
             Template::Mixed(parts) => {
@@ -169,6 +172,7 @@ impl Walk<'_> {
                 self.fields.push(RawField {
                     path: path.clone(),
                     parts: RawParts::Mixed(parts),
+                    is_deferred: false,
                 });
             }
             Template::Literal => {

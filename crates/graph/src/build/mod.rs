@@ -12,11 +12,14 @@ mod assign;
 mod author_conditions;
 mod body;
 mod compile;
+mod deferred;
 mod error;
 mod extract;
 mod handling;
 mod names;
 mod parse;
+mod propagation;
+mod reads;
 mod status;
 mod template_rules;
 mod variables;
@@ -133,6 +136,8 @@ pub struct TemplateField {
     pub path: FieldPath,
     /// What it becomes.
     pub value: FieldValue,
+    /// Whether the object is made without it as long as its data is missing.
+    pub is_deferred: bool,
 }
 
 /// What a string with expressions becomes.
@@ -201,12 +206,24 @@ pub struct Node {
     pub dependencies: BTreeSet<usize>,
     /// What is special about its objects.
     pub handling: Handling,
+    /// The resources that only its deferred fields read, by position.
+    pub soft_dependencies: BTreeSet<usize>,
     /// The type of one object.
     pub(crate) object_type: Type,
     /// The type of a list of them.
     pub(crate) list_type: Type,
     /// The resources that `includeWhen` reads, by position.
     pub(crate) include_dependencies: BTreeSet<usize>,
+    /// Dependencies that only branches read, which may not be taken; in the whole and in `includeWhen`.
+    pub(crate) branch_dependencies: BTreeSet<usize>,
+    pub(crate) include_branches: BTreeSet<usize>,
+}
+
+impl Node {
+    /// Whether a field is filled in later.
+    pub fn has_deferred_fields(&self) -> bool {
+        self.fields.iter().any(|field| field.is_deferred)
+    }
 }
 
 /// A field of the instances' status.
@@ -269,6 +286,12 @@ impl Graph {
             .collect()
     }
 
+    /// Whether any resource says when its objects may be written.
+    pub fn has_gates(&self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| !node.handling.propagate_when.is_empty())
+    }
+
     /// The position of a resource.
     pub fn position(&self, id: &str) -> Option<usize> {
         self.positions.get(id).copied()
@@ -319,9 +342,11 @@ pub fn build(
     let nodes = parsed
         .into_iter()
         .zip(&spec.resources)
-        .map(|(resource, authored)| {
+        .map(|(mut resource, authored)| {
+            let gate_dependencies = std::mem::take(&mut resource.gate_dependencies);
             let mut node = compile::node(resource, &variables)?;
-            node.handling = Handling::build(authored, &variables, options)?;
+            node.handling = Handling::build(authored, &node, &variables, options)?;
+            node.handling.gate_dependencies = gate_dependencies;
             Ok(node)
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;

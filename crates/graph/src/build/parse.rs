@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use super::error::BuildError;
 use super::extract::{self, RawField};
+use super::reads::Reads;
 use super::{
     BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
-    template_rules, variables,
+    deferred, propagation, reads, template_rules, variables,
 };
 use crate::dag::Dag;
 use crate::features::Feature;
@@ -21,7 +22,12 @@ use crate::rgd::{GraphSpec, ResourceSpec};
 use crate::template::Template;
 
 /// All libraries, no variables.
-pub(crate) static ENVIRONMENT: LazyLock<Env> = LazyLock::new(cel_kube::kro_env);
+pub(crate) static ENVIRONMENT: LazyLock<Env> = LazyLock::new(|| {
+    let with_own = cel_kube::kro_env().extend().function(deferred::function());
+    with_own
+        .build()
+        .expect("the function's name is not taken, as a test says")
+});
 
 /// A resource whose expressions are known but not yet compiled.
 pub(crate) struct ParsedResource {
@@ -37,6 +43,13 @@ pub(crate) struct ParsedResource {
     pub dependencies: BTreeSet<usize>,
     /// Those that `includeWhen` reads.
     pub include_dependencies: BTreeSet<usize>,
+    /// Those that only branches read, in the whole and in `includeWhen`.
+    pub branch_dependencies: BTreeSet<usize>,
+    pub include_branches: BTreeSet<usize>,
+    /// Those that only deferred fields read; not among the others.
+    pub soft_dependencies: BTreeSet<usize>,
+    /// Those that only `propagateWhen` reads.
+    pub gate_dependencies: BTreeSet<usize>,
 }
 
 /// Takes all resources apart.
@@ -53,6 +66,7 @@ pub(crate) fn resources(
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds, options)?;
         check_references(&mut parsed, &ids, options)?;
+        propagation::add_dependencies(&mut parsed, resource, &ids, options)?;
         Ok(parsed)
     };
     spec.resources.iter().map(parse).collect()
@@ -93,6 +107,10 @@ fn take_apart(
         for_each: iterators(id, &resource.for_each)?,
         dependencies: BTreeSet::new(),
         include_dependencies: BTreeSet::new(),
+        branch_dependencies: BTreeSet::new(),
+        include_branches: BTreeSet::new(),
+        soft_dependencies: BTreeSet::new(),
+        gate_dependencies: BTreeSet::new(),
     };
     Ok(parsed)
 }
@@ -113,7 +131,11 @@ fn resolve(
     })
 }
 
-fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
+pub(crate) fn standalone(
+    id: &str,
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<String>, BuildError> {
     let unwrap = |(index, text): (usize, &String)| {
         Template::standalone(text).map_err(|error| {
             let message = format!(
@@ -175,6 +197,9 @@ pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet
     {
         return Err("omit() can only be used in resource template expressions".to_owned());
     }
+    if !allowed.omit && deferred::is_used(references) {
+        return Err("defer() can only be used in resource template expressions".to_owned());
+    }
     let roots = crate::expression::roots(references);
     let calls_runtime = references
         .functions
@@ -210,14 +235,16 @@ fn check_references(
     let fail = |message: String, path: &dyn std::fmt::Display, source: &str| {
         BuildError::of(&id, message).at(path).in_expression(source)
     };
-    let mut used = BTreeSet::new();
+    let by_branch = options.features.has(Feature::PartialDependencies);
+    let mut used = Reads::default();
     let template = Allowed {
         names: with_iterators,
         omit: !parsed.node_kind.is_variable(),
         runtime: false,
     };
     let mut in_identity = BTreeSet::new();
-    for field in &parsed.fields {
+    let mut deferred_fields = vec![false; parsed.fields.len()];
+    for (at, field) in parsed.fields.iter().enumerate() {
         for source in field.sources() {
             let roots = references(source, &template)
                 .map_err(|message| fail(message, &field.path, source))?;
@@ -226,7 +253,14 @@ fn check_references(
             if template_rules::is_identity(field, parsed.kind.resource.namespaced) {
                 in_identity.extend(roots.iter().cloned());
             }
-            used.extend(roots);
+            let is_deferred = deferred::check(source, field, parsed, options)
+                .map_err(|message| fail(message, &field.path, source))?;
+            if is_deferred {
+                deferred_fields[at] = true;
+                used.add_later(roots);
+            } else {
+                used.add(source, roots, by_branch);
+            }
         }
     }
     let conditions = Allowed {
@@ -234,14 +268,14 @@ fn check_references(
         omit: false,
         runtime: false,
     };
-    let mut in_include_when = BTreeSet::new();
+    let mut in_include_when = Reads::default();
     for (index, source) in parsed.include_when.iter().enumerate() {
         let path = format!("includeWhen[{index}]");
-        in_include_when.extend(
-            references(source, &conditions).map_err(|message| fail(message, &path, source))?,
-        );
+        let roots =
+            references(source, &conditions).map_err(|message| fail(message, &path, source))?;
+        in_include_when.add(source, roots, by_branch);
     }
-    used.extend(in_include_when.iter().cloned());
+    used.extend(&in_include_when);
     for (name, source) in &parsed.for_each {
         let path = format!("forEach.{name}");
         let roots = references(source, &conditions).map_err(|message| {
@@ -256,7 +290,7 @@ fn check_references(
             };
             fail(format!("{message}{hint}"), &path, source)
         })?;
-        used.extend(roots);
+        used.add(source, roots, by_branch);
     }
     let own = if parsed.node_kind.is_repeated() {
         EACH_VARIABLE
@@ -291,15 +325,10 @@ fn check_references(
     if used.contains(&id) {
         return Err(BuildError::of(&id, "self references are not allowed"));
     }
-    let positions = |names: &BTreeSet<String>| {
-        ids.iter()
-            .enumerate()
-            .filter(|(_, other)| names.contains(**other))
-            .map(|(at, _)| at)
-            .collect()
-    };
-    parsed.dependencies = positions(&used);
-    parsed.include_dependencies = positions(&in_include_when);
+    for (field, is_deferred) in parsed.fields.iter_mut().zip(deferred_fields) {
+        field.is_deferred = is_deferred;
+    }
+    reads::note(parsed, ids, &used, &in_include_when);
     Ok(())
 }
 

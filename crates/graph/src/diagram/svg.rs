@@ -47,6 +47,9 @@ pub fn svg(graph: &Graph) -> String {
         for dependency in &node.dependencies {
             arrow(&mut text, &places[*dependency], place, dashes);
         }
+        for later in &node.soft_dependencies {
+            arrow_aside(&mut text, &places[*later], place);
+        }
     }
     draw(&mut text, &schema, "instance", &graph.schema.kind, 24, "");
     for (node, place) in graph.nodes.iter().zip(&places) {
@@ -125,6 +128,19 @@ fn arrow(text: &mut String, from: &Place, to: &Place, dashes: &str) {
          marker-end=\"url(#arrow)\"/>",
         y1 + bend / 2,
         y2.saturating_sub(bend / 2),
+    );
+}
+
+/// A dotted arrow between the right sides of two boxes, in either direction.
+fn arrow_aside(text: &mut String, from: &Place, to: &Place) {
+    let middle = |place: &Place| (place.x + BOX_WIDTH, place.y + BOX_HEIGHT / 2);
+    let ((x1, y1), (x2, y2)) = (middle(from), middle(to));
+    let _ = writeln!(
+        text,
+        "<path d=\"M{x1} {y1}C{} {y1} {} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#57606a\" stroke-dasharray=\"2 4\" \
+         marker-end=\"url(#arrow)\"/>",
+        x1 + GAP_ACROSS,
+        x2 + GAP_ACROSS,
     );
 }
 

@@ -6,6 +6,7 @@ use cel::Type;
 use controller::ObjectKey;
 use serde_json::{Map, Value};
 
+use super::branches::Failures;
 use super::{Binding, Pass, Step};
 use crate::build::{FieldValue, Node, NodeKind, TextPart};
 use crate::expression::{EvalFailure, Evaluated};
@@ -28,11 +29,12 @@ impl From<EvalFailure> for DesiredError {
 impl Pass<'_> {
     /// The objects a resource stands for; in the order of the expansion for collections.
     pub(super) fn desired(&self, node: &Node) -> Result<Vec<Value>, DesiredError> {
+        let unsettled = self.unsettled(&node.branch_dependencies);
         if !node.kind.is_repeated() {
-            return Ok(vec![self.object(node, &[])?]);
+            return Ok(vec![self.object(node, &unsettled)?]);
         }
         let mut identities = BTreeSet::new();
-        self.expand(node, |variables| {
+        self.expand(node, &unsettled, |variables| {
             let object = self.object(node, variables)?;
             let key = key_of(&object);
             if identities.insert(key.clone()) {
@@ -46,13 +48,14 @@ impl Pass<'_> {
         })
     }
 
-    /// Makes something of every combination of the iterators' values.
+    /// Makes something of every combination of the iterators' values, which join the variables `given`.
     pub(super) fn expand<T>(
         &self,
         node: &Node,
+        given: &[Binding<'_>],
         mut make: impl FnMut(&[Binding<'_>]) -> Result<T, DesiredError>,
     ) -> Result<Vec<T>, DesiredError> {
-        let dimensions = self.dimensions(node)?;
+        let dimensions = self.dimensions(node, given)?;
         let types: Vec<Type> = node
             .for_each
             .iter()
@@ -95,22 +98,23 @@ impl Pass<'_> {
                 })
                 .collect();
             chosen.reverse();
-            let variables: Vec<Binding<'_>> = chosen
-                .iter()
-                .enumerate()
-                .map(|(dimension, index)| {
-                    let name = node.for_each[dimension].name.as_str();
-                    Binding::typed(name, &dimensions[dimension][*index], &types[dimension])
-                })
-                .collect();
+            let iterators = chosen.iter().enumerate().map(|(dimension, index)| {
+                let name = node.for_each[dimension].name.as_str();
+                Binding::typed(name, &dimensions[dimension][*index], &types[dimension])
+            });
+            let variables: Vec<Binding<'_>> = given.iter().copied().chain(iterators).collect();
             made.push(make(&variables)?);
         }
         Ok(made)
     }
 
-    fn dimensions(&self, node: &Node) -> Result<Vec<Vec<Value>>, DesiredError> {
+    pub(super) fn dimensions(
+        &self,
+        node: &Node,
+        given: &[Binding<'_>],
+    ) -> Result<Vec<Vec<Value>>, DesiredError> {
         let evaluate =
-            |iterator: &crate::build::Iterator| match self.evaluate(&iterator.list, &[])? {
+            |iterator: &crate::build::Iterator| match self.evaluate(&iterator.list, given)? {
                 Evaluated::Value(Value::Array(values)) => Ok(values),
                 Evaluated::Value(Value::Null) => Ok(Vec::new()),
                 other => Err(DesiredError::Other(format!(
@@ -164,8 +168,27 @@ impl Pass<'_> {
     ) -> Result<Value, EvalFailure> {
         let mut object = node.template.clone();
         let mut omitted: Vec<&FieldPath> = Vec::new();
+        let mut failures = Failures::default();
         for field in &node.fields {
-            match self.field_value(&field.value, variables)? {
+            let value = if field.is_deferred {
+                self.field_value(&field.value, &self.with_absent(node, variables))
+            } else {
+                self.field_value(&field.value, variables)
+            };
+            let value = match value {
+                Err(EvalFailure::Pending { .. } | EvalFailure::Unsettled { .. })
+                    if field.is_deferred =>
+                {
+                    omitted.push(&field.path);
+                    continue;
+                }
+                Err(failure) => {
+                    failures.add(self, failure)?;
+                    continue;
+                }
+                Ok(value) => value,
+            };
+            match value {
                 // Variables know no null: an empty optional is no field.
                 Evaluated::Value(Value::Null) if node.kind.is_variable() => {
                     omitted.push(&field.path);
@@ -178,6 +201,7 @@ impl Pass<'_> {
                 Evaluated::Omit => omitted.push(&field.path),
             }
         }
+        failures.first()?;
         // From the end, so that removing elements of a list moves none that is still to be removed.
         omitted.sort();
         for path in omitted.into_iter().rev() {
@@ -221,9 +245,10 @@ impl Pass<'_> {
 
     /// What an external reference looks for.
     pub(super) fn external(&self, node: &Node) -> Step {
-        let object = match self.resolve(node, &[]) {
+        let unsettled = self.unsettled(&node.branch_dependencies);
+        let object = match self.resolve(node, &unsettled) {
             Ok(object) => object,
-            Err(failure) => return Self::give_up(node, "externalRef", &failure),
+            Err(failure) => return self.give_up(node, "externalRef", &failure),
         };
         let text = |pointer: &str| {
             object

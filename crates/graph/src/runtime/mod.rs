@@ -5,14 +5,17 @@
 //! and tells what was found with [`Pass::observe`]. Nothing here reads or writes a cluster.
 
 mod author_conditions;
+mod branches;
+mod deferred;
 mod desired;
 mod projection;
+mod propagation;
 mod variables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cel::{Activation, Type};
+use cel::{Activation, AttributePattern, Type};
 use controller::{Object, ObjectKey};
 use serde_json::Value;
 
@@ -21,6 +24,8 @@ use crate::expression::{EvalFailure, Evaluated, Expression};
 use crate::lifecycle::Policy;
 
 pub use author_conditions::{AuthorCondition, AuthorConditions};
+pub use deferred::{Deferred, hold};
+pub use propagation::{Gate, Member};
 
 /// Limits of a pass.
 #[derive(Clone, Copy, Debug)]
@@ -188,11 +193,9 @@ impl<'g> Pass<'g> {
         self.states[node] = state;
     }
 
-    fn blocker(&self, among: &BTreeSet<usize>) -> Option<Step> {
-        let blocker = among
-            .iter()
-            .find(|dependency| !self.states[**dependency].is_settled())?;
-        let id = &self.graph.nodes[*blocker].id;
+    fn blocker(&self, mut among: impl Iterator<Item = usize>) -> Option<Step> {
+        let blocker = among.find(|dependency| !self.states[*dependency].is_settled())?;
+        let id = &self.graph.nodes[blocker].id;
         Some(Step::Blocked(format!(
             "waiting for dependency \"{id}\" to be ready"
         )))
@@ -202,22 +205,23 @@ impl<'g> Pass<'g> {
     pub fn step(&self, node: usize) -> Step {
         let this = &self.graph.nodes[node];
         // Being left out is contagious, and needs no data.
-        if this
-            .dependencies
-            .iter()
-            .any(|dependency| self.states[*dependency] == NodeState::Skipped)
+        if always(&this.dependencies, &this.branch_dependencies)
+            .filter(|dependency| !this.handling.gate_dependencies.contains(dependency))
+            .any(|dependency| self.states[dependency] == NodeState::Skipped)
         {
             return Step::Skip;
         }
-        if let Some(blocked) = self.blocker(&this.include_dependencies) {
+        let include = always(&this.include_dependencies, &this.include_branches);
+        if let Some(blocked) = self.blocker(include) {
             return blocked;
         }
         match self.is_included(this) {
             Ok(true) => {}
             Ok(false) => return Step::Skip,
-            Err(failure) => return Self::give_up(this, "includeWhen", &failure),
+            Err(failure) => return self.give_up(this, "includeWhen", &failure),
         }
-        if let Some(blocked) = self.blocker(&this.dependencies) {
+        let dependencies = always(&this.dependencies, &this.branch_dependencies);
+        if let Some(blocked) = self.blocker(dependencies) {
             return blocked;
         }
         match this.kind {
@@ -228,7 +232,7 @@ impl<'g> Pass<'g> {
             | NodeKind::PatchCollection => match self.desired(this) {
                 Ok(objects) => Step::Apply(objects),
                 Err(desired::DesiredError::Eval(failure)) => {
-                    Self::give_up(this, "template", &failure)
+                    self.give_up(this, "template", &failure)
                 }
                 Err(desired::DesiredError::Other(message)) => Step::Fail(message),
             },
@@ -246,7 +250,10 @@ impl<'g> Pass<'g> {
         policy.map_err(|message| format!("resource \"{}\": lifecycle: {message}", this.id))
     }
 
-    fn give_up(node: &Node, place: &str, failure: &EvalFailure) -> Step {
+    fn give_up(&self, node: &Node, place: &str, failure: &EvalFailure) -> Step {
+        if let EvalFailure::Unsettled { names, .. } = failure {
+            return self.held_up_by(names);
+        }
         // An includeWhen that reads nothing but the instance will not get more data by waiting.
         let only_instance = place == "includeWhen" && node.include_dependencies.is_empty();
         let text = format!("resource \"{}\": {place}: {failure}", node.id);
@@ -258,8 +265,9 @@ impl<'g> Pass<'g> {
     }
 
     fn is_included(&self, node: &Node) -> Result<bool, EvalFailure> {
+        let unsettled = self.unsettled(&node.include_branches);
         for condition in &node.include_when {
-            if !self.holds(condition, &[])? {
+            if !self.holds(condition, &unsettled)? {
                 return Ok(false);
             }
         }
@@ -382,10 +390,20 @@ impl<'g> Pass<'g> {
     }
 }
 
+/// Those that no choice of branches makes needless.
+fn always<'s>(
+    all: &'s BTreeSet<usize>,
+    branches: &'s BTreeSet<usize>,
+) -> impl Iterator<Item = usize> + 's {
+    all.difference(branches).copied()
+}
+
 /// A variable beyond those of the graph.
+#[derive(Clone, Copy)]
 pub(crate) struct Binding<'a> {
     name: &'a str,
-    value: &'a Value,
+    /// What it is bound to; without, reading it shows that it was read.
+    value: Option<&'a Value>,
     ty: Option<&'a Type>,
 }
 
@@ -393,7 +411,16 @@ impl<'a> Binding<'a> {
     fn raw(name: &'a str, value: &'a Value) -> Self {
         Self {
             name,
-            value,
+            value: Some(value),
+            ty: None,
+        }
+    }
+
+    /// A variable that must not be read yet.
+    fn unknown(name: &'a str) -> Self {
+        Self {
+            name,
+            value: None,
             ty: None,
         }
     }
@@ -401,15 +428,16 @@ impl<'a> Binding<'a> {
     fn typed(name: &'a str, value: &'a Value, ty: &'a Type) -> Self {
         Self {
             name,
-            value,
+            value: Some(value),
             ty: Some(ty),
         }
     }
 
     fn bind(&self, variables: &mut Activation<'a>) {
-        match self.ty {
-            Some(ty) => variables.bind_typed(self.name, self.value, ty),
-            None => variables.bind_json(self.name, self.value),
+        match (self.value, self.ty) {
+            (Some(value), Some(ty)) => variables.bind_typed(self.name, value, ty),
+            (Some(value), None) => variables.bind_json(self.name, value),
+            (None, _) => variables.unknown(AttributePattern::new(self.name)),
         };
     }
 }

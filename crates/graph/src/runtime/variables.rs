@@ -12,15 +12,18 @@ use crate::build::Node;
 impl Pass<'_> {
     /// The value of a variable; a list if it is repeated.
     pub(super) fn value_of(&self, node: &Node) -> Step {
+        let unsettled = self.unsettled(&node.branch_dependencies);
         let value = if node.kind.is_list() {
-            self.expand(node, |variables| Ok(self.resolve(node, variables)?))
-                .map(Value::Array)
+            self.expand(node, &unsettled, |variables| {
+                Ok(self.resolve(node, variables)?)
+            })
+            .map(Value::Array)
         } else {
-            self.resolve(node, &[]).map_err(DesiredError::from)
+            self.resolve(node, &unsettled).map_err(DesiredError::from)
         };
         match value {
             Ok(value) => Step::Value(value),
-            Err(DesiredError::Eval(failure)) => Self::give_up(node, "variable", &failure),
+            Err(DesiredError::Eval(failure)) => self.give_up(node, "variable", &failure),
             Err(DesiredError::Other(message)) => Step::Fail(message),
         }
     }

@@ -10,6 +10,7 @@ mod lifecycles;
 mod load;
 mod managed_resources;
 mod our_examples;
+mod propagation;
 mod proposals;
 mod quarrels;
 mod safety;

@@ -78,3 +78,23 @@ async fn managed_resources() {
     assert_eq!(names[0]["name"], "poems-board-winter");
     assert_eq!(names[1]["name"], "poems-board-spring");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn propagation() {
+    let world = play("propagation").await;
+    let fleets = Resource::namespaced("kro.run/v1alpha1", "fleets", "Fleet");
+    let key = ObjectKey::new("default", "shop");
+    let fleet = world.get(&fleets, &key).await.unwrap();
+    assert!(controller::condition::is_true(
+        fleet.status(),
+        "ResourcesPropagated"
+    ));
+    let change = serde_json::json!({"spec": {"version": "2.0"}});
+    world.change(&fleets, &key, change).await;
+    world
+        .wait(&fleets, &key, |fleet| {
+            fleet.status()["versions"] == serde_json::json!(vec!["2.0"; 5])
+                && fleet.status()["state"] == "ACTIVE"
+        })
+        .await;
+}

@@ -1,5 +1,7 @@
 //! What kro's users have proposed, on a cluster whose every call may fail and with controllers that may stop at any moment.
 
+mod deferred;
+mod partial;
 mod variables;
 
 use std::path::Path;
@@ -44,12 +46,12 @@ pub async fn under_faults(
         let faults = Faults::new(FaultPlan::evenly(seed, 0.05));
         world.app(spec.clone()).await;
         for _ in 0..2 {
-            let client = faults.wrap(world.cluster.client());
+            let client = world.log.wrap(faults.wrap(world.cluster.client()));
             world.start_controllers_with(client, options(feature)).await;
             tokio::time::sleep(Duration::from_millis(120)).await;
             world.stop_controllers().await;
         }
-        let client = faults.wrap(world.cluster.client());
+        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world.start_controllers_with(client, options(feature)).await;
         faults.stop();
         world.wait_active().await;
@@ -68,11 +70,18 @@ pub async fn under_faults(
 /// Restarts the controllers: an instance that is as it should be is looked at, and nothing of it is written but what the
 /// server finds unchanged.
 pub async fn stays_quiet(world: &mut World, feature: Feature) {
-    world.stop_controllers().await;
+    quiet(world).await;
     let before = world.get(&apps(), &it()).await.unwrap();
+    world.stop_controllers().await;
     world.start_controllers(options(feature)).await;
     world.wait_rgd_active("app").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    world
+        .wait(&apps(), &it(), |_| {
+            let reads = world.log.requests();
+            reads.iter().any(|(_, path)| path.contains("/apps/it"))
+        })
+        .await;
+    quiet(world).await;
     let after = world.get(&apps(), &it()).await.unwrap();
     assert_eq!(
         before.resource_version(),
@@ -81,9 +90,16 @@ pub async fn stays_quiet(world: &mut World, feature: Feature) {
         before.value(),
         after.value()
     );
-    world.log.clear();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(world.log.requests(), [], "there is no hot loop");
+}
+
+/// Waits until the controllers ask nothing any more: there is no hot loop.
+async fn quiet(world: &World) {
+    testkit::eventually("the controllers are done", || async {
+        world.log.clear();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        world.log.requests().is_empty().then_some(())
+    })
+    .await;
 }
 
 /// Applies an example of the repository, and waits until its instance is active.

@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod deferred;
+mod partial;
 mod support;
 mod variables;

@@ -80,7 +80,17 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
             } else {
                 format!(", after {}", after.join(", "))
             };
-            println!("  {}\t<{}>{after}", node.id, node.resource.kind);
+            let later: Vec<&str> = node
+                .soft_dependencies
+                .iter()
+                .map(|dependency| graph.nodes[*dependency].id.as_str())
+                .collect();
+            let later = if later.is_empty() {
+                String::new()
+            } else {
+                format!(", filled in from {}", later.join(", "))
+            };
+            println!("  {}\t<{}>{after}{later}", node.id, node.resource.kind);
             for note in node.handling.notes() {
                 println!("      {note}");
             }

@@ -14,21 +14,43 @@ use crate::build::{Node, NodeKind};
 use crate::controllers::watches::Children;
 use crate::keys;
 use crate::lifecycle::{Policy, Update};
-use crate::runtime::{NodeState, Observation};
+use crate::runtime::{Deferred, Gate, NodeState, Observation, hold};
 
 /// When to look again at an object that is not admitted, though its coming or going is watched.
 const UNADMITTED_WAIT: Duration = Duration::from_mins(1);
 
 /// One object that should be.
+#[derive(Clone)]
 pub(super) struct Item {
     pub key: ObjectKey,
     pub desired: Value,
     /// How it comes and goes.
     pub policy: Policy,
+    /// Whether it may be written.
+    pub gate: Gate,
     /// What is remembered of it.
     pub known: Option<Applied>,
     /// The troubles with it.
     pub patience: Patience,
+    /// What is left out of it for now.
+    pub deferred: Vec<Deferred>,
+}
+
+impl Item {
+    /// The item with the deferred fields that are there already; `None` if that changes nothing.
+    fn held(&self, live: Option<&Object>) -> Option<Self> {
+        let live = live.filter(|_| !self.deferred.is_empty())?;
+        let fields: Vec<_> = self
+            .deferred
+            .iter()
+            .map(|field| field.path.clone())
+            .collect();
+        let mut desired = self.desired.clone();
+        hold(&mut desired, live.value(), &fields).then(|| Self {
+            desired,
+            ..self.clone()
+        })
+    }
 }
 
 /// What became of one resource.
@@ -38,6 +60,8 @@ pub(super) struct NodeResult {
     /// Set when it cannot be told from the observation.
     pub state: Option<NodeState>,
     pub applied: Vec<(ObjectKey, Applied)>,
+    /// Why objects may not be written now.
+    pub held: Vec<String>,
     /// The troubles with its objects.
     pub patience: Vec<(ObjectKey, Patience)>,
     /// When to look again though nothing happens, if that is known.
@@ -67,6 +91,7 @@ impl NodeResult {
             observation: None,
             state: None,
             applied: Vec::new(),
+            held: Vec::new(),
             patience: Vec::new(),
             again: None,
         }
@@ -79,6 +104,10 @@ enum ItemError {
     OfAnother(String),
     /// It was to be taken over and is not there, or to be made and is.
     NotAdmitted(&'static str),
+    /// It may not be written now; it is left as it is, if it exists.
+    Held(String, Option<Arc<Object>>),
+    /// Whether it may be written cannot be told.
+    GateFailed(String),
     /// Somebody deletes it each time it is made.
     KeepsBeingDeleted,
     /// It was refused, and it is too early to try again.
@@ -120,7 +149,15 @@ pub(super) async fn run(
                 result.applied.push((key.clone(), remembered));
             }
             Err(error) => {
-                result.state = result.state.or_else(|| Some(describe(this, &key, &error)));
+                let state = describe(this, &key, &error);
+                // What is only held says less than what has failed.
+                if matches!(result.state, None | Some(NodeState::InProgress(_))) {
+                    result.state = Some(state);
+                }
+                if let ItemError::Held(why, live) = error {
+                    objects.extend(live);
+                    result.held.push(why);
+                }
             }
         }
         result.patience.push((key, item.patience));
@@ -160,6 +197,8 @@ fn describe(node: &Node, key: &ObjectKey, error: &ItemError) -> NodeState {
             "resource \"{}\": {} \"{key}\": resource belongs to a different ApplySet: {other}",
             node.id, node.resource.kind
         )),
+        ItemError::Held(why, _) => NodeState::InProgress(why.clone()),
+        ItemError::GateFailed(message) => NodeState::Error(message.clone()),
         ItemError::NotAdmitted(why) => NodeState::Error(format!(
             "resource \"{}\": {} \"{key}\" {why}",
             node.id, node.resource.kind
@@ -203,6 +242,8 @@ async fn try_one(
     let live = live(instance, node, children, item)
         .await
         .map_err(ItemError::Api)?;
+    let held = item.held(live.as_deref());
+    let item = held.as_ref().unwrap_or(item);
     if let Some(live) = &live {
         if live.is_terminating() {
             return Err(ItemError::Terminating);
@@ -234,6 +275,11 @@ async fn try_one(
             patience.in_order();
             return Ok((Arc::clone(live), known.clone()));
         }
+    }
+    match &item.gate {
+        Gate::Open => {}
+        Gate::Closed(why) => return Err(ItemError::Held(why.clone(), live)),
+        Gate::Failed(message) => return Err(ItemError::GateFailed(message.clone())),
     }
     let known = item
         .known
@@ -305,7 +351,7 @@ async fn with_managed_fields(
 }
 
 /// The object as it is: from the cache if that is as new as our own last write, from the server otherwise.
-async fn live(
+pub(super) async fn live(
     instance: &Instance<'_>,
     node: &Node,
     children: &Children,

@@ -8,8 +8,10 @@ mod apply;
 mod children;
 mod deletion;
 mod inventory;
+mod later;
 mod memory;
 mod patience;
+mod propagation;
 mod prune;
 mod quarrel;
 mod retention;
@@ -39,6 +41,7 @@ use status::Report;
 pub(super) const MANAGED: &str = "InstanceManaged";
 pub(super) const GRAPH_RESOLVED: &str = "GraphResolved";
 pub(super) const RESOURCES_READY: &str = "ResourcesReady";
+pub(super) const RESOURCES_PROPAGATED: &str = "ResourcesPropagated";
 
 /// Why a reconcile is to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +208,7 @@ impl InstanceReconciler {
         let state = self.context.registry.latest(&owner.rgd);
         let message = match state.map(|entry| (entry.revision, entry.state)) {
             Some((revision, RevisionState::Active(graph))) => {
-                report.use_graph(&graph, revision);
+                report.use_graph(instance, &graph, revision);
                 metrics.graph_resolved(resource);
                 return Some(graph);
             }

@@ -11,14 +11,15 @@ use serde_json::Value;
 
 use super::apply::{self, Item, NodeResult};
 use super::inventory::Batch;
+use super::later::Later;
 use super::memory::{Applied, Memory};
 use super::status::Report;
-use super::{Instance, InstanceError, RESOURCES_READY, children};
+use super::{Instance, InstanceError, RESOURCES_READY, children, propagation};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::interests::Interest;
 use crate::lifecycle::Adoption;
-use crate::runtime::{NodeState, Pass, Step};
+use crate::runtime::{Gate, NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -34,8 +35,11 @@ pub(super) struct Run<'a> {
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
+    /// Why objects may not be written now.
+    held: Vec<String>,
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
+    pub(super) later: Later,
 }
 
 type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
@@ -56,7 +60,9 @@ impl<'a> Run<'a> {
             claims: HashMap::new(),
             interests: Vec::new(),
             prune_again: false,
+            held: Vec::new(),
             again: HashMap::new(),
+            later: Later::default(),
         }
     }
 
@@ -66,11 +72,13 @@ impl<'a> Run<'a> {
         let mut running = Running::new();
         loop {
             self.start_what_can(&mut started, &mut running).await?;
-            let Some(result) = running.next().await else {
+            if let Some(result) = running.next().await {
+                self.record(result);
+            } else if !self.release_one(&started) && !self.fill_in(&mut started) {
                 break;
-            };
-            self.record(result);
+            }
         }
+        self.tell_awaited_fields();
         self.batch.repair(self.instance).await?;
         let interests = std::mem::take(&mut self.interests);
         self.instance
@@ -89,7 +97,7 @@ impl<'a> Run<'a> {
         let mut to_apply = Vec::new();
         let metrics = &self.instance.context.options.metrics;
         for node in self.graph.order.iter().copied() {
-            if started[node] {
+            if started[node] || self.waits_softly(node, started) {
                 continue;
             }
             let looked = Instant::now();
@@ -105,8 +113,10 @@ impl<'a> Run<'a> {
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Value(value) => self.pass.learn(node, value),
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => {
+                    Ok(mut items) => {
                         self.watch_strangers(node, &items).await?;
+                        self.later.in_flight.insert(node);
+                        self.ask_gates(node, &mut items).await?;
                         to_apply.push((node, items));
                     }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
@@ -143,6 +153,10 @@ impl<'a> Run<'a> {
     fn items(&mut self, node: usize, objects: Vec<Value>) -> Result<Vec<Item>, String> {
         let this = &self.graph.nodes[node];
         let policy = self.pass.policy(node)?;
+        if this.has_deferred_fields() {
+            self.later.made.insert(node, objects.clone());
+        }
+        let mut deferred = self.pass.deferred(node).into_iter();
         let size = objects.len();
         let mut items = Vec::with_capacity(size);
         for (index, object) in objects.into_iter().enumerate() {
@@ -157,16 +171,23 @@ impl<'a> Run<'a> {
             }
             let wave = self.graph.waves[node];
             let position = Some((index, size));
-            let desired =
+            let is_gated = !this.handling.propagate_when.is_empty();
+            let bare = is_gated.then(|| object.clone());
+            let mut desired =
                 children::decorate(self.instance, this, wave, position, policy.deletion, object);
+            if let Some(bare) = bare {
+                propagation::stamp(&bare, &mut desired);
+            }
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
                 policy,
+                gate: Gate::Open,
                 known,
                 patience: patience.unwrap_or_default(),
+                deferred: deferred.next().unwrap_or_default(),
             });
         }
         Ok(items)
@@ -191,6 +212,7 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
+        self.later.in_flight.insert(node);
         self.watch(Interest::Object(this.resource.clone(), key.clone()))
             .await?;
         running.push(Box::pin(apply::read(self.instance, node, this, key)));
@@ -205,6 +227,7 @@ impl<'a> Run<'a> {
         running: &mut Running<'a>,
     ) -> Result<(), InstanceError> {
         let this = &self.graph.nodes[node];
+        self.later.in_flight.insert(node);
         let parsed = model::LabelSelector::parse(&selector)
             .unwrap_or_else(|_| model::LabelSelector::everything());
         self.watch(Interest::Selection(
@@ -239,9 +262,12 @@ impl<'a> Run<'a> {
             observation,
             state,
             applied,
+            held,
             patience,
             again,
         } = result;
+        self.later.in_flight.remove(&node);
+        self.held.extend(held);
         let resource = &self.graph.nodes[node].resource;
         for (key, patience) in patience {
             let place = (resource.clone(), key);
@@ -291,6 +317,9 @@ impl<'a> Run<'a> {
             }
         };
         report.set(RESOURCES_READY, status, reason, message);
+        if self.graph.has_gates() {
+            report.propagated(&self.held, error.is_none() && self.is_complete());
+        }
         report.author_conditions(&self.pass);
         self.next_look()
             .map_or(Outcome::Done, Outcome::RequeueAfter)
