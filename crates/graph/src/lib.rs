@@ -21,6 +21,7 @@ pub mod crd;
 pub mod dag;
 pub mod diagram;
 mod expression;
+mod external_fields;
 mod features;
 pub mod hash;
 pub mod keys;
@@ -40,10 +41,11 @@ pub mod template;
 
 pub use build::{
     BuildError, BuildOptions, FieldValue, Graph, Handling, Iterator, Node, NodeKind, StatusField,
-    TemplateField, TextPart, build, read_spec, required_kinds,
+    TemplateField, TemplateKey, TextPart, build, read_spec, required_kinds,
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};
+pub use external_fields::ExternalField;
 pub use features::{Feature, Features};
 pub use kinds::{Definitions, Kind, KindResolver, OfflineKinds, kinds_of_crd};
 pub use lifecycle::{Adoption, Deletion, Lifecycle, Policy, Update};

@@ -270,6 +270,7 @@ fn resource() -> Value {
                 "type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1,
             }},
             "propagateWhen": strings(),
+            "externalFields": strings(),
             "deletionPolicy": {"type": "string", "enum": ["Delete", "Orphaned"]},
             "lifecycle": {"x-kubernetes-preserve-unknown-fields": true},
         },

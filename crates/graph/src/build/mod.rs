@@ -13,6 +13,7 @@ mod author_conditions;
 mod body;
 mod compile;
 mod deferred;
+mod dynamic_keys;
 mod error;
 mod extract;
 mod handling;
@@ -20,6 +21,7 @@ mod names;
 mod parse;
 mod propagation;
 mod reads;
+mod scale;
 mod status;
 mod template_rules;
 mod variables;
@@ -140,6 +142,17 @@ pub struct TemplateField {
     pub is_deferred: bool,
 }
 
+/// A key with expressions in it.
+#[derive(Clone, Debug)]
+pub struct TemplateKey {
+    /// Where it stands; the last step is the key as it is written.
+    pub path: FieldPath,
+    /// What it becomes; without a value there is no such entry.
+    pub value: FieldValue,
+    /// The names it may become where the schema lists them.
+    pub fields: Option<Vec<String>>,
+}
+
 /// What a string with expressions becomes.
 #[derive(Clone, Debug)]
 pub enum FieldValue {
@@ -196,6 +209,8 @@ pub struct Node {
     pub template: Value,
     /// The expressions in the template.
     pub fields: Vec<TemplateField>,
+    /// The expressions in its keys.
+    pub keys: Vec<TemplateKey>,
     /// Whether it exists; all must hold.
     pub include_when: Vec<Expression>,
     /// When it is ready; all must hold.
@@ -329,7 +344,8 @@ pub fn build(
     options: &BuildOptions,
 ) -> Result<Graph, BuildError> {
     names::check(spec, options.max_dimensions)?;
-    let spec_schema = simple_schema::build(&spec.schema.spec, &spec.schema.types)
+    let marked = scale::take(&spec.schema, options.features)?;
+    let spec_schema = simple_schema::build(&marked.spec, &spec.schema.types)
         .map_err(|error| BuildError::new(error.message).at(format!("schema.{}", error.path)))?;
     let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
     let parsed = parse::resources(spec, kinds, options)?;
@@ -350,8 +366,9 @@ pub fn build(
             Ok(node)
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;
-    let status = status::build(&spec.schema.status, &variables)?;
+    let status = status::build(&marked.status, &variables)?;
     let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    marked.declare(&mut crd)?;
     let lists_managed_resources =
         options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod autoscaling;
 mod basics;
+mod clouds;
 mod examples;
 mod faults;
 mod features;

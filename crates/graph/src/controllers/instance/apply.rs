@@ -7,11 +7,13 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
+use super::external_fields::leave_out;
 use super::memory::{self, Applied};
 use super::patience::{Correction, Patience};
 use super::{Instance, quarrel, retention};
 use crate::build::{Node, NodeKind};
 use crate::controllers::watches::Children;
+use crate::external_fields::ExternalField;
 use crate::keys;
 use crate::lifecycle::{Policy, Update};
 use crate::runtime::{Deferred, Gate, NodeState, Observation, hold};
@@ -28,6 +30,8 @@ pub(super) struct Item {
     pub policy: Policy,
     /// Whether it may be written.
     pub gate: Gate,
+    /// Fields that were left out because they are somebody else's.
+    pub released: Vec<ExternalField>,
     /// What is remembered of it.
     pub known: Option<Applied>,
     /// The troubles with it.
@@ -223,7 +227,10 @@ async fn one(
 ) -> ItemResult {
     let mut patience = std::mem::take(&mut item.patience);
     let mut again = None;
-    let outcome = try_one(instance, node, children, &item, &mut patience, &mut again).await;
+    let outcome = match leave_out(instance, node, children, &mut item).await {
+        Ok(()) => try_one(instance, node, children, &item, &mut patience, &mut again).await,
+        Err(error) => Err(ItemError::Api(error)),
+    };
     ItemResult {
         outcome,
         patience,
@@ -264,7 +271,7 @@ async fn try_one(
         if item.policy.update == Update::Never {
             let kept = retention::mark(instance, node, &item.desired, live).await;
             let kept = kept.map(Arc::new).map_err(ItemError::Api)?;
-            let applied = Applied::new(&node.id, &item.desired, &kept);
+            let applied = Applied::new(&node.id, &item.desired, &kept, &item.released);
             return Ok((kept, applied));
         }
         if let Some(known) = item
@@ -320,7 +327,7 @@ async fn try_one(
     if known.is_some() {
         record_correction(live.as_deref(), &written, patience);
     }
-    let applied = Applied::new(&node.id, &item.desired, &written);
+    let applied = Applied::new(&node.id, &item.desired, &written, &item.released);
     Ok((Arc::new(written), applied))
 }
 

@@ -7,6 +7,7 @@
 mod apply;
 mod children;
 mod deletion;
+mod external_fields;
 mod inventory;
 mod later;
 mod memory;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::InstanceError;
 use super::apply::{self, Item};
+use super::external_fields;
 use super::memory::Applied;
 use super::wavefront::Run;
 use crate::hash::fnv1a_64;
@@ -39,6 +40,7 @@ impl Run<'_> {
         let children = watches.children(&this.resource).await?;
         let mut members = Vec::with_capacity(items.len());
         for item in items.iter_mut() {
+            external_fields::leave_out(self.instance, this, &children, item).await?;
             let live = apply::live(self.instance, this, &children, item).await?;
             members.push(self.member(node, item, live.as_deref()));
         }
@@ -63,7 +65,7 @@ impl Run<'_> {
         if is_updated && is_within(&item.desired, live.value(), 0) {
             // We wrote it, in an earlier life perhaps; what others wrote since is theirs.
             let id = &self.graph.nodes[node].id;
-            item.known = Some(Applied::new(id, &item.desired, live));
+            item.known = Some(Applied::new(id, &item.desired, live, &item.released));
         }
         let known = item.known.as_ref();
         let holds = known.is_some_and(|known| known.still_holds(&item.desired, live));

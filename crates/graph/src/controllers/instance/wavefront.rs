@@ -185,6 +185,7 @@ impl<'a> Run<'a> {
                 desired,
                 policy,
                 gate: Gate::Open,
+                released: Vec::new(),
                 known,
                 patience: patience.unwrap_or_default(),
                 deferred: deferred.next().unwrap_or_default(),
