@@ -504,9 +504,28 @@ fn run_needs_no_more_than_the_roles_of_its_manifest() {
 }
 
 #[test]
+fn a_key_that_is_there_twice_is_told_and_the_last_one_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = broken(
+        folder.path(),
+        "      apiVersion: v1\n",
+        "      apiVersion: v2\n      apiVersion: v1\n",
+    );
+    let (code, stdout, stderr) = corvus(&["graph", "lint", &file.display().to_string()]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(
+        stderr.contains("the key is there twice; the last one counts"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
+        ("propagation", "PropagationControl=true"),
+        ("scale", "ScaleSubresource=true"),
+        ("external-fields", "ExternalFields=true"),
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),

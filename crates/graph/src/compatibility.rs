@@ -95,6 +95,7 @@ pub fn compare(old: &Value, new: &Value) -> Report {
     if old_version.pointer(status).is_some() && new_version.pointer(status).is_none() {
         report.breaking("spec.versions", "Status subresource was removed");
     }
+    compare_scale(&mut report, old_version, new_version);
     let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
     compare_optional(
         &mut report,
@@ -104,6 +105,22 @@ pub fn compare(old: &Value, new: &Value) -> Report {
         0,
     );
     report
+}
+
+/// Whoever scales by it is broken when it goes, and only then.
+fn compare_scale(report: &mut Report, old: &Value, new: &Value) {
+    let scale = |version: &Value| version.pointer("/subresources/scale").cloned();
+    match (scale(old), scale(new)) {
+        (Some(_), None) => report.breaking("spec.versions", "Scale subresource was removed"),
+        (None, Some(_)) => report.compatible("spec.versions", "Scale subresource was added"),
+        (Some(old), Some(new)) if old != new => {
+            report.compatible(
+                "spec.versions",
+                "Paths of the scale subresource were changed",
+            );
+        }
+        _ => {}
+    }
 }
 
 fn versions(crd: &Value) -> &[Value] {

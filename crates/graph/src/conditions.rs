@@ -33,6 +33,16 @@ pub const INSTANCE_CONDITIONS: ConditionTypes = ConditionTypes {
     dependents: &["InstanceManaged", "GraphResolved", "ResourcesReady"],
 };
 
+/// Conditions of an instance whose graph says when its objects may be written.
+pub const GATED_INSTANCE_CONDITIONS: ConditionTypes = ConditionTypes {
+    dependents: &[
+        "InstanceManaged",
+        "GraphResolved",
+        "ResourcesReady",
+        "ResourcesPropagated",
+    ],
+};
+
 /// `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionStatus {

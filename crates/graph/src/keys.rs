@@ -58,8 +58,11 @@ pub const APPLY_ORDER: &str = "internal.kro.run/apply-order";
 /// `Orphaned` on a child that stays when it is not asked for any more.
 pub const DELETION_POLICY: &str = "internal.kro.run/deletion-policy";
 
+/// Hash of what a child was last made to be, where `propagateWhen` needs to know.
+pub const DESIRED_HASH: &str = "internal.kro.run/desired-hash";
+
 /// The labels and annotations that make an object a child.
-pub const CHILD_MARKS: [&str; 15] = [
+pub const CHILD_MARKS: [&str; 16] = [
     OWNED,
     KRO_VERSION,
     MANAGED_BY,
@@ -75,6 +78,7 @@ pub const CHILD_MARKS: [&str; 15] = [
     PART_OF,
     APPLY_ORDER,
     DELETION_POLICY,
+    DESIRED_HASH,
 ];
 
 /// Set to `true` on a ResourceGraphDefinition to let breaking changes through.

@@ -269,6 +269,8 @@ fn resource() -> Value {
             "forEach": {"type": "array", "items": {
                 "type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1,
             }},
+            "propagateWhen": strings(),
+            "externalFields": strings(),
             "deletionPolicy": {"type": "string", "enum": ["Delete", "Orphaned"]},
             "lifecycle": {"x-kubernetes-preserve-unknown-fields": true},
         },

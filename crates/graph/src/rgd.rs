@@ -100,6 +100,12 @@ pub struct ResourceSpec {
     /// Dimensions it is repeated over: maps of one iterator each.
     #[serde(default, deserialize_with = "null_is_default")]
     pub for_each: Vec<serde_json::Map<String, Value>>,
+    /// Fields that are handed over once somebody else writes them.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub external_fields: Vec<String>,
+    /// When its objects may be changed.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub propagate_when: Vec<String>,
     /// What becomes of its objects when they are not asked for any more: `Delete` or `Orphaned`.
     #[serde(default)]
     pub deletion_policy: Option<String>,

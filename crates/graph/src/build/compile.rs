@@ -192,7 +192,7 @@ fn element_type(list: &Type) -> Type {
     list.element().cloned().unwrap_or(Type::Dyn)
 }
 
-fn conditions(
+pub(crate) fn conditions(
     id: &str,
     field: &str,
     sources: &[String],

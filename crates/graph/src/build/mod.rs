@@ -20,7 +20,9 @@ mod handling;
 mod names;
 mod parse;
 mod patches;
+mod propagation;
 mod reads;
+mod scale;
 mod status;
 mod template_rules;
 mod variables;
@@ -300,6 +302,12 @@ impl Graph {
             .collect()
     }
 
+    /// Whether any resource says when its objects may be written.
+    pub fn has_gates(&self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| !node.handling.propagate_when.is_empty())
+    }
+
     /// The position of a resource.
     pub fn position(&self, id: &str) -> Option<usize> {
         self.positions.get(id).copied()
@@ -338,7 +346,8 @@ pub fn build(
     options: &BuildOptions,
 ) -> Result<Graph, BuildError> {
     names::check(spec, options.max_dimensions)?;
-    let spec_schema = simple_schema::build(&spec.schema.spec, &spec.schema.types)
+    let marked = scale::take(&spec.schema, options.features)?;
+    let spec_schema = simple_schema::build(&marked.spec, &spec.schema.types)
         .map_err(|error| BuildError::new(error.message).at(format!("schema.{}", error.path)))?;
     let instance_type = compile::instance_type(&spec.schema, &spec_schema)?;
     let parsed = parse::resources(spec, kinds, options)?;
@@ -351,14 +360,17 @@ pub fn build(
     let nodes = parsed
         .into_iter()
         .zip(&spec.resources)
-        .map(|(resource, authored)| {
+        .map(|(mut resource, authored)| {
+            let gate_dependencies = std::mem::take(&mut resource.gate_dependencies);
             let mut node = compile::node(resource, &variables)?;
-            node.handling = Handling::build(authored, &variables, options)?;
+            node.handling = Handling::build(authored, &node, &variables, options)?;
+            node.handling.gate_dependencies = gate_dependencies;
             Ok(node)
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;
-    let status = status::build(&spec.schema.status, &variables)?;
+    let status = status::build(&marked.status, &variables)?;
     let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
+    marked.declare(&mut crd)?;
     let lists_managed_resources =
         options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {

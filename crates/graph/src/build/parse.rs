@@ -12,7 +12,7 @@ use super::extract::{self, RawField, RawKey};
 use super::reads::Reads;
 use super::{
     BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
-    deferred, dynamic_keys, reads, template_rules, variables,
+    deferred, dynamic_keys, propagation, reads, template_rules, variables,
 };
 use crate::dag::Dag;
 use crate::features::Feature;
@@ -49,6 +49,8 @@ pub(crate) struct ParsedResource {
     pub include_branches: BTreeSet<usize>,
     /// Those that only deferred fields read; not among the others.
     pub soft_dependencies: BTreeSet<usize>,
+    /// Those that only `propagateWhen` reads.
+    pub gate_dependencies: BTreeSet<usize>,
 }
 
 /// Takes all resources apart.
@@ -71,6 +73,7 @@ pub(crate) fn resources(
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds, options)?;
         check_references(&mut parsed, &ids, &patches, options)?;
+        propagation::add_dependencies(&mut parsed, resource, &ids, options)?;
         Ok(parsed)
     };
     spec.resources.iter().map(parse).collect()
@@ -118,6 +121,7 @@ fn take_apart(
         branch_dependencies: BTreeSet::new(),
         include_branches: BTreeSet::new(),
         soft_dependencies: BTreeSet::new(),
+        gate_dependencies: BTreeSet::new(),
     };
     Ok(parsed)
 }
@@ -138,7 +142,11 @@ fn resolve(
     })
 }
 
-fn standalone(id: &str, field: &str, texts: &[String]) -> Result<Vec<String>, BuildError> {
+pub(crate) fn standalone(
+    id: &str,
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<String>, BuildError> {
     let unwrap = |(index, text): (usize, &String)| {
         Template::standalone(text).map_err(|error| {
             let message = format!(

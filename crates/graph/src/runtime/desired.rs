@@ -109,7 +109,7 @@ impl Pass<'_> {
         Ok(made)
     }
 
-    fn dimensions(
+    pub(super) fn dimensions(
         &self,
         node: &Node,
         given: &[Binding<'_>],

@@ -10,6 +10,7 @@ mod deferred;
 mod desired;
 mod edits;
 mod projection;
+mod propagation;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::lifecycle::Policy;
 
 pub use author_conditions::{AuthorCondition, AuthorConditions};
 pub use deferred::{Deferred, hold};
+pub use propagation::{Gate, Member};
 
 /// Limits of a pass.
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +207,7 @@ impl<'g> Pass<'g> {
         let this = &self.graph.nodes[node];
         // Being left out is contagious, and needs no data.
         if always(&this.dependencies, &this.branch_dependencies)
+            .filter(|dependency| !this.handling.gate_dependencies.contains(dependency))
             .any(|dependency| self.states[dependency] == NodeState::Skipped)
         {
             return Step::Skip;

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod autoscaling;
 mod basics;
+mod clouds;
 mod examples;
 mod faults;
 mod features;
@@ -10,6 +12,7 @@ mod lifecycles;
 mod load;
 mod managed_resources;
 mod our_examples;
+mod propagation;
 mod proposals;
 mod quarrels;
 mod safety;

@@ -78,3 +78,43 @@ async fn managed_resources() {
     assert_eq!(names[0]["name"], "poems-board-winter");
     assert_eq!(names[1]["name"], "poems-board-spring");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scale() {
+    let world = play("scale").await;
+    let path = "/apis/kro.run/v1alpha1/namespaces/default/fronts/shop/scale";
+    let scale = world.api.get_path(path).await.unwrap();
+    assert_eq!(scale["spec"]["replicas"], 2);
+    assert_eq!(scale["status"]["selector"], "app=shop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn external_fields() {
+    let world = play("external-fields").await;
+    let deployments = Resource::namespaced("apps/v1", "deployments", "Deployment");
+    world
+        .wait(&deployments, &ObjectKey::new("default", "shop"), |app| {
+            app.spec()["replicas"] == 3
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn propagation() {
+    let world = play("propagation").await;
+    let fleets = Resource::namespaced("kro.run/v1alpha1", "fleets", "Fleet");
+    let key = ObjectKey::new("default", "shop");
+    let fleet = world.get(&fleets, &key).await.unwrap();
+    assert!(controller::condition::is_true(
+        fleet.status(),
+        "ResourcesPropagated"
+    ));
+    let change = serde_json::json!({"spec": {"version": "2.0"}});
+    world.change(&fleets, &key, change).await;
+    world
+        .wait(&fleets, &key, |fleet| {
+            fleet.status()["versions"] == serde_json::json!(vec!["2.0"; 5])
+                && fleet.status()["state"] == "ACTIVE"
+        })
+        .await;
+}

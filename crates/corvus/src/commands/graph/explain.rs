@@ -56,6 +56,16 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
     if !arguments.field.is_empty() {
         println!("FIELD:    {} <{}>", arguments.field, type_of(schema));
     }
+    let scale = &graph.crd["spec"]["versions"][0]["subresources"]["scale"];
+    if arguments.field.is_empty() && scale.is_object() {
+        let path = |key: &str| scale[key].as_str().unwrap_or("-").to_owned();
+        println!(
+            "SCALE:    {} -> {}, selector {}",
+            path("specReplicasPath"),
+            path("statusReplicasPath"),
+            path("labelSelectorPath")
+        );
+    }
     let text = description(schema);
     println!(
         "\nDESCRIPTION:\n    {}",

@@ -8,14 +8,16 @@ use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
 use super::contributions::Given;
+use super::external_fields::leave_out;
 use super::memory::{self, Applied};
 use super::patience::{Correction, Patience};
 use super::{Instance, quarrel, retention};
 use crate::build::{Node, NodeKind};
 use crate::controllers::watches::Children;
+use crate::external_fields::ExternalField;
 use crate::keys;
 use crate::lifecycle::{Policy, Update};
-use crate::runtime::{Deferred, NodeState, Observation, hold};
+use crate::runtime::{Deferred, Gate, NodeState, Observation, hold};
 
 /// When to look again at an object that is not admitted, though its coming or going is watched.
 const UNADMITTED_WAIT: Duration = Duration::from_mins(1);
@@ -27,6 +29,10 @@ pub(super) struct Item {
     pub desired: Value,
     /// How it comes and goes.
     pub policy: Policy,
+    /// Whether it may be written.
+    pub gate: Gate,
+    /// Fields that were left out because they are somebody else's.
+    pub released: Vec<ExternalField>,
     /// What is remembered of it.
     pub known: Option<Applied>,
     /// The troubles with it.
@@ -59,6 +65,8 @@ pub(super) struct NodeResult {
     /// Set when it cannot be told from the observation.
     pub state: Option<NodeState>,
     pub applied: Vec<(ObjectKey, Applied)>,
+    /// Why objects may not be written now.
+    pub held: Vec<String>,
     /// The troubles with its objects.
     pub patience: Vec<(ObjectKey, Patience)>,
     /// When to look again though nothing happens, if that is known.
@@ -90,6 +98,7 @@ impl NodeResult {
             observation: None,
             state: None,
             applied: Vec::new(),
+            held: Vec::new(),
             patience: Vec::new(),
             again: None,
             given: Vec::new(),
@@ -103,6 +112,10 @@ enum ItemError {
     OfAnother(String),
     /// It was to be taken over and is not there, or to be made and is.
     NotAdmitted(&'static str),
+    /// It may not be written now; it is left as it is, if it exists.
+    Held(String, Option<Arc<Object>>),
+    /// Whether it may be written cannot be told.
+    GateFailed(String),
     /// Somebody deletes it each time it is made.
     KeepsBeingDeleted,
     /// It was refused, and it is too early to try again.
@@ -144,7 +157,15 @@ pub(super) async fn run(
                 result.applied.push((key.clone(), remembered));
             }
             Err(error) => {
-                result.state = result.state.or_else(|| Some(describe(this, &key, &error)));
+                let state = describe(this, &key, &error);
+                // What is only held says less than what has failed.
+                if matches!(result.state, None | Some(NodeState::InProgress(_))) {
+                    result.state = Some(state);
+                }
+                if let ItemError::Held(why, live) = error {
+                    objects.extend(live);
+                    result.held.push(why);
+                }
             }
         }
         result.patience.push((key, item.patience));
@@ -184,6 +205,8 @@ fn describe(node: &Node, key: &ObjectKey, error: &ItemError) -> NodeState {
             "resource \"{}\": {} \"{key}\": resource belongs to a different ApplySet: {other}",
             node.id, node.resource.kind
         )),
+        ItemError::Held(why, _) => NodeState::InProgress(why.clone()),
+        ItemError::GateFailed(message) => NodeState::Error(message.clone()),
         ItemError::NotAdmitted(why) => NodeState::Error(format!(
             "resource \"{}\": {} \"{key}\" {why}",
             node.id, node.resource.kind
@@ -208,7 +231,10 @@ async fn one(
 ) -> ItemResult {
     let mut patience = std::mem::take(&mut item.patience);
     let mut again = None;
-    let outcome = try_one(instance, node, children, &item, &mut patience, &mut again).await;
+    let outcome = match leave_out(instance, node, children, &mut item).await {
+        Ok(()) => try_one(instance, node, children, &item, &mut patience, &mut again).await,
+        Err(error) => Err(ItemError::Api(error)),
+    };
     ItemResult {
         outcome,
         patience,
@@ -249,7 +275,7 @@ async fn try_one(
         if item.policy.update == Update::Never {
             let kept = retention::mark(instance, node, &item.desired, live).await;
             let kept = kept.map(Arc::new).map_err(ItemError::Api)?;
-            let applied = Applied::new(&node.id, &item.desired, &kept);
+            let applied = Applied::new(&node.id, &item.desired, &kept, &item.released);
             return Ok((kept, applied));
         }
         if let Some(known) = item
@@ -260,6 +286,11 @@ async fn try_one(
             patience.in_order();
             return Ok((Arc::clone(live), known.clone()));
         }
+    }
+    match &item.gate {
+        Gate::Open => {}
+        Gate::Closed(why) => return Err(ItemError::Held(why.clone(), live)),
+        Gate::Failed(message) => return Err(ItemError::GateFailed(message.clone())),
     }
     let known = item
         .known
@@ -300,7 +331,7 @@ async fn try_one(
     if known.is_some() {
         record_correction(live.as_deref(), &written, patience);
     }
-    let applied = Applied::new(&node.id, &item.desired, &written);
+    let applied = Applied::new(&node.id, &item.desired, &written, &item.released);
     Ok((Arc::new(written), applied))
 }
 
@@ -331,7 +362,7 @@ async fn with_managed_fields(
 }
 
 /// The object as it is: from the cache if that is as new as our own last write, from the server otherwise.
-async fn live(
+pub(super) async fn live(
     instance: &Instance<'_>,
     node: &Node,
     children: &Children,

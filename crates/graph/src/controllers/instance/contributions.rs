@@ -363,7 +363,7 @@ async fn give(
     match apply(instance, node, manager, &target.desired, &live).await {
         Ok(written) => {
             patience.accepted();
-            target.given.applied = Some(Applied::new(&node.id, &target.desired, &written));
+            target.given.applied = Some(Applied::new(&node.id, &target.desired, &written, &[]));
             (Outcome::Done, None)
         }
         Err(error) if is_of_another(&error) || error.is_not_found() => {

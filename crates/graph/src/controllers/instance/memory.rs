@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::children;
 use super::contributions::{Given, Place};
 use super::patience::Patience;
+use crate::external_fields::ExternalField;
 
 /// What is remembered of one object.
 #[derive(Clone, Debug)]
@@ -24,23 +25,29 @@ pub(super) struct Applied {
     pub version: String,
     /// Whether it stays when it is not asked for any more.
     pub is_retained: bool,
+    /// The fields that somebody else has taken over.
+    pub released: Vec<ExternalField>,
 }
 
 impl Applied {
-    pub fn new(node: &str, desired: &Value, live: &Object) -> Self {
+    /// `released` are the fields that were left out.
+    pub fn new(node: &str, desired: &Value, live: &Object, released: &[ExternalField]) -> Self {
         Self {
             uid: live.uid().to_owned(),
             node: node.to_owned(),
             desired: hash_of(desired),
-            live: live_hash(live),
+            live: released_hash(live, released),
             version: live.resource_version().to_owned(),
             is_retained: children::is_retained(live),
+            released: released.to_vec(),
         }
     }
 
     /// Whether applying `desired` to `live` would change nothing.
     pub fn still_holds(&self, desired: &Value, live: &Object) -> bool {
-        self.uid == live.uid() && self.desired == hash_of(desired) && self.live == live_hash(live)
+        self.uid == live.uid()
+            && self.desired == hash_of(desired)
+            && self.live == released_hash(live, &self.released)
     }
 
     /// Whether this is what was last applied, whatever has become of it since.
@@ -79,6 +86,18 @@ fn hash_of(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     hash_value(value, &mut hasher);
     hasher.finish()
+}
+
+/// As [`live_hash`], without the fields that are somebody else's.
+fn released_hash(live: &Object, released: &[ExternalField]) -> u64 {
+    if released.is_empty() {
+        return live_hash(live);
+    }
+    let mut ours = live.value().clone();
+    for field in released {
+        field.remove_from(&mut ours);
+    }
+    live_hash(&Object::new(ours))
 }
 
 /// Everything of an object but its status and what changes with every write.
@@ -144,7 +163,7 @@ mod tests {
             )
         };
         let desired = json!({"spec": {"replicas": 1}});
-        let applied = Applied::new("it", &desired, &live(1, "5", 0));
+        let applied = Applied::new("it", &desired, &live(1, "5", 0), &[]);
         assert!(applied.still_holds(&desired, &live(1, "7", 1)));
         assert!(!applied.still_holds(&desired, &live(2, "7", 1)));
         assert!(!applied.still_holds(&json!({"spec": {"replicas": 2}}), &live(1, "7", 1)));

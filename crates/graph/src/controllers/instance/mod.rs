@@ -8,10 +8,12 @@ mod apply;
 mod children;
 mod contributions;
 mod deletion;
+mod external_fields;
 mod inventory;
 mod later;
 mod memory;
 mod patience;
+mod propagation;
 mod prune;
 mod quarrel;
 mod retention;
@@ -41,6 +43,7 @@ use status::Report;
 pub(super) const MANAGED: &str = "InstanceManaged";
 pub(super) const GRAPH_RESOLVED: &str = "GraphResolved";
 pub(super) const RESOURCES_READY: &str = "ResourcesReady";
+pub(super) const RESOURCES_PROPAGATED: &str = "ResourcesPropagated";
 
 /// Why a reconcile is to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -211,7 +214,7 @@ impl InstanceReconciler {
         let state = self.context.registry.latest(&owner.rgd);
         let message = match state.map(|entry| (entry.revision, entry.state)) {
             Some((revision, RevisionState::Active(graph))) => {
-                report.use_graph(&graph, revision);
+                report.use_graph(instance, &graph, revision);
                 metrics.graph_resolved(resource);
                 return Some(graph);
             }

@@ -1,15 +1,17 @@
 //! The status of an instance: conditions, state, and what the author projects into it.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
 use controller::{Error, Object, Resource, Subresource};
 use serde_json::Value;
 
 use super::children::wave_of;
-use super::{GRAPH_RESOLVED, Instance, RESOURCES_READY};
+use super::{GRAPH_RESOLVED, Instance, RESOURCES_PROPAGATED, RESOURCES_READY};
 use crate::build::Graph;
-use crate::conditions::{ConditionSet, ConditionStatus, INSTANCE_CONDITIONS};
+use crate::conditions::{
+    ConditionSet, ConditionStatus, GATED_INSTANCE_CONDITIONS, INSTANCE_CONDITIONS,
+};
 use crate::features::Feature;
 use crate::keys;
 use crate::managed_resources::{self, Remaining};
@@ -74,8 +76,12 @@ impl Report {
         );
     }
 
-    pub fn use_graph(&mut self, graph: &Arc<Graph>, revision: i64) {
+    pub fn use_graph(&mut self, instance: &Instance<'_>, graph: &Arc<Graph>, revision: i64) {
         self.revision = revision;
+        if graph.has_gates() {
+            let types = GATED_INSTANCE_CONDITIONS;
+            self.conditions = ConditionSet::read(types, &instance.object, self.now.as_str());
+        }
         self.has_author_conditions = !graph.conditions.is_empty();
     }
 
@@ -95,6 +101,29 @@ impl Report {
         } else {
             "IN_PROGRESS"
         };
+    }
+
+    /// Says whether all objects were written as the graph says, or what they wait for.
+    pub fn propagated(&mut self, held: &[String], is_complete: bool) {
+        const NAMED: usize = 3;
+        let (status, reason, message) = match (held, is_complete) {
+            ([], true) => {
+                let message = "all changes have reached their resources".to_owned();
+                (ConditionStatus::True, "AllResourcesPropagated", message)
+            }
+            ([], false) => {
+                let message = "not all resources were reached".to_owned();
+                (ConditionStatus::Unknown, "InProgress", message)
+            }
+            (held, _) => {
+                let mut message = held[..held.len().min(NAMED)].join("; ");
+                if held.len() > NAMED {
+                    let _ = write!(message, " and {} more", held.len() - NAMED);
+                }
+                (ConditionStatus::False, "PropagationGated", message)
+            }
+        };
+        self.set(RESOURCES_PROPAGATED, status, reason, message);
     }
 
     /// Evaluates the author's conditions, once kro's own are known.
@@ -308,7 +337,7 @@ fn foreign(conditions: &Value) -> Option<Vec<Value>> {
     let list = conditions.as_array()?;
     let known = |condition: &Value| {
         let name = condition["type"].as_str().unwrap_or_default();
-        name == crate::conditions::READY || INSTANCE_CONDITIONS.dependents.contains(&name)
+        name == crate::conditions::READY || GATED_INSTANCE_CONDITIONS.dependents.contains(&name)
     };
     (!list.iter().all(known)).then(|| list.clone())
 }

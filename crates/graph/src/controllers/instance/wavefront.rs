@@ -15,12 +15,12 @@ use super::inventory::Batch;
 use super::later::Later;
 use super::memory::{Applied, Memory};
 use super::status::Report;
-use super::{Instance, InstanceError, RESOURCES_READY, children};
+use super::{Instance, InstanceError, RESOURCES_READY, children, propagation};
 use crate::build::{Graph, NodeKind};
 use crate::conditions::ConditionStatus;
 use crate::controllers::interests::Interest;
 use crate::lifecycle::Adoption;
-use crate::runtime::{NodeState, Pass, Step};
+use crate::runtime::{Gate, NodeState, Pass, Step};
 
 /// One run over all resources of an instance.
 pub(super) struct Run<'a> {
@@ -36,6 +36,8 @@ pub(super) struct Run<'a> {
     interests: Vec<Interest>,
     /// Whether anything could not be pruned and is to be tried again.
     pub prune_again: bool,
+    /// Why objects may not be written now.
+    held: Vec<String>,
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
     pub(super) later: Later,
@@ -60,6 +62,7 @@ impl<'a> Run<'a> {
             claims: HashMap::new(),
             interests: Vec::new(),
             prune_again: false,
+            held: Vec::new(),
             again: HashMap::new(),
             later: Later::default(),
             contributions: Contributions::new(instance),
@@ -116,9 +119,10 @@ impl<'a> Run<'a> {
                     self.start_patch(node, objects, running).await?;
                 }
                 Step::Apply(objects) => match self.items(node, objects) {
-                    Ok(items) => {
+                    Ok(mut items) => {
                         self.watch_strangers(node, &items).await?;
                         self.later.in_flight.insert(node);
+                        self.ask_gates(node, &mut items).await?;
                         to_apply.push((node, items));
                     }
                     Err(message) => self.pass.set_state(node, NodeState::Error(message)),
@@ -173,14 +177,21 @@ impl<'a> Run<'a> {
             }
             let wave = self.graph.waves[node];
             let position = Some((index, size));
-            let desired =
+            let is_gated = !this.handling.propagate_when.is_empty();
+            let bare = is_gated.then(|| object.clone());
+            let mut desired =
                 children::decorate(self.instance, this, wave, position, policy.deletion, object);
+            if let Some(bare) = bare {
+                propagation::stamp(&bare, &mut desired);
+            }
             let known = self.memory.applied.get(&place).cloned();
             let patience = self.memory.patience.get(&place).cloned();
             items.push(Item {
                 key: place.1,
                 desired,
                 policy,
+                gate: Gate::Open,
+                released: Vec::new(),
                 known,
                 patience: patience.unwrap_or_default(),
                 deferred: deferred.next().unwrap_or_default(),
@@ -258,12 +269,14 @@ impl<'a> Run<'a> {
             observation,
             state,
             applied,
+            held,
             patience,
             again,
             given,
         } = result;
         self.remember_given(node, given);
         self.later.in_flight.remove(&node);
+        self.held.extend(held);
         let resource = &self.graph.nodes[node].resource;
         for (key, patience) in patience {
             let place = (resource.clone(), key);
@@ -313,6 +326,9 @@ impl<'a> Run<'a> {
             }
         };
         report.set(RESOURCES_READY, status, reason, message);
+        if self.graph.has_gates() {
+            report.propagated(&self.held, error.is_none() && self.is_complete());
+        }
         report.author_conditions(&self.pass);
         self.next_look()
             .map_or(Outcome::Done, Outcome::RequeueAfter)
