@@ -560,6 +560,7 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),
         ("dynamic-keys", "DynamicTemplateKeys=true"),
+        ("decorators", "Decorators=true"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples")
