@@ -157,8 +157,8 @@ fn the_definition_itself_runs_through() {
         features: Features::all(),
         ..BuildOptions::default()
     };
-    let graph = build(&spec, &OfflineKinds::new(), &options)
-        .unwrap_or_else(|error| panic!("{error}"));
+    let graph =
+        build(&spec, &OfflineKinds::new(), &options).unwrap_or_else(|error| panic!("{error}"));
     let rendered = render(&graph, &instance(), &[], PassOptions::default());
     let states: Vec<&str> = rendered
         .nodes
