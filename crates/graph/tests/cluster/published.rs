@@ -8,6 +8,7 @@ mod externals;
 mod inclusion;
 mod members;
 mod objects;
+mod operations;
 
 use std::time::Duration;
 
