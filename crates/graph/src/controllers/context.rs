@@ -14,6 +14,7 @@ use super::Options;
 use super::cluster_kinds::ClusterKinds;
 use super::metrics::WatchCounts;
 use super::registry::Registry;
+use super::rollout::Rollouts;
 use super::serving::Serving;
 use super::watches::Watches;
 use crate::keys;
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     pub kinds: ClusterKinds,
     pub registry: Registry,
     pub serving: Serving,
+    pub rollouts: Rollouts,
     pub watches: Watches,
     pub rgds: Informer,
     pub revisions: Informer,
@@ -87,6 +89,7 @@ impl Context {
         let context = Arc::new(Self {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
             registry: Registry::default(),
+            rollouts: Rollouts::default(),
             serving: Serving::new(
                 informers.clone(),
                 instance_queue.clone(),

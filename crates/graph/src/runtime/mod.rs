@@ -10,6 +10,7 @@ mod deferred;
 mod desired;
 mod projection;
 mod propagation;
+mod rollout;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use crate::lifecycle::Policy;
 pub use author_conditions::{AuthorCondition, AuthorConditions};
 pub use deferred::{Deferred, hold};
 pub use propagation::{Gate, Member};
+pub(crate) use rollout::instance_gates;
 
 /// Limits of a pass.
 #[derive(Clone, Copy, Debug)]

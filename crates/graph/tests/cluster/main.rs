@@ -14,5 +14,6 @@ mod our_examples;
 mod propagation;
 mod proposals;
 mod quarrels;
+mod rollouts;
 mod safety;
 mod world;
