@@ -8,9 +8,14 @@ mod definitions;
 mod graph;
 mod instances;
 mod machine;
+mod schedule;
 mod start;
 
 use clap::{Parser, Subcommand};
+
+/// Servers that run in this process have what `corvus` has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measurements of Corvus and of any cluster.
 #[derive(Parser)]
@@ -33,6 +38,8 @@ enum Command {
     /// How fast Pods are scheduled and run, what the cluster costs at rest, and whether a rollout keeps
     /// its bounds.
     Cluster(cluster::Arguments),
+    /// How fast the scheduler alone finds nodes for Pods that wait.
+    Schedule(schedule::Arguments),
     /// How long instances of a resource graph take to converge on a cluster.
     Instances(instances::Arguments),
     /// How long instances of a graph of a chosen size and shape take, and what they cost.
@@ -51,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
         Command::TestCluster(arguments) => start::test_cluster(&arguments).await,
         Command::Up(arguments) => start::up(&arguments)?,
         Command::Cluster(arguments) => cluster::run(&arguments).await?,
+        Command::Schedule(arguments) => schedule::run(&arguments).await?,
         Command::Instances(arguments) => instances::run(&arguments).await?,
         Command::Graph(arguments) => graph::run(&arguments).await?,
         Command::Compile(arguments) => definitions::compile(&arguments)?,

@@ -24,6 +24,8 @@ const QUEUE_LENGTH: usize = 1024;
 const AGGREGATE_WITHIN: Duration = Duration::from_mins(10);
 /// Remembered series; more than that starts new Events.
 const SERIES_LIMIT: usize = 4096;
+/// How often series that are over are looked for: not with every Event of a burst.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// Matches the API server's limit of an Event's message.
 const MESSAGE_LENGTH_LIMIT: usize = 1024;
 
@@ -72,6 +74,7 @@ impl EventRecorder {
             api,
             clock,
             series: HashMap::new(),
+            tidied: Instant::now(),
         };
         let task = tokio::spawn(writer.run(receiver, shutdown));
         (
@@ -149,6 +152,8 @@ struct Writer {
     api: Api,
     clock: Arc<dyn Clock>,
     series: HashMap<Series, Known>,
+    /// When series that are over were last forgotten.
+    tidied: Instant,
 }
 
 impl Writer {
@@ -168,11 +173,16 @@ impl Writer {
     async fn write(&mut self, record: Record) -> Result<(), crate::error::Error> {
         let events = Resource::namespaced("v1", "events", "Event");
         let now = self.clock.now_text();
-        self.series
-            .retain(|_, known| known.last.elapsed() < AGGREGATE_WITHIN);
-        if let Some(known) = self.series.get_mut(&record.series) {
+        let at = Instant::now();
+        let is_live = |known: &Known| at.duration_since(known.last) < AGGREGATE_WITHIN;
+        if at.duration_since(self.tidied) >= TIDY_EVERY {
+            self.tidied = at;
+            self.series.retain(|_, known| is_live(known));
+        }
+        let found = self.series.get_mut(&record.series);
+        if let Some(known) = found.filter(|known| is_live(known)) {
             known.count += 1;
-            known.last = Instant::now();
+            known.last = at;
             let patch = json!({"count": known.count, "lastTimestamp": now});
             let key = known.key.clone();
             match self

@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 use crate::api::{Api, ListOptions};
 use crate::cache::{Cache, Event};
 use crate::object::{Object, ObjectKey};
-use crate::reflector::Reflector;
+use crate::queue::Backoff;
+use crate::reflector::{self, Reflector};
 use crate::resource::Resource;
 
 /// Which objects an informer follows, and how much of them it keeps.
@@ -277,6 +278,7 @@ pub struct Informers {
     shutdown: CancellationToken,
     running: Arc<Mutex<Registry>>,
     tasks: TaskTracker,
+    backoff: Backoff,
 }
 
 impl std::fmt::Debug for Informers {
@@ -293,7 +295,14 @@ impl Informers {
             shutdown,
             running: Arc::default(),
             tasks: TaskTracker::new(),
+            backoff: reflector::BACKOFF,
         }
+    }
+
+    /// The same with other delays after lists and watches that fail; client-go's otherwise.
+    #[must_use]
+    pub fn with_backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
     }
 
     /// What the informers read through.
@@ -335,6 +344,7 @@ impl Informers {
             ownership_only: options.ownership_only,
             shared: Arc::clone(&shared),
             stop: stop.clone(),
+            backoff: self.backoff,
             streaming_list: true,
         };
         self.tasks.spawn(reflector.run());

@@ -20,7 +20,7 @@ use crate::query::Query;
 use crate::queue::Backoff;
 
 /// client-go's reflector backoff.
-const BACKOFF: Backoff = Backoff {
+pub(crate) const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(800),
     max: Duration::from_secs(30),
 };
@@ -54,6 +54,8 @@ pub(crate) struct Reflector {
     pub ownership_only: bool,
     pub shared: Arc<Shared>,
     pub stop: CancellationToken,
+    /// The delays after failures.
+    pub backoff: Backoff,
     /// Whether the server can stream the initial list; learned on the first refusal.
     pub streaming_list: bool,
 }
@@ -101,7 +103,7 @@ impl Reflector {
                         NOT_SERVED_BACKOFF
                     } else {
                         tracing::warn!(resource = %self.shared.resource, %error, "watch failed");
-                        BACKOFF
+                        self.backoff
                     };
                     // A watch that made progress before it broke starts the backoff anew.
                     failures = if version == before || version.is_none() {

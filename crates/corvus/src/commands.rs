@@ -12,6 +12,7 @@ mod features;
 mod graph;
 mod graph_arguments;
 mod run;
+mod tuning;
 mod up;
 mod version;
 
@@ -23,7 +24,9 @@ pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
 pub use election::{Arguments as ElectionArguments, LEASE, Term};
 pub use features::switch as switch_features;
+pub use graph::read as read_documents;
 pub use graph_arguments::Arguments as GraphArguments;
+pub use tuning::Arguments as TuningArguments;
 pub use up::Arguments as UpArguments;
 
 /// One program that composes, runs and hosts Kubernetes workloads.

@@ -98,7 +98,12 @@ impl Plane {
         arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
         let scheduler = nodes::scheduler(arguments)?;
-        let virtual_nodes = nodes::virtual_nodes(arguments, &data)?;
+        let node_cidrs = arguments
+            .tuning
+            .own_node_cidrs(&arguments.service_cluster_ip_range)?;
+        let has_cidrs =
+            node_cidrs.is_some() && selection.kubernetes.names().any(|name| name == "nodeipam");
+        let virtual_nodes = nodes::virtual_nodes(arguments, &data, has_cidrs)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
         let listener = Listener::bind(ListenerOptions {
@@ -146,7 +151,7 @@ impl Plane {
             selection.graph.then_some(graph),
             arguments,
             &credentials.authority.certificate,
-            (scheduler, virtual_nodes),
+            (scheduler, node_cidrs, virtual_nodes),
             &shutdown,
         );
         let serving = tokio::spawn(listener.serve(server.clone(), shutdown.clone()));
@@ -211,8 +216,9 @@ fn start_controllers(
     graph: Option<graph::Options>,
     arguments: &UpArguments,
     authority: &str,
-    (scheduler, virtual_nodes): (
+    (scheduler, node_cidrs, virtual_nodes): (
         kubernetes::SchedulerConfiguration,
+        Option<kubernetes::NodeCidrs>,
         node::virtual_nodes::Options,
     ),
     shutdown: &CancellationToken,
@@ -229,7 +235,10 @@ fn start_controllers(
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
         stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+        autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
+        node_cidrs,
         scheduler,
+        ..kubernetes::Options::default()
     };
     let (election, server_of) = (arguments.election.clone(), server.clone());
     let token = shutdown.clone();

@@ -41,7 +41,7 @@ pub mod template;
 
 pub use build::{
     BuildError, BuildOptions, FieldValue, Graph, Handling, Iterator, Node, NodeKind, Rollout,
-    StatusField, TemplateField, TextPart, build, read_spec, required_kinds,
+    StatusField, TemplateField, TemplateKey, TextPart, build, read_spec, required_kinds,
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};

@@ -173,10 +173,10 @@ fn the_rollout_of_a_definition_is_checked() {
     let expect = "path \"rollout.strategy\": expected Latest or Manual, got \"Slow\"";
     check(&[("/rollout", slow)], expect);
     let status = json!("${schema.spec.count}");
-    check(
-        &[("/schema/status/graphRevision", status)],
-        "path \"schema.status.graphRevision\"",
-    );
+    let own = ("/schema/status/graphRevision", status);
+    check(std::slice::from_ref(&own), "built");
+    let manual = ("/rollout", json!({"strategy": "Manual"}));
+    check(&[own, manual], "path \"schema.status.graphRevision\"");
 }
 
 #[test]

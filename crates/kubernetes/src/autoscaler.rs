@@ -1,6 +1,6 @@
 //! Horizontal Pod autoscalers: as many Pods as the load needs.
 //!
-//! Load has no events, so each autoscaler is looked at every fifteen seconds, as upstream does. [`calculate`] proposes a
+//! Load has no events, so each autoscaler is looked at every fifteen seconds, as upstream does (`--horizontal-pod-autoscaler-sync-period`). [`calculate`] proposes a
 //! number, [`limits`] holds it within what the autoscaler allows; this file reads metrics, writes the target's `scale`
 //! and tells in conditions what was found.
 //!
@@ -30,16 +30,17 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::resources;
 
-/// How often the load is looked at.
+/// How often the load is looked at, unless told otherwise.
 const PERIOD: Duration = Duration::from_secs(15);
 /// How often the write of a scale is tried.
 const ATTEMPTS: usize = 5;
 
 /// Runs the controller.
-pub async fn run(cluster: Cluster) {
+pub async fn run(cluster: Cluster, period: Option<Duration>) {
+    let period = period.unwrap_or(PERIOD);
     let backoff = Backoff {
-        base: PERIOD,
-        max: PERIOD,
+        base: period,
+        max: period,
     };
     let queue: WorkQueue = WorkQueue::new("horizontalpodautoscaler", backoff);
     let autoscalers = cluster.informer(&resources::horizontal_pod_autoscalers());
@@ -60,6 +61,7 @@ pub async fn run(cluster: Cluster) {
         discovery,
         autoscalers,
         pods,
+        period,
         histories: Mutex::default(),
         selectors: Mutex::default(),
     };
@@ -74,6 +76,7 @@ struct Autoscalers {
     autoscalers: Informer,
     pods: Informer,
     recorder: EventRecorder,
+    period: Duration,
     histories: Mutex<HashMap<ObjectKey, History>>,
     /// Which Pods each autoscaler is about, to find two about the same.
     selectors: Mutex<Selectors>,
@@ -164,7 +167,7 @@ impl Reconciler for Autoscalers {
         };
         let status = self.look(&mut look).await;
         self.write(&autoscaler, status).await?;
-        Ok(Outcome::RequeueAfter(PERIOD))
+        Ok(Outcome::RequeueAfter(self.period))
     }
 }
 

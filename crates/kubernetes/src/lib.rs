@@ -26,6 +26,7 @@ mod job;
 mod local_path;
 mod namespace;
 mod node_affinity;
+mod node_ipam;
 mod node_lifecycle;
 mod pace;
 mod persistent_volume;
@@ -50,9 +51,14 @@ mod ttl_after_finished;
 
 pub use cluster::Cluster;
 pub use error::Error;
+pub use node_ipam::{MaskSizes, NodeCidrs, NodeCidrsError};
 pub use pod::{is_active, is_ready};
-pub use scheduler::{ConfigurationError, SchedulerConfiguration};
+pub use scheduler::{
+    Attempt, AttemptObserver, AttemptOutcome, ConfigurationError, SchedulerConfiguration,
+};
 pub use selection::{Selection, UnknownController};
+
+use std::time::Duration;
 
 use controller::Informers;
 use protection::Protected;
@@ -71,6 +77,12 @@ pub struct Options {
     pub root_certificate: Option<String>,
     /// How the scheduler is set up.
     pub scheduler: SchedulerConfiguration,
+    /// Who is told of the scheduler's attempts.
+    pub attempts: AttemptObserver,
+    /// How often autoscalers look at the load; upstream's 15 seconds otherwise.
+    pub autoscaler_sync_period: Option<Duration>,
+    /// The ranges nodes get their Pods' addresses from; none leaves that to others.
+    pub node_cidrs: Option<NodeCidrs>,
     /// What to read through, where others read the same; otherwise the controllers have their own.
     pub informers: Option<Informers>,
 }
@@ -99,7 +111,9 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "deployment" => running.spawn(deployment::run(cluster)),
             "job" => running.spawn(job::run(cluster)),
             "cronjob" => running.spawn(cron_job::run(cluster)),
-            "horizontalpodautoscaler" => running.spawn(autoscaler::run(cluster)),
+            "horizontalpodautoscaler" => {
+                running.spawn(autoscaler::run(cluster, options.autoscaler_sync_period))
+            }
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpoints" => running.spawn(endpoints::run(cluster)),
             "endpointslicemirroring" => running.spawn(endpoint_slice_mirroring::run(cluster)),
@@ -114,6 +128,13 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
             "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
+            "nodeipam" => {
+                // As upstream, nodes get no ranges unless that is asked for.
+                let Some(settings) = options.node_cidrs.clone() else {
+                    continue;
+                };
+                running.spawn(node_ipam::run(cluster, settings))
+            }
             "tainteviction" => running.spawn(taint_eviction::run(cluster)),
             "podgarbagecollector" => running.spawn(pod_gc::run(cluster)),
             "servicecidr" => running.spawn(service_cidr::run(cluster)),
@@ -126,7 +147,10 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "volumeattributesclassprotection" => {
                 running.spawn(protection::run(cluster, Protected::AttributesClasses))
             }
-            "scheduler" => running.spawn(scheduler::run(cluster, options.scheduler.clone())),
+            "scheduler" => {
+                let (setup, attempts) = (options.scheduler.clone(), options.attempts.clone());
+                running.spawn(scheduler::run(cluster, setup, attempts))
+            }
             other => {
                 tracing::error!(other, "a controller has a name and no code");
                 continue;

@@ -9,6 +9,7 @@
 //! the allocation of devices (dynamic resource allocation).
 
 mod amounts;
+mod attempts;
 mod configuration;
 mod cycle;
 mod diagnosis;
@@ -39,6 +40,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use self::attempts::{Attempt, AttemptObserver, Outcome as AttemptOutcome};
 pub use self::configuration::{Configuration as SchedulerConfiguration, ConfigurationError};
 use self::effects::{BindError, Effects};
 use self::hints::Change;
@@ -56,7 +58,11 @@ const NAME: &str = "default-scheduler";
 const WRITERS: usize = 64;
 
 /// Runs the scheduler.
-pub async fn run(cluster: Cluster, configuration: SchedulerConfiguration) {
+pub async fn run(
+    cluster: Cluster,
+    configuration: SchedulerConfiguration,
+    attempts: AttemptObserver,
+) {
     let lookup = Arc::new(Informed::new(&cluster));
     let seed = cluster.now().as_nanosecond() as u64;
     let pods = cluster.informer(&kinds::pods());
@@ -74,6 +80,7 @@ pub async fn run(cluster: Cluster, configuration: SchedulerConfiguration) {
         pods: pods.clone(),
         budgets: budgets.clone(),
         effects,
+        attempts,
     };
     let nodes = cluster.informer(&kinds::nodes());
     let namespaces = cluster.informer(&kinds::namespaces());
@@ -126,6 +133,7 @@ struct Scheduler {
     pods: Informer,
     budgets: Informer,
     effects: Effects,
+    attempts: AttemptObserver,
 }
 
 impl Scheduler {
@@ -148,9 +156,10 @@ impl Scheduler {
         let mut writing = JoinSet::new();
         while !shutdown.is_cancelled() {
             while writing.try_join_next().is_some() {}
+            let began = Instant::now();
             let (step, deadline) = {
                 let mut state = self.state.lock();
-                let step = state.step(Instant::now(), &|| self.budgets());
+                let step = state.step(began, &|| self.budgets());
                 (step, state.deadline())
             };
             let Some(step) = step else {
@@ -176,7 +185,7 @@ impl Scheduler {
             };
             let scheduler = self.clone();
             writing.spawn(async move {
-                scheduler.carry_out(step).await;
+                scheduler.carry_out(step, began).await;
                 drop(permit);
             });
             tokio::task::yield_now().await;
@@ -192,11 +201,18 @@ impl Scheduler {
             .collect()
     }
 
-    async fn carry_out(&self, step: Step) {
+    async fn carry_out(&self, step: Step, began: Instant) {
         match step {
             Step::Bind { pod, node, needs } => match self.effects.bind(&pod, &node, &needs).await {
-                Ok(()) => self.state.lock().bound(&pod, &needs),
-                Err(error) => self.not_bound(&pod, &needs, error).await,
+                Ok(()) => {
+                    self.attempts
+                        .tell(AttemptOutcome::Scheduled, began.elapsed());
+                    self.state.lock().bound(&pod, &needs);
+                }
+                Err(error) => {
+                    self.attempts.tell(AttemptOutcome::Error, began.elapsed());
+                    self.not_bound(&pod, &needs, error).await;
+                }
             },
             Step::Refuse {
                 pod,
@@ -204,6 +220,8 @@ impl Scheduler {
                 eviction,
                 outbid,
             } => {
+                self.attempts
+                    .tell(AttemptOutcome::Unschedulable, began.elapsed());
                 for other in outbid {
                     if let Err(error) = self.effects.clear_nomination(&other).await {
                         tracing::warn!(pod = %other.key, %error, "clearing a nomination");

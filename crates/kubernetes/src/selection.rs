@@ -24,6 +24,7 @@ pub const NAMES: &[&str] = &[
     "validatingadmissionpolicystatus",
     "rootcacertificatepublisher",
     "nodelifecycle",
+    "nodeipam",
     "tainteviction",
     "podgarbagecollector",
     "servicecidr",

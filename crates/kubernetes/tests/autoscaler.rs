@@ -72,6 +72,15 @@ fn web(replicas: i64) -> Value {
     web
 }
 
+/// Two Pods are ready, and the controllers know: their status is read off the same cache.
+async fn two_run(h: &Harness) {
+    h.until("two run", |w| {
+        w.get("deployments", "web")
+            .is_some_and(|web| number(web, "/status/readyReplicas") == 2)
+    })
+    .await;
+}
+
 fn autoscaler(most: i64, percent: i64) -> Value {
     json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -96,10 +105,7 @@ fn load_makes_more_pods() {
             _ => Ok(()),
         });
         h.create(&DEPLOYMENTS(), &web(2)).await;
-        h.until("two run", |w| {
-            w.pods().filter(|p| common::objects::is_ready(p)).count() == 2
-        })
-        .await;
+        two_run(&h).await;
         use_cpu(&h, "150m").await;
         h.create(&autoscalers(), &autoscaler(6, 60)).await;
         h.until("more are wanted", |w| {
@@ -149,14 +155,10 @@ fn limits_are_kept_whatever_goes_wrong() {
             _ => Ok(()),
         });
         h.create(&DEPLOYMENTS(), &web(2)).await;
-        h.until("two run", |w| {
-            w.pods().filter(|p| common::objects::is_ready(p)).count() == 2
-        })
-        .await;
+        two_run(&h).await;
         use_cpu(&h, "500m").await;
         h.requests();
         h.create(&autoscalers(), &autoscaler(4, 60)).await;
-        // A look that fails is repeated after upstream's 15 s: one is enough for what may go wrong.
         testkit::eventually("a first look", || async {
             let asked = h.requests().into_iter();
             asked
@@ -194,10 +196,7 @@ fn what_cannot_be_known_is_told() {
             r#""FailedGetScale": "the HPA controller was unable to get the target's current scale: deployments.apps \"web\" not found""#
         );
         h.create(&DEPLOYMENTS(), &web(2)).await;
-        h.until("two run", |w| {
-            w.pods().filter(|p| common::objects::is_ready(p)).count() == 2
-        })
-        .await;
+        two_run(&h).await;
         // A change is looked at at once.
         h.patch(&autoscalers(), "web", &json!({"spec": {"maxReplicas": 7}}))
             .await;

@@ -175,3 +175,62 @@ fn nobody_is_left_behind() {
         harness.at_rest().await;
     });
 }
+
+/// The range a node has for its Pods.
+fn range_of(node: &Object) -> Option<&str> {
+    node.pointer("/spec/podCIDR").and_then(Value::as_str)
+}
+
+#[test]
+fn every_node_has_a_range_of_its_own_whatever_goes_wrong() {
+    each_seed(4, async |seed| {
+        let harness =
+            Harness::start(Setup::faulty(seed, &["node-ipam-controller"]).nodes(10)).await;
+        harness.always(|world| {
+            let mut owners = std::collections::BTreeMap::new();
+            for node in world.all("nodes") {
+                if let Some(range) = range_of(node)
+                    && let Some(other) = owners.insert(range.to_owned(), node.name().to_owned())
+                {
+                    return Err(format!("{range} is {other}'s and {}'s", node.name()));
+                }
+            }
+            Ok(())
+        });
+        let ranges = |world: &World| world.all("nodes").filter(|n| range_of(n).is_some()).count();
+        harness.until("some have one", |w| ranges(w) > 3).await;
+        harness.restart().await;
+        harness.until("all have one", |w| ranges(w) == 10).await;
+        // There are sixteen: two more nodes have to wait.
+        for number in 10..18 {
+            let node = common::objects::node(&format!("node-{number}"));
+            harness.create(&NODES(), &node).await;
+        }
+        harness.until("all are given", |w| ranges(w) == 16).await;
+        harness.calm();
+        let told = |world: &World| {
+            let texts = world
+                .all("events")
+                .map(|event| event.value()["message"].to_string());
+            texts
+                .filter(|text| text.contains("status is now: CIDRNotAvailable"))
+                .count()
+        };
+        harness.until("it is told", |w| told(w) > 0).await;
+        for number in 0..2 {
+            harness.delete(&NODES(), &format!("node-{number}")).await;
+        }
+        harness
+            .until("those are given again", |w| ranges(w) == 16)
+            .await;
+        harness.at_rest().await;
+        harness.recorder.with(|world| {
+            for range in world.all("nodes").filter_map(|node| range_of(node)) {
+                assert!(
+                    range.starts_with("10.244.") && range.ends_with("/24"),
+                    "{range}"
+                );
+            }
+        });
+    });
+}

@@ -3,7 +3,7 @@
 //! * [`GroupVersionKind`], [`GroupVersionResource`]...: what things are called;
 //! * [`names`]: which strings may be names, labels and keys, with the API server's messages;
 //! * [`LabelSelector`], [`FieldSelector`]: choosing among objects;
-//! * [`Quantity`]: `100m`, `1Gi`, exact;
+//! * [`Quantity`]: `100m`, `1Gi`, exact; [`parse_duration`]: `1m30s`;
 //! * [`FieldError`] and [`Status`]: how Kubernetes says no;
 //! * [`admission`]: what judges a write, and what it is asked;
 //! * [`object`]: reading the common metadata of an object that is plain JSON;
@@ -12,6 +12,7 @@
 //! Left out on purpose: what any one kind means (crate `kinds`), and how objects are stored or served.
 
 pub mod admission;
+mod duration;
 mod field;
 mod group;
 pub mod names;
@@ -21,6 +22,7 @@ pub mod resources;
 mod selector;
 mod status;
 
+pub use duration::parse_duration;
 pub use field::{FieldError, FieldErrorKind, FieldPath, invalid_message};
 pub use group::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use quantity::Quantity;

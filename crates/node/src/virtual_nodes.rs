@@ -16,6 +16,7 @@ mod node;
 mod plan;
 mod register;
 mod resize;
+mod scenario;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,12 +32,16 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::addresses::Addresses;
+use self::addresses::{NodeAddresses, PodAddresses};
 use self::kubelets::{Kubelets, Nodes};
 pub use self::node::{Template, TemplateError};
+use self::scenario::Play;
+pub use self::scenario::{Scenario, ScenarioError};
 
 /// The label every virtual node has.
 pub const LABEL: &str = "node.corvus.dev/virtual";
+/// The annotation that says why a virtual node is silent although its server lives.
+const SILENCED: &str = "node.corvus.dev/silenced";
 /// The label that says which server simulates a virtual node.
 pub const SERVER: &str = "node.corvus.dev/server";
 
@@ -44,6 +49,8 @@ pub const SERVER: &str = "node.corvus.dev/server";
 const WORKERS: usize = 8;
 /// How often nodes say that they live: half of what a kubelet's lease lasts.
 const LEASE_EVERY: Duration = Duration::from_secs(20);
+/// A virtual node that the node life cycle controller has lost is not waited for longer than this: its server is gone.
+const ABANDONED_AFTER: Duration = Duration::from_secs(10);
 /// How often nodes repeat their status, as a kubelet does.
 const STATUS_EVERY: Duration = Duration::from_mins(5);
 
@@ -54,6 +61,10 @@ pub struct Options {
     pub server: String,
     /// The nodes.
     pub templates: Vec<Template>,
+    /// Whether nodes are given ranges for their Pods (`spec.podCIDRs`): Pods wait for them.
+    pub pod_cidrs: bool,
+    /// What happens to Pods and nodes, counted from the start; none leaves that to annotations.
+    pub scenario: Option<Scenario>,
 }
 
 fn nodes() -> Resource {
@@ -69,8 +80,8 @@ fn pods() -> Resource {
 struct Known {
     /// When each last repeated its status, by name.
     own: HashMap<String, Own>,
-    pods: Addresses,
-    nodes: Addresses,
+    pods: PodAddresses,
+    nodes: NodeAddresses,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +102,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let api = Api::new(client);
-    let Options { server, templates } = options;
+    let Options {
+        server,
+        templates,
+        pod_cidrs,
+        scenario,
+    } = options;
+    let play = scenario.map(|scenario| Arc::new(Play::new(scenario)));
     let registering = {
         let (api, server, shutdown) = (api.clone(), server.clone(), shutdown.clone());
         async move {
@@ -115,8 +132,8 @@ pub async fn run(
     pods.add_node_index();
     let known: Shared = Arc::new(Mutex::new(Known {
         own: HashMap::new(),
-        pods: Addresses::of_pods(),
-        nodes: Addresses::of_nodes(),
+        pods: PodAddresses::default(),
+        nodes: NodeAddresses::default(),
     }));
     let pod_queue: WorkQueue = WorkQueue::new("virtual-pods", Backoff::default());
     let node_queue: WorkQueue = WorkQueue::new("virtual-nodes", Backoff::default());
@@ -135,6 +152,8 @@ pub async fn run(
         pods: pods.clone(),
         known: known.clone(),
         recorder,
+        pod_cidrs,
+        play: play.clone(),
     };
     let lives = Nodes {
         api,
@@ -142,7 +161,15 @@ pub async fn run(
         known,
         server,
         leases: Mutex::default(),
+        play: play.clone(),
     };
+    let wakes = Wakes {
+        nodes: virtual_nodes.clone(),
+        pods: pods.clone(),
+        node_queue: node_queue.clone(),
+        pod_queue: pod_queue.clone(),
+    };
+    let scenario_played = wakes.with(play, shutdown.clone());
     let pods_played = Controller::new("virtual-pods", pod_queue, kubelets)
         .workers(WORKERS)
         .wait_for(vec![pods, virtual_nodes.clone()])
@@ -151,7 +178,48 @@ pub async fn run(
         .workers(WORKERS)
         .wait_for(vec![virtual_nodes])
         .run(shutdown);
-    tokio::join!(registering, pods_played, nodes_played);
+    tokio::join!(registering, pods_played, nodes_played, scenario_played);
+}
+
+/// Wakes those whom a step of the scenario concerns when it begins and when it ends.
+struct Wakes {
+    nodes: Informer,
+    pods: Informer,
+    node_queue: WorkQueue,
+    pod_queue: WorkQueue,
+}
+
+impl Wakes {
+    async fn with(self, play: Option<Arc<Play>>, shutdown: CancellationToken) {
+        let Some(play) = play else {
+            return;
+        };
+        while let Some(next) = play.next_change() {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(next) => {}
+            }
+            tracing::info!(now = ?play.current(), "the scenario goes on");
+            for node in self.nodes.list() {
+                if play.concerns(&node, true) {
+                    self.node_queue.add(node.key());
+                    for pod in self.pods.by_index(index::NODE_NAME, node.name()) {
+                        self.pod_queue.add(pod.key());
+                    }
+                }
+            }
+            for pod in self.pods.list() {
+                if play.concerns(&pod, false) {
+                    self.pod_queue.add(pod.key());
+                }
+            }
+        }
+    }
+}
+
+/// A Pod or a node as it is to behave.
+fn seen(play: Option<&Arc<Play>>, object: &Arc<Object>, is_node: bool) -> Arc<Object> {
+    play.map_or_else(|| object.clone(), |play| play.look(object, is_node))
 }
 
 /// Keeps track of the nodes that are simulated here.
@@ -172,13 +240,20 @@ fn follow_nodes(
         let mut woken = false;
         {
             let mut known = known.lock();
-            if is_own {
+            if gone {
+                known.nodes.release(node.name());
+            } else {
                 known.nodes.observe(node.name(), internal_address(node));
+            }
+            if is_own {
+                known.pods.set_ranges(node.name(), pod_cidrs(node));
                 let address = known.nodes.of(node.name());
                 let old = known.own.get(node.name());
                 woken = old.is_none_or(|old| {
                     let changed = |name: &[&str]| old.node.get(name) != node.get(name);
-                    changed(&["metadata", "annotations"]) || changed(&["status", "allocatable"])
+                    changed(&["metadata", "annotations"])
+                        || changed(&["status", "allocatable"])
+                        || changed(&["spec", "podCIDRs"])
                 });
                 let own = Own {
                     node: node.clone(),
@@ -188,11 +263,12 @@ fn follow_nodes(
                 known.own.insert(node.name().to_owned(), own);
             } else {
                 known.own.remove(node.name());
-                known.nodes.release(node.name());
+                known.pods.forget(node.name());
             }
         }
-        // Others' nodes are theirs; nobody's are claimed.
-        if is_own || node.label(SERVER).is_none() && !gone {
+        // Others' nodes are theirs, until nobody hears of them; nobody's are claimed.
+        let is_left = || node.label(SERVER).is_none() || node::silent_since(node).is_some();
+        if is_own || !gone && is_left() {
             node_queue.add(node.key());
         }
         if woken {
@@ -208,21 +284,32 @@ fn follow_pods(pods: &Informer, known: &Shared, queue: &WorkQueue) -> controller
     pods.add_handler(move |event| {
         let pod = event.object();
         let node = object::text(pod.value(), &["spec", "nodeName"]);
-        let mut known = known.lock();
-        if matches!(event, Event::Deleted(_)) {
-            known.pods.release(pod.uid());
-            return;
-        }
-        let address = object::text(pod.value(), &["status", "podIP"]);
-        let is_own = known.own.contains_key(node);
-        if !address.is_empty() {
-            known.pods.observe(pod.uid(), address);
-        }
-        drop(known);
+        let gone = matches!(event, Event::Deleted(_));
+        let is_own = {
+            let mut known = known.lock();
+            if gone || matches!(phase(pod), "Succeeded" | "Failed") {
+                known.pods.release(node, pod.uid());
+            } else if !node.is_empty() && plan::needs_addresses(pod) {
+                let addresses = object::list(pod.status(), &["podIPs"]).iter();
+                let addresses = addresses.map(|address| object::text(address, &["ip"]));
+                known.pods.observe(node, pod.uid(), addresses);
+            }
+            known.own.contains_key(node) && !gone
+        };
         if is_own {
             queue.add(pod.key());
         }
     })
+}
+
+fn phase(pod: &Object) -> &str {
+    object::text(pod.status(), &["phase"])
+}
+
+/// The ranges a node has for its Pods.
+fn pod_cidrs(node: &Object) -> Vec<String> {
+    let cidrs = object::list(node.spec(), &["podCIDRs"]).iter();
+    cidrs.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn internal_address(node: &Object) -> &str {

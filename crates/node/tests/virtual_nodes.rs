@@ -41,7 +41,12 @@ impl Server {
         let shutdown = CancellationToken::new();
         let informers = Informers::new(Api::new(client.clone()), shutdown.clone());
         let server = name.to_owned();
-        let options = Options { server, templates };
+        let options = Options {
+            server,
+            templates,
+            pod_cidrs: name.starts_with("ranged"),
+            scenario: None,
+        };
         let task = tokio::spawn(virtual_nodes::run(
             client,
             informers,
@@ -303,4 +308,131 @@ async fn servers_keep_their_nodes_apart() {
     .expect("all five are there");
     first.stop().await;
     second.stop().await;
+}
+
+fn addresses(pod: &Object) -> Vec<String> {
+    let addresses = pod.pointer("/status/podIPs").and_then(Value::as_array);
+    let text = |address: &Value| address["ip"].as_str().unwrap_or_default().to_owned();
+    addresses.into_iter().flatten().map(text).collect()
+}
+
+async fn running(api: &Api, name: &str) -> Object {
+    let key = ObjectKey::new("default", name);
+    eventually(&format!("{name} runs"), || async {
+        let pod = api.get(&pods(), &key).await.ok()?;
+        (pod.pointer("/status/phase") == Some(&json!("Running"))).then_some(pod)
+    })
+    .await
+}
+
+/// Pods have addresses of their nodes' ranges and wait until there is a range, and an address in it.
+#[tokio::test]
+async fn pods_have_addresses_of_their_nodes() {
+    let cluster = cluster().await;
+    let api = Api::new(cluster.client());
+    let server = Server::start(cluster.client(), "ranged", vec![Template::plain(2)]);
+    for (name, node) in [("a", 0), ("b", 0), ("c", 0), ("d", 1)] {
+        let pod = pod(name, &format!("virtual-{node}"), &json!({}));
+        api.create(&pods(), &pod).await.expect("a Pod");
+    }
+    let ranges = [
+        json!(["10.7.0.0/30", "fd00:7::/120"]),
+        json!(["10.8.0.0/29"]),
+    ];
+    for (number, ranges) in ranges.iter().enumerate() {
+        let key = ObjectKey::cluster(format!("virtual-{number}"));
+        eventually("the node is there", || async {
+            let waiting = api
+                .get(&pods(), &ObjectKey::new("default", "a"))
+                .await
+                .ok()?;
+            assert!(
+                number > 0 || addresses(&waiting).is_empty(),
+                "there is no range yet"
+            );
+            let patch = json!({"spec": {"podCIDR": ranges[0], "podCIDRs": ranges}});
+            let patched = api
+                .merge_patch(&nodes(), &key, Subresource::None, &patch)
+                .await;
+            patched.ok().map(drop)
+        })
+        .await;
+        if number == 0 {
+            // One of three finds the only address there is.
+            eventually("one runs", || async {
+                let list = api.list(&pods(), &ListOptions::default()).await.ok()?;
+                let found: Vec<_> = list
+                    .items
+                    .iter()
+                    .map(addresses)
+                    .filter(|own| !own.is_empty())
+                    .collect();
+                (found == [["10.7.0.2", "fd00:7::2"]]).then_some(())
+            })
+            .await;
+        }
+    }
+    assert_eq!(addresses(&running(&api, "d").await), ["10.8.0.2"]);
+    let events = Resource::namespaced("v1", "events", "Event");
+    eventually("the others are told why", || async {
+        let list = api.list(&events, &ListOptions::default()).await.ok()?;
+        let text = "Failed to create pod sandbox: no IP addresses available in range set: 10.7.0.0/30, fd00:7::/120";
+        list.items.iter().any(|event| event.value()["message"] == text).then_some(())
+    })
+    .await;
+    server.stop().await;
+}
+
+/// The nodes of a server that is gone go, too; those that somebody has applied change hands.
+#[tokio::test]
+async fn nodes_of_a_server_that_is_gone_are_taken_away() {
+    let cluster = cluster().await;
+    let api = Api::new(cluster.client());
+    let gone = Server::start(cluster.client(), "gone", vec![Template::plain(2)]);
+    let applied = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "applied", "labels": {"node.corvus.dev/virtual": "true"}},
+    });
+    api.create(&nodes(), &applied).await.expect("a node");
+    eventually("its nodes are there", || async {
+        let names = names(&api).await;
+        (names.len() == 3 && names.values().all(|server| server == "gone")).then_some(())
+    })
+    .await;
+    gone.stop().await;
+    let stays = Server::start(cluster.client(), "stays", vec![Template::plain(1)]);
+    eventually("there is another server's node", || async {
+        names(&api).await.contains_key("virtual-2").then_some(())
+    })
+    .await;
+    // As the node life cycle controller finds them; one is silent because it is told to be.
+    for name in ["virtual-0", "virtual-1", "applied"] {
+        let key = ObjectKey::cluster(name);
+        if name == "virtual-1" {
+            let out = json!({"metadata": {"annotations": {"virtual.corvus.dev/outage": "true"}}});
+            let patched = api
+                .merge_patch(&nodes(), &key, Subresource::None, &out)
+                .await;
+            patched.expect("a node");
+        }
+        let lost = json!({"status": {"conditions": [{
+            "type": "Ready", "status": "Unknown", "lastTransitionTime": "2020-01-01T00:00:00Z",
+        }]}});
+        let patched = api
+            .merge_patch(&nodes(), &key, Subresource::Status, &lost)
+            .await;
+        patched.expect("a node");
+    }
+    let expect: BTreeMap<String, String> = [
+        ("applied", "stays"),
+        ("virtual-1", "gone"),
+        ("virtual-2", "stays"),
+    ]
+    .map(|(name, server)| (name.to_owned(), server.to_owned()))
+    .into();
+    eventually("only the silent one is left", || async {
+        (names(&api).await == expect).then_some(())
+    })
+    .await;
+    stays.stop().await;
 }

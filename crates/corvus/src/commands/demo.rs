@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{AccessArguments, ElectionArguments, GraphArguments, UpArguments};
+use super::{AccessArguments, ElectionArguments, GraphArguments, TuningArguments, UpArguments};
 use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
@@ -50,6 +50,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         store: StoreKind::Memory,
         virtual_nodes: Some(1),
         virtual_nodes_file: None,
+        virtual_nodes_scenario: None,
         scheduler_config: None,
         controllers: vec!["*".to_owned()],
         feature_gates: Vec::new(),
@@ -59,6 +60,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         graph: GraphArguments::default(),
         monitoring: monitoring::Arguments::default(),
         election: ElectionArguments::default(),
+        tuning: TuningArguments::default(),
         service_cluster_ip_range: "10.96.0.0/12".to_owned(),
     };
     let started = std::time::Instant::now();

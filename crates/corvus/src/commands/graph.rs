@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub use documents::read;
+
 /// The arguments of `corvus graph`.
 #[derive(clap::Args)]
 pub struct Arguments {

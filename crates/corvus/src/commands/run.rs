@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
 use super::election::{GRAPH_LEASE, LEASE};
-use super::{Controllers, ElectionArguments, GraphArguments, Term};
+use super::{Controllers, ElectionArguments, GraphArguments, Term, TuningArguments};
 use crate::{monitoring, plane};
 
 /// How long the cluster may take to answer for the first time.
@@ -50,6 +50,15 @@ pub struct Arguments {
     /// Who runs the controllers.
     #[command(flatten)]
     election: ElectionArguments,
+    /// How some of them work.
+    #[command(flatten)]
+    tuning: TuningArguments,
+}
+
+/// What is run.
+struct Work {
+    kubernetes: kubernetes::Options,
+    graph: Option<graph::Options>,
 }
 
 /// Runs until Ctrl-C.
@@ -59,6 +68,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.election.check()?;
     arguments.graph.tell_unneeded();
     let graph = arguments.graph.options(features);
+    let metrics = graph.metrics.clone();
+    let work = Work {
+        kubernetes: kubernetes::Options {
+            selection: controllers.kubernetes,
+            // Whoever runs the cluster tells its authority.
+            root_certificate: None,
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+            autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
+            node_cidrs: arguments.tuning.node_cidrs()?,
+            ..kubernetes::Options::default()
+        },
+        graph: controllers.graph.then_some(graph),
+    };
     plane::runtime()?.block_on(async {
         let config = arguments.cluster.config().await?;
         let url = config.cluster_url.to_string();
@@ -69,32 +91,28 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("reaching the cluster at {url}"))?;
         eprintln!("attached to {url} (Kubernetes {})", version.git_version);
         let shutdown = CancellationToken::new();
-        let _monitoring = arguments
-            .monitoring
-            .serve(&graph.metrics, &shutdown)
-            .await?;
-        attend(client, controllers, graph, &arguments.election, shutdown).await
+        let _monitoring = arguments.monitoring.serve(&metrics, &shutdown).await?;
+        attend(client, &work, &arguments.election, shutdown).await
     })
 }
 
 async fn attend(
     client: kube::Client,
-    controllers: Controllers,
-    graph: graph::Options,
+    work: &Work,
     election: &ElectionArguments,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let failure = Mutex::new(None);
     let lead = |term: Term| {
-        let (client, controllers, graph, failure) = (&client, &controllers, &graph, &failure);
+        let (client, failure) = (&client, &failure);
         async move {
-            if let Err(error) = lead(client, controllers, graph, &term).await {
+            if let Err(error) = lead(client, work, &term).await {
                 // Trying again would end the same way.
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         }
     };
-    let lease = if controllers.kubernetes.names().next().is_none() {
+    let lease = if work.kubernetes.selection.names().next().is_none() {
         GRAPH_LEASE
     } else {
         LEASE
@@ -118,26 +136,14 @@ async fn attend(
 }
 
 /// Runs the controllers for a term.
-async fn lead(
-    client: &kube::Client,
-    controllers: &Controllers,
-    graph: &graph::Options,
-    term: &Term,
-) -> anyhow::Result<()> {
+async fn lead(client: &kube::Client, work: &Work, term: &Term) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
-    let (selection, token) = (controllers.kubernetes.clone(), term.ended.clone());
-    if selection.names().next().is_some() {
-        let options = kubernetes::Options {
-            selection,
-            // Whoever runs the cluster tells its authority.
-            root_certificate: None,
-            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
-            ..kubernetes::Options::default()
-        };
-        let own = term.client(client.clone());
+    if work.kubernetes.selection.names().next().is_some() {
+        let (own, options) = (term.client(client.clone()), work.kubernetes.clone());
+        let token = term.ended.clone();
         running.spawn(async move { kubernetes::run(own, &options, token).await });
     }
-    if controllers.graph {
+    if let Some(graph) = &work.graph {
         let own = term.client(client.clone());
         let started = graph::start(own, graph.clone(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AccessArguments, ElectionArguments, GraphArguments};
+use super::{AccessArguments, ElectionArguments, GraphArguments, TuningArguments};
 use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// A file of Node manifests: virtual nodes with chosen capacity, labels, taints and zones.
     #[arg(long, value_name = "FILE")]
     pub virtual_nodes_file: Option<PathBuf>,
+    /// A file that says what happens to virtual nodes and their Pods, and when.
+    #[arg(long, value_name = "FILE")]
+    pub virtual_nodes_scenario: Option<PathBuf>,
     /// A KubeSchedulerConfiguration: profiles, plugins and their weights.
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
@@ -71,6 +74,9 @@ pub struct Arguments {
     /// Who runs the controllers.
     #[command(flatten)]
     pub election: ElectionArguments,
+    /// How some of them work.
+    #[command(flatten)]
+    pub tuning: TuningArguments,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use kubernetes::SchedulerConfiguration;
-use node::virtual_nodes::{Options, Template};
+use node::virtual_nodes::{Options, Scenario, Template};
 use serde_json::Value;
 
 use super::files::DataDir;
-use crate::commands::UpArguments;
+use crate::commands::{UpArguments, read_documents};
 
 /// The name of this server among those that share a store; kept in the data directory.
 fn server(data: &DataDir) -> anyhow::Result<String> {
@@ -34,8 +34,25 @@ fn documents(path: &Path) -> anyhow::Result<Vec<Value>> {
         .with_context(|| format!("reading {}", path.display()))
 }
 
-/// The virtual nodes asked for.
-pub fn virtual_nodes(arguments: &UpArguments, data: &DataDir) -> anyhow::Result<Options> {
+/// The scenario of a file; what is wrong with it is told with its place.
+fn scenario(path: &Path) -> anyhow::Result<Scenario> {
+    let documents = read_documents(path)?;
+    let [document] = documents.as_slice() else {
+        anyhow::bail!("{}: want one Scenario", path.display());
+    };
+    Scenario::parse(&document.value).map_err(|error| {
+        let place = document.marks.find(&error.field);
+        let (line, column) = place.map_or((1, 1), |field| (field.name.line, field.name.column));
+        anyhow::anyhow!("{}:{line}:{column}: {error}", path.display())
+    })
+}
+
+/// The virtual nodes asked for. `pod_cidrs` says whether nodes get ranges for their Pods.
+pub fn virtual_nodes(
+    arguments: &UpArguments,
+    data: &DataDir,
+    pod_cidrs: bool,
+) -> anyhow::Result<Options> {
     let mut templates = Vec::new();
     let plain = arguments.virtual_nodes;
     // Who describes nodes in a file gets those, and plain ones only when asked for, too.
@@ -56,6 +73,12 @@ pub fn virtual_nodes(arguments: &UpArguments, data: &DataDir) -> anyhow::Result<
     Ok(Options {
         server: server(data)?,
         templates,
+        pod_cidrs,
+        scenario: arguments
+            .virtual_nodes_scenario
+            .as_deref()
+            .map(scenario)
+            .transpose()?,
     })
 }
 

@@ -11,7 +11,7 @@ use super::extract::{RawField, RawParts};
 use super::parse::{ENVIRONMENT, ParsedResource};
 use super::{
     EACH_VARIABLE, FieldValue, Handling, Iterator, Node, NodeKind, SCHEMA_VARIABLE, TemplateField,
-    TextPart, Types, assign,
+    TextPart, Types, assign, dynamic_keys,
 };
 use crate::expression::Expression;
 use crate::rgd::{SchemaSpec, Scope};
@@ -112,6 +112,11 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
             template_field(&resource.id, field, &template_env, &expected)
         })
         .collect::<Result<Vec<TemplateField>, BuildError>>()?;
+    let keys = resource
+        .keys
+        .iter()
+        .map(|key| dynamic_keys::compile(&resource.id, key, &template_env))
+        .collect::<Result<_, BuildError>>()?;
     let ready_env = if resource.node_kind.is_repeated() {
         extend(&variables.env, [(EACH_VARIABLE, &object_type)])?
     } else {
@@ -130,6 +135,7 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         resource: resource.kind.resource.clone(),
         template: resource.template,
         fields,
+        keys,
         for_each,
         dependencies: resource.dependencies,
         soft_dependencies: resource.soft_dependencies,

@@ -32,9 +32,16 @@ pub(crate) enum RawParts {
 impl RawField {
     /// The sources of all expressions.
     pub fn sources(&self) -> Vec<&str> {
-        match &self.parts {
-            RawParts::Standalone(source) => vec![source],
-            RawParts::Mixed(parts) => parts
+        self.parts.sources()
+    }
+}
+
+impl RawParts {
+    /// The sources of all expressions.
+    pub fn sources(&self) -> Vec<&str> {
+        match self {
+            Self::Standalone(source) => vec![source],
+            Self::Mixed(parts) => parts
                 .iter()
                 .filter_map(|part| match part {
                     Part::Expression(source) => Some(source.as_str()),
@@ -45,20 +52,32 @@ impl RawField {
     }
 }
 
-/// Finds the expressions of a template that must fit the schema of its kind.
+/// A key with expressions in it, not yet compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RawKey {
+    /// Where it stands; the last step is the key as it is written.
+    pub path: FieldPath,
+    /// What is in it.
+    pub parts: RawParts,
+    /// The names it may become where the schema lists them.
+    pub fields: Option<Vec<String>>,
+}
+
+/// Finds the expressions of a template that must fit the schema of its kind: in values, and in keys.
 pub(crate) fn with_schema(
     id: &str,
     template: &Value,
     kind: &Kind,
-) -> Result<Vec<RawField>, BuildError> {
+) -> Result<(Vec<RawField>, Vec<RawKey>), BuildError> {
     let mut walk = Walk {
         id,
         definitions: Some(&kind.definitions),
         fields: Vec::new(),
+        keys: Vec::new(),
         literals: Vec::new(),
     };
     walk.value(template, Some(&kind.schema), &FieldPath::root())?;
-    Ok(walk.fields)
+    Ok((walk.fields, walk.keys))
 }
 
 /// What a document without schema holds.
@@ -74,6 +93,7 @@ pub(crate) fn without_schema(id: &str, document: &Value) -> Result<Extracted, Bu
         id,
         definitions: None,
         fields: Vec::new(),
+        keys: Vec::new(),
         literals: Vec::new(),
     };
     walk.value(document, None, &FieldPath::root())?;
@@ -87,6 +107,7 @@ struct Walk<'a> {
     id: &'a str,
     definitions: Option<&'a Definitions>,
     fields: Vec<RawField>,
+    keys: Vec<RawKey>,
     literals: Vec<FieldPath>,
 }
 
@@ -120,10 +141,12 @@ impl Walk<'_> {
                 self.expect("object", schema.as_deref(), path)?;
                 for (name, value) in fields {
                     let path = path.field(name);
-                    let below = schema
-                        .as_deref()
-                        .map(|s| self.field_schema(s, name, &path))
-                        .transpose()?;
+                    let is_dynamic = self.key(name, schema.as_deref(), &path)?;
+                    let below = match schema.as_deref() {
+                        Some(schema) if is_dynamic => Some(values_schema(schema)),
+                        Some(schema) => Some(self.field_schema(schema, name, &path)?),
+                        None => None,
+                    };
                     self.value(value, below.as_ref(), &path)?;
                 }
                 Ok(())
@@ -146,6 +169,34 @@ impl Walk<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Notes a key with expressions; says whether it is one. Only templates have such keys.
+    fn key(
+        &mut self,
+        name: &str,
+        schema: Option<&Value>,
+        path: &FieldPath,
+    ) -> Result<bool, BuildError> {
+        if self.definitions.is_none() {
+            return Ok(false);
+        }
+        let parts = match Template::parse(name) {
+            Ok(Template::Literal) => return Ok(false),
+            Ok(Template::Standalone(source)) => RawParts::Standalone(source),
+            Ok(Template::Mixed(parts)) => RawParts::Mixed(parts),
+            Err(error) => return self.fail(path, error.to_string()),
+        };
+        let listed = schema
+            .filter(|schema| schema.get("additionalProperties").is_none())
+            .and_then(|schema| schema["properties"].as_object())
+            .filter(|fields| !fields.is_empty());
+        self.keys.push(RawKey {
+            path: path.clone(),
+            parts,
+            fields: listed.map(|fields| fields.keys().cloned().collect()),
+        });
+        Ok(true)
     }
 
     fn string(
@@ -232,6 +283,14 @@ impl Walk<'_> {
             .map(String::as_str);
         let hint = suggestion(name, names);
         self.fail(path, format!("schema not found for field {name}{hint}"))
+    }
+}
+
+/// The schema of a value whose key is not known yet.
+fn values_schema(schema: &Value) -> Arc<Value> {
+    match schema.get("additionalProperties") {
+        Some(found) if found.is_object() => Arc::new(found.clone()),
+        _ => anything(),
     }
 }
 

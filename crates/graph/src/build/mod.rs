@@ -13,6 +13,7 @@ mod author_conditions;
 mod body;
 mod compile;
 mod deferred;
+mod dynamic_keys;
 mod error;
 mod extract;
 mod handling;
@@ -144,6 +145,17 @@ pub struct TemplateField {
     pub is_deferred: bool,
 }
 
+/// A key with expressions in it.
+#[derive(Clone, Debug)]
+pub struct TemplateKey {
+    /// Where it stands; the last step is the key as it is written.
+    pub path: FieldPath,
+    /// What it becomes; without a value there is no such entry.
+    pub value: FieldValue,
+    /// The names it may become where the schema lists them.
+    pub fields: Option<Vec<String>>,
+}
+
 /// What a string with expressions becomes.
 #[derive(Clone, Debug)]
 pub enum FieldValue {
@@ -200,6 +212,8 @@ pub struct Node {
     pub template: Value,
     /// The expressions in the template.
     pub fields: Vec<TemplateField>,
+    /// The expressions in its keys.
+    pub keys: Vec<TemplateKey>,
     /// Whether it exists; all must hold.
     pub include_when: Vec<Expression>,
     /// When it is ready; all must hold.

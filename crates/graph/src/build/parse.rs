@@ -8,11 +8,11 @@ use model::GroupVersionKind;
 use serde_json::{Map, Value};
 
 use super::error::BuildError;
-use super::extract::{self, RawField};
+use super::extract::{self, RawField, RawKey};
 use super::reads::Reads;
 use super::{
     BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
-    deferred, propagation, reads, template_rules, variables,
+    deferred, dynamic_keys, propagation, reads, template_rules, variables,
 };
 use crate::dag::Dag;
 use crate::features::Feature;
@@ -36,6 +36,7 @@ pub(crate) struct ParsedResource {
     pub kind: Arc<Kind>,
     pub template: Value,
     pub fields: Vec<RawField>,
+    pub keys: Vec<RawKey>,
     pub include_when: Vec<String>,
     pub ready_when: Vec<String>,
     /// Iterators with their lists.
@@ -80,6 +81,7 @@ fn take_apart(
 ) -> Result<ParsedResource, BuildError> {
     let id = resource.id.as_str();
     let (template, node_kind) = body::of(resource, options)?;
+    let mut keys = Vec::new();
     let (kind, fields) = if node_kind.is_variable() {
         let fields = variables::fields(id, &template)?;
         (Arc::clone(&body::VARIABLE_KIND), fields)
@@ -92,7 +94,9 @@ fn take_apart(
         } else if template_rules::is_crd(&wanted) {
             template_rules::fields_of_crd_template(id, &template)?
         } else {
-            extract::with_schema(id, &template, &kind)?
+            let (fields, found) = extract::with_schema(id, &template, &kind)?;
+            keys = found;
+            fields
         };
         (kind, fields)
     };
@@ -102,6 +106,7 @@ fn take_apart(
         kind,
         template,
         fields,
+        keys,
         include_when: standalone(id, "includeWhen", &resource.include_when)?,
         ready_when: standalone(id, "readyWhen", &resource.ready_when)?,
         for_each: iterators(id, &resource.for_each)?,
@@ -262,6 +267,9 @@ fn check_references(
                 used.add(source, roots, by_branch);
             }
         }
+    }
+    for (source, roots) in dynamic_keys::check(parsed, &template.names, options)? {
+        used.add(&source, roots, by_branch);
     }
     let conditions = Allowed {
         names: others.clone(),

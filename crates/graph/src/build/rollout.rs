@@ -66,13 +66,18 @@ impl Rollout {
         }
         let mut this = Self {
             is_manual,
-            is_tracked: features.has(Feature::RevisionPinning) || !spec.propagate_when.is_empty(),
             singular: spec.schema.kind.to_lowercase(),
             plural: crate::plural(&spec.schema.kind),
             ..Self::default()
         };
-        if this.is_tracked {
-            declare(crd)?;
+        let is_needed = is_manual || !spec.propagate_when.is_empty();
+        if is_needed || features.has(Feature::RevisionPinning) {
+            match declare(crd) {
+                Ok(()) => this.is_tracked = true,
+                Err(error) if is_needed => return Err(error),
+                // An author's field of that name goes first; pins hold without being told of.
+                Err(_) => {}
+            }
         }
         if spec.propagate_when.is_empty() {
             return Ok(this);
@@ -118,13 +123,12 @@ fn declare(crd: &mut Value) -> Result<(), BuildError> {
     let Some(Value::Object(status)) = crd.pointer_mut(STATUS) else {
         return Ok(());
     };
-    for (name, schema) in fields() {
-        if status.contains_key(name) {
-            let message = "this field of the status says where an instance is between revisions, and cannot be defined otherwise";
-            return Err(BuildError::new(message).at(format!("schema.status.{name}")));
-        }
-        status.insert(name.to_owned(), schema);
+    let fields = fields();
+    if let Some((name, _)) = fields.iter().find(|(name, _)| status.contains_key(*name)) {
+        let message = "this field of the status says where an instance is between revisions, and cannot be defined otherwise";
+        return Err(BuildError::new(message).at(format!("schema.status.{name}")));
     }
+    status.extend(fields.map(|(name, schema)| (name.to_owned(), schema)));
     Ok(())
 }
 

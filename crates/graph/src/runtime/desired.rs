@@ -7,6 +7,7 @@ use controller::ObjectKey;
 use serde_json::{Map, Value};
 
 use super::branches::Failures;
+use super::edits::Edits;
 use super::{Binding, Pass, Step};
 use crate::build::{FieldValue, Node, NodeKind, TextPart};
 use crate::expression::{EvalFailure, Evaluated};
@@ -167,7 +168,7 @@ impl Pass<'_> {
         variables: &[Binding<'_>],
     ) -> Result<Value, EvalFailure> {
         let mut object = node.template.clone();
-        let mut omitted: Vec<&FieldPath> = Vec::new();
+        let mut edits = Edits::default();
         let mut failures = Failures::default();
         for field in &node.fields {
             let value = if field.is_deferred {
@@ -179,7 +180,7 @@ impl Pass<'_> {
                 Err(EvalFailure::Pending { .. } | EvalFailure::Unsettled { .. })
                     if field.is_deferred =>
                 {
-                    omitted.push(&field.path);
+                    edits.remove(&field.path);
                     continue;
                 }
                 Err(failure) => {
@@ -191,22 +192,24 @@ impl Pass<'_> {
             match value {
                 // Variables know no null: an empty optional is no field.
                 Evaluated::Value(Value::Null) if node.kind.is_variable() => {
-                    omitted.push(&field.path);
+                    edits.remove(&field.path);
                 }
                 Evaluated::Value(value) => {
                     if let Some(place) = place_mut(&mut object, &field.path) {
                         *place = value;
                     }
                 }
-                Evaluated::Omit => omitted.push(&field.path),
+                Evaluated::Omit => edits.remove(&field.path),
+            }
+        }
+        for key in &node.keys {
+            match self.field_value(&key.value, variables) {
+                Ok(value) => edits.rename(key, value)?,
+                Err(failure) => failures.add(self, failure)?,
             }
         }
         failures.first()?;
-        // From the end, so that removing elements of a list moves none that is still to be removed.
-        omitted.sort();
-        for path in omitted.into_iter().rev() {
-            remove(&mut object, path);
-        }
+        edits.carry_out(&mut object)?;
         Ok(object)
     }
 
@@ -300,25 +303,6 @@ fn place_mut<'a>(object: &'a mut Value, path: &FieldPath) -> Option<&'a mut Valu
             PathStep::Field(name) => value.get_mut(name),
             PathStep::Index(index) => value.get_mut(index),
         })
-}
-
-fn remove(object: &mut Value, path: &FieldPath) {
-    let Some((last, parents)) = path.steps().split_last() else {
-        return;
-    };
-    let parent = parents.iter().try_fold(object, |value, step| match step {
-        PathStep::Field(name) => value.get_mut(name),
-        PathStep::Index(index) => value.get_mut(index),
-    });
-    match (parent, last) {
-        (Some(Value::Object(fields)), PathStep::Field(name)) => {
-            fields.remove(name);
-        }
-        (Some(Value::Array(items)), PathStep::Index(index)) if *index < items.len() => {
-            items.remove(*index);
-        }
-        _ => {}
-    }
 }
 
 /// Puts a value where a path says, making maps and lists on the way.

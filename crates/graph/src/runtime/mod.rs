@@ -8,6 +8,7 @@ mod author_conditions;
 mod branches;
 mod deferred;
 mod desired;
+mod edits;
 mod projection;
 mod propagation;
 mod rollout;

@@ -4,6 +4,7 @@
 
 mod autoscaling;
 mod basics;
+mod clouds;
 mod examples;
 mod faults;
 mod features;

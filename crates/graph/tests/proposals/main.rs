@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod deferred;
+mod dynamic_keys;
 mod partial;
 mod support;
 mod variables;

@@ -71,6 +71,7 @@ pub struct Queue {
     active: BinaryHeap<(i64, Reverse<u64>, ObjectKey)>,
     backoff: BTreeSet<(Instant, ObjectKey)>,
     unschedulable: BTreeSet<(Instant, ObjectKey)>,
+    evicting: BTreeSet<ObjectKey>,
     turns: u64,
 }
 
@@ -83,6 +84,7 @@ impl Queue {
             active: BinaryHeap::new(),
             backoff: BTreeSet::new(),
             unschedulable: BTreeSet::new(),
+            evicting: BTreeSet::new(),
             turns: 0,
         }
     }
@@ -135,6 +137,7 @@ impl Queue {
         match state {
             State::Backoff(until) => drop(self.backoff.remove(&(until, key.clone()))),
             State::Unschedulable(since) => drop(self.unschedulable.remove(&(since, key.clone()))),
+            State::Evicting(_) => drop(self.evicting.remove(key)),
             _ => {}
         }
     }
@@ -150,7 +153,8 @@ impl Queue {
             State::Active(turn) => self.active.push((priority, Reverse(turn), key.clone())),
             State::Backoff(until) => drop(self.backoff.insert((until, key.clone()))),
             State::Unschedulable(since) => drop(self.unschedulable.insert((since, key.clone()))),
-            State::Gated | State::InFlight | State::Evicting(_) => {}
+            State::Evicting(_) => drop(self.evicting.insert(key.clone())),
+            State::Gated | State::InFlight => {}
         }
     }
 
@@ -289,8 +293,10 @@ impl Queue {
         for key in keys {
             self.move_on(&key, now);
         }
-        for entry in self.entries.values_mut() {
-            if entry.state == State::Evicting(false) && helped(entry) {
+        for key in &self.evicting {
+            if let Some(entry) = self.entries.get_mut(key)
+                && helped(entry)
+            {
                 entry.state = State::Evicting(true);
             }
         }
@@ -298,12 +304,7 @@ impl Queue {
 
     /// Whether nobody waits for a change.
     pub fn nobody_waits(&self) -> bool {
-        let evicting = || {
-            self.entries
-                .values()
-                .any(|entry| matches!(entry.state, State::Evicting(_)))
-        };
-        self.unschedulable.is_empty() && !evicting()
+        self.unschedulable.is_empty() && self.evicting.is_empty()
     }
 
     /// A Pod in the queue.

@@ -50,7 +50,7 @@ pub enum Step {
 
 /// The scheduler without its hands.
 pub struct State {
-    profiles: HashMap<String, Profile>,
+    profiles: HashMap<String, Arc<Profile>>,
     lookup: Arc<dyn Lookup>,
     world: World,
     queue: Queue,
@@ -62,7 +62,7 @@ pub struct State {
 impl State {
     /// Knows nothing yet.
     pub fn new(configuration: &Configuration, lookup: Arc<dyn Lookup>, seed: u64) -> Self {
-        let named = |profile: &Profile| (profile.scheduler_name.clone(), profile.clone());
+        let named = |profile: &Profile| (profile.scheduler_name.clone(), Arc::new(profile.clone()));
         Self {
             profiles: configuration.profiles.iter().map(named).collect(),
             lookup,
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    fn profile(&self, pod: &Object) -> Option<&Profile> {
+    fn profile(&self, pod: &Object) -> Option<&Arc<Profile>> {
         let name = match object::text(pod.spec(), &["schedulerName"]) {
             "" => super::NAME,
             name => name,

@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Api, DeleteOptions, FaultPlan, Faults, Object, ObjectKey, RequestLog, Resource, Subresource,
+    Api, Backoff, DeleteOptions, FaultPlan, Faults, Informers, Object, ObjectKey, RequestLog,
+    Resource, Subresource,
 };
 use http::Method;
 use kubernetes::Selection;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ use self::recorder::{Recorder, World};
 pub const NAMESPACE: &str = "default";
 /// How long to wait for anything.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// How often autoscalers look; upstream's 15 s would make every look that fails a long wait.
+const AUTOSCALER_PERIOD: Duration = Duration::from_millis(1500);
 /// Without a write for so long, controllers are at rest.
 const REST: Duration = Duration::from_millis(400);
 
@@ -133,10 +136,22 @@ impl Harness {
             .collect();
         let options = kubernetes::Options {
             selection: Selection::parse(&names).expect("known controllers"),
+            node_cidrs: Some(node_cidrs()),
+            autoscaler_sync_period: Some(AUTOSCALER_PERIOD),
             stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };
         let shutdown = self.cluster.shutdown().child_token();
+        // Several failures in a row would be a wait of half a minute with client-go's delays.
+        let delays = Backoff {
+            base: Duration::from_millis(50),
+            max: Duration::from_secs(1),
+        };
+        let informers = Informers::new(Api::new(client.clone()), shutdown.clone());
+        let options = kubernetes::Options {
+            informers: Some(informers.with_backoff(delays)),
+            ..options
+        };
         let token = shutdown.clone();
         let task = tokio::spawn(async move { kubernetes::run(client, &options, token).await });
         *self.running.lock() = Some(Running { task, shutdown });
@@ -156,6 +171,14 @@ impl Harness {
             shutdown.cancel();
             // An aborted task ends with an error, which is what was wanted.
             let _ = task.await;
+            // What it has sent arrives before another one takes over, as a Lease makes sure of. The server takes writes in
+            // turn, so they are done once this one is.
+            let barrier = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"generateName": "barrier-", "namespace": NAMESPACE},
+            });
+            let config_maps = Resource::namespaced("v1", "configmaps", "ConfigMap");
+            self.create(&config_maps, &barrier).await;
         }
     }
 
@@ -273,6 +296,12 @@ impl Harness {
     pub fn pods_become(&self, act: impl Fn(&Object) -> Act + Send + Sync + 'static) {
         self.kubelet.set(Arc::new(act));
     }
+}
+
+/// Ranges for sixteen nodes.
+fn node_cidrs() -> kubernetes::NodeCidrs {
+    let sizes = kubernetes::MaskSizes::default();
+    kubernetes::NodeCidrs::parse("10.244.0.0/20", sizes, "").expect("a range")
 }
 
 /// Runs a test under several seeds (`CORVUS_SEEDS`), or under the one in `CORVUS_SEED`; says which one failed.

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use controller::{
     Api, Clock as _, DeleteOptions, Error, EventRecorder, Informer, Object, ObjectKey, Outcome,
-    Reconciler, Resource, SystemClock, format_micro_time, format_time,
+    Reconciler, Resource, Subresource, SystemClock, format_micro_time, format_time,
 };
 use model::object;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::plan::{Host, Plan, plan};
+use super::plan::{Host, Plan, needs_addresses, plan};
 use super::{
-    LEASE_EVERY, Own, SERVER, STATUS_EVERY, Shared, allocatable, node, nodes, pods, register,
+    ABANDONED_AFTER, LEASE_EVERY, Own, Play, SERVER, SILENCED, STATUS_EVERY, Shared, allocatable,
+    node, nodes, pod_cidrs, pods, register, seen,
 };
+
+/// How soon a Pod that got no address is looked at again.
+const SANDBOX_RETRY: Duration = Duration::from_secs(10);
 
 fn leases() -> Resource {
     Resource::namespaced("coordination.k8s.io/v1", "leases", "Lease")
@@ -32,9 +36,22 @@ pub struct Kubelets {
     pub known: Shared,
     /// Events, of what goes wrong only.
     pub recorder: EventRecorder,
+    /// Whether nodes are given ranges for their Pods.
+    pub pod_cidrs: bool,
+    /// What happens by a scenario.
+    pub play: Option<Arc<Play>>,
 }
 
 impl Kubelets {
+    /// There are more Pods on a node than its ranges have addresses.
+    fn tell_used_up(&self, pod: &Object, ranges: &[String]) {
+        let ranges = ranges.join(", ");
+        let text = format!(
+            "Failed to create pod sandbox: no IP addresses available in range set: {ranges}"
+        );
+        self.recorder.warning(pod, "FailedCreatePodSandBox", text);
+    }
+
     /// Tells what an operator of a real node would look for.
     fn tell(&self, pod: &Object, status: &Value) {
         let reasons = |status: &Value| -> Vec<(String, String)> {
@@ -70,19 +87,35 @@ impl Reconciler for Kubelets {
             return Ok(Outcome::Done);
         };
         let on = object::text(pod.value(), &["spec", "nodeName"]);
-        let (own, address) = {
-            let mut known = self.known.lock();
-            match known.own.get(on).cloned() {
-                Some(own) if !node::is_out(&own.node) => (own, known.pods.of(pod.uid())),
-                // A node that is cut off says nothing of its Pods; when it is back, they are looked at.
-                _ => return Ok(Outcome::Done),
-            }
+        let own = self.known.lock().own.get(on).cloned();
+        // A node that is cut off says nothing of its Pods; when it is back, they are looked at.
+        let is_out = |own: &Own| node::is_out(&seen(self.play.as_ref(), &own.node, true));
+        let Some(own) = own.filter(|own| !is_out(own)) else {
+            return Ok(Outcome::Done);
         };
+        let mut addresses = Vec::new();
+        if needs_addresses(&pod) {
+            let ranges = pod_cidrs(&own.node);
+            if ranges.is_empty() && self.pod_cidrs {
+                // The node will get some, and its Pods are looked at then.
+                return Ok(Outcome::Done);
+            }
+            let Some(found) = self.known.lock().pods.of(on, pod.uid()) else {
+                self.tell_used_up(&pod, &ranges);
+                return Ok(Outcome::RequeueAfter(SANDBOX_RETRY));
+            };
+            addresses = found;
+        }
         let host = Host {
             address: &own.address,
             allocatable: allocatable(&own.node),
         };
-        match plan(&pod, host, &address, SystemClock.now()) {
+        match plan(
+            &seen(self.play.as_ref(), &pod, false),
+            host,
+            &addresses,
+            SystemClock.now(),
+        ) {
             Plan::Keep => Ok(Outcome::Done),
             Plan::Wait(wait) => Ok(Outcome::RequeueAfter(wait)),
             Plan::Delete => {
@@ -123,13 +156,15 @@ pub struct Nodes {
     pub server: String,
     /// The leases as last written, and when.
     pub leases: Mutex<HashMap<String, (Value, Instant)>>,
+    /// What happens by a scenario.
+    pub play: Option<Arc<Play>>,
 }
 
 impl Nodes {
     /// Says what the node is, where that has changed or was long ago.
-    async fn status(&self, own: &Own) -> Result<(), Error> {
+    async fn status(&self, own: &Own, seen: &Object) -> Result<(), Error> {
         let now = format_time(SystemClock.now());
-        let wanted = node::status(&own.node, &own.address, &now);
+        let wanted = node::status(seen, &own.address, &now);
         let recent = own.status_at.is_some_and(|at| at.elapsed() < STATUS_EVERY);
         if recent && node::same(&wanted, own.node.status()) {
             return Ok(());
@@ -180,6 +215,35 @@ impl Nodes {
         }
     }
 
+    /// A node that is nobody's is claimed; one whose server is gone is taken away.
+    async fn not_own(&self, key: &ObjectKey) -> Result<Outcome, Error> {
+        let Some(node) = self.nodes.get(key) else {
+            return Ok(Outcome::Done);
+        };
+        match node.label(SERVER) {
+            None => register::claim(&self.api, &self.server, &node).await?,
+            Some(own) if own == self.server => {}
+            Some(_) => {
+                let Some(since) = node::silent_since(&node) else {
+                    return Ok(Outcome::Done);
+                };
+                let silent = SystemClock.now().duration_since(since);
+                let silent = Duration::try_from(silent).unwrap_or_default();
+                if silent < ABANDONED_AFTER {
+                    return Ok(Outcome::RequeueAfter(
+                        ABANDONED_AFTER.saturating_sub(silent),
+                    ));
+                }
+                tracing::warn!(
+                    node = node.name(),
+                    "the server of this virtual node is gone"
+                );
+                register::abandon(&self.api, &node).await?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
     async fn take_over(&self, node: &Object, mut lease: Value) -> Result<Object, Error> {
         let key = ObjectKey::new("kube-node-lease", node.name());
         let present = self.api.get(&leases(), &key).await?;
@@ -196,20 +260,30 @@ impl Reconciler for Nodes {
         let own = self.known.lock().own.get(&key.name).cloned();
         let Some(own) = own else {
             self.leases.lock().remove(&key.name);
-            let unclaimed = self
-                .nodes
-                .get(key)
-                .filter(|node| node.label(SERVER).is_none());
-            if let Some(node) = unclaimed {
-                register::claim(&self.api, &self.server, &node).await?;
-            }
-            return Ok(Outcome::Done);
+            return self.not_own(key).await;
         };
-        if node::is_out(&own.node) {
+        let seen = seen(self.play.as_ref(), &own.node, true);
+        let is_out = node::is_out(&seen);
+        // Other servers do not know the scenario: they are told that this node is not left alone.
+        let is_told = own.node.annotation(SILENCED).is_some();
+        let by_scenario = is_out && !node::is_out(&own.node);
+        if by_scenario != is_told {
+            let told = by_scenario.then_some("by its scenario");
+            let patch = json!({"metadata": {"annotations": {SILENCED: told}}});
+            self.api
+                .merge_patch(&nodes(), key, Subresource::None, &patch)
+                .await?;
+            return Ok(Outcome::Requeue);
+        }
+        if is_out {
             self.leases.lock().remove(&key.name);
             return Ok(Outcome::Done);
         }
-        self.status(&own).await?;
+        match self.status(&own, &seen).await {
+            // Somebody else has changed it: the newer state is on its way.
+            Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+            outcome => outcome?,
+        }
         Ok(Outcome::RequeueAfter(self.lease(&own.node).await?))
     }
 }

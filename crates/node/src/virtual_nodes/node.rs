@@ -1,17 +1,18 @@
 //! The Node objects of virtual nodes, and what they say of themselves. Pure.
 
 use controller::{Object, condition};
+use jiff::Timestamp;
 use model::object;
 use serde_json::{Value, json};
 
 use super::behaviour::PREFIX;
-use super::{LABEL, SERVER};
+use super::{LABEL, SERVER, SILENCED};
 
 /// What a virtual node offers where nothing else is said. Generous: nothing runs there, so nothing is
 /// used up.
 const CPUS: &str = "1000";
 const MEMORY: &str = "4000Gi";
-const PODS: &str = "10000";
+const PODS: &str = "4000";
 
 /// What nodes are made from: a Node as it would be applied.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +133,16 @@ impl Template {
 /// Whether a node is to be as if it were cut off.
 pub fn is_out(node: &Object) -> bool {
     node.annotation(&format!("{PREFIX}outage")) == Some("true")
+}
+
+/// Since when nobody has heard of a node that is not to be cut off, as the node life cycle controller says.
+pub fn silent_since(node: &Object) -> Option<Timestamp> {
+    let ready = condition::find(node.status(), "Ready")?;
+    let is_told = is_out(node) || node.annotation(SILENCED).is_some();
+    if object::text(ready, &["status"]) != "Unknown" || is_told {
+        return None;
+    }
+    object::text(ready, &["lastTransitionTime"]).parse().ok()
 }
 
 /// The status a virtual node has, with what it has said before.

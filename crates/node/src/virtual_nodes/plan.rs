@@ -40,7 +40,7 @@ pub enum Plan {
 }
 
 /// Decides.
-pub fn plan(pod: &Object, host: Host<'_>, address: &str, now: Timestamp) -> Plan {
+pub fn plan(pod: &Object, host: Host<'_>, addresses: &[String], now: Timestamp) -> Plan {
     let has_ended = matches!(phase(pod), "Succeeded" | "Failed");
     if pod.is_terminating() {
         return going(pod, has_ended, now);
@@ -65,8 +65,18 @@ pub fn plan(pod: &Object, host: Host<'_>, address: &str, now: Timestamp) -> Plan
             now,
         );
     }
-    let (status, at) = living(pod, host, address, started, now);
+    let (status, at) = living(pod, host, addresses, started, now);
     report(pod, status, at.into_iter().chain(deadline).min(), now)
+}
+
+/// Whether a Pod needs addresses of its own: it lives, and not with its node's.
+pub fn needs_addresses(pod: &Object) -> bool {
+    let has_ended = matches!(phase(pod), "Succeeded" | "Failed");
+    !pod.is_terminating() && !has_ended && !is_on_host_network(pod)
+}
+
+fn is_on_host_network(pod: &Object) -> bool {
+    pod.get(&["spec", "hostNetwork"]) == Some(&Value::Bool(true))
 }
 
 fn phase(pod: &Object) -> &str {
@@ -196,7 +206,7 @@ fn ended_at(status: &Value) -> Option<Timestamp> {
 fn living(
     pod: &Object,
     host: Host<'_>,
-    address: &str,
+    addresses: &[String],
     started: Timestamp,
     now: Timestamp,
 ) -> (Value, Option<Timestamp>) {
@@ -268,13 +278,16 @@ fn living(
     status["hostIP"] = json!(host.address);
     status["hostIPs"] = json!([{"ip": host.address}]);
     status["startTime"] = json!(format_time(started));
-    let address = if pod.get(&["spec", "hostNetwork"]) == Some(&Value::Bool(true)) {
-        host.address
+    let addresses: Vec<&str> = if is_on_host_network(pod) {
+        vec![host.address]
     } else {
-        address
+        addresses.iter().map(String::as_str).collect()
     };
-    status["podIP"] = json!(address);
-    status["podIPs"] = json!([{"ip": address}]);
+    status["podIP"] = json!(addresses.first());
+    status["podIPs"] = addresses
+        .iter()
+        .map(|address| json!({"ip": address}))
+        .collect();
     let phase = phase_of(pod, initialized, broken, &own);
     let at = [init.at, own.at, other.at].into_iter().flatten().min();
     if matches!(phase, "Succeeded" | "Failed") {
@@ -378,7 +391,7 @@ mod tests {
             address: "10.0.0.9",
             allocatable: &allocatable,
         };
-        plan(pod, host, "10.0.0.1", at(second))
+        plan(pod, host, &["10.0.0.1".to_owned()], at(second))
     }
 
     fn reported(plan: Plan) -> Value {

@@ -112,3 +112,29 @@ pub async fn claim(api: &Api, server: &str, node: &Object) -> Result<(), Error> 
         outcome => outcome.map(drop),
     }
 }
+
+/// Takes away a node whose server is gone, as a cloud does with the nodes of machines that are: nobody would ever speak for it,
+/// and its Pods could neither run nor end. One that somebody has applied is left to be claimed instead.
+pub async fn abandon(api: &Api, node: &Object) -> Result<(), Error> {
+    let outcome = if node.label(TEMPLATE).is_some() {
+        let options = DeleteOptions {
+            // It may have come back in this moment.
+            resource_version: Some(node.resource_version().to_owned()),
+            ..DeleteOptions::of_uid(node.uid())
+        };
+        api.delete(&nodes(), &node.key(), &options).await.map(drop)
+    } else {
+        let patch = json!({"metadata": {
+            "resourceVersion": node.resource_version(),
+            "labels": {SERVER: null},
+        }});
+        let patched = api
+            .merge_patch(&nodes(), &node.key(), Subresource::None, &patch)
+            .await;
+        patched.map(drop)
+    };
+    match outcome {
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+        outcome => outcome,
+    }
+}

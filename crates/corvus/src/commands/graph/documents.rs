@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 use graph::{BuildError, BuildOptions, Features, Graph, OfflineKinds};
 use serde_json::Value;
-use serde_saphyr::Spanned;
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 use super::marks::Marks;
 
@@ -77,11 +77,20 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Document>> {
             file.display()
         );
     }
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options.clone())
-        .map_err(|error| anyhow!("reading {}: {error}", file.display()))?;
-    let marks: Vec<Spanned<Marks>> = serde_saphyr::from_multiple_with_options(&text, options)
-        .map_err(|error| anyhow!("reading {}: {error}", file.display()))?;
+    let fail = |error: serde_saphyr::Error| anyhow!("reading {}: {error}", file.display());
+    // kubectl lets the last of several equal keys count, so files with such keys are in use.
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+    };
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(&text, options.clone()).map_err(fail)?;
+    let marks: Vec<Spanned<Marks>> =
+        serde_saphyr::from_multiple_with_options(&text, options).map_err(fail)?;
+    if let Some((line, column)) = repeated_key(&text) {
+        let file = file.display();
+        eprintln!("corvus: {file}:{line}:{column}: the key is there twice; the last one counts");
+    }
     let text: Arc<str> = text.into();
     let documents = values
         .into_iter()
@@ -94,6 +103,18 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Document>> {
             marks: Arc::new(marks.value),
         });
     Ok(documents.collect())
+}
+
+/// Where a key stands that its map has already.
+fn repeated_key(text: &str) -> Option<(u64, u64)> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let strict: Result<Vec<Value>, _> = serde_saphyr::from_multiple_with_options(text, options);
+    match strict.as_ref().err()?.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { location, .. } => {
+            Some((location.line(), location.column()))
+        }
+        _ => None,
+    }
 }
 
 /// The only object of a file.
