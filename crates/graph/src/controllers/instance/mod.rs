@@ -158,8 +158,8 @@ impl InstanceReconciler {
             Err(_) => Outcome::Done,
         };
         report.write(&instance).await?;
-        if report.has_moved() {
-            // The revision it was on may be garbage now.
+        if report.has_moved() || report.is_held() {
+            // The revision it was on may be garbage now; or nobody has decided yet about this one.
             self.context.rgd_queue.add(ObjectKey::cluster(&owner.rgd));
         }
         self.tell_rollout(&owner);

@@ -142,6 +142,11 @@ impl Report {
         Ok(())
     }
 
+    /// Whether the instance has to wait before it may move to another revision.
+    pub fn is_held(&self) -> bool {
+        self.target != self.revision
+    }
+
     /// Whether the instance was on another revision before.
     pub fn has_moved(&self) -> bool {
         self.has_moved
