@@ -194,14 +194,15 @@ impl Reflector {
     async fn list(&mut self, version: &mut Option<String>) -> Result<(), Error> {
         if self.streaming_list {
             match self.list_as_stream(version).await {
-                Ok(()) if version.is_some() => return Ok(()),
-                // The stream ended before it was complete, or the server refuses the parameters.
-                Ok(()) => self.streaming_list = false,
-                Err(error) if error.is_invalid() => self.streaming_list = false,
-                Err(error) => return Err(error),
+                // The stream ended before it was complete, or the server does not stream: it refuses the parameters, or
+                // says that its etcd is too old. A plain list shows which; one that goes well is asked for from now on.
+                Ok(()) if version.is_none() => {}
+                Err(error) if version.is_none() && may_list_plainly(&error) => {}
+                outcome => return outcome,
             }
         }
         let list = self.api.list(&self.shared.resource, &self.options).await?;
+        self.streaming_list = false;
         let objects = list
             .items
             .into_iter()
@@ -275,6 +276,12 @@ async fn tidy_now_and_then(shared: &Shared) {
         tokio::time::sleep(TIDY_PERIOD).await;
         shared.tidy();
     }
+}
+
+/// Whether a list may go well where streaming it did not: the server has said something, and not that nothing goes.
+fn may_list_plainly(error: &Error) -> bool {
+    let code = error.status().map(|status| status.code);
+    code.is_some_and(|code| !matches!(code, 401 | 403 | 404 | 410 | 429))
 }
 
 fn version_of(object: &Value) -> String {

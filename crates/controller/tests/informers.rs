@@ -28,6 +28,8 @@ struct Server {
     objects: std::collections::BTreeMap<String, Value>,
     version: u64,
     streaming: bool,
+    /// Initial events are promised, and then the server says that its etcd has no way to tell when they end.
+    old_etcd: bool,
     /// Watches older than this are refused.
     oldest: u64,
     watchers: Vec<mpsc::UnboundedSender<Value>>,
@@ -130,7 +132,13 @@ impl Fake {
         if initial && !server.streaming {
             return failure(422, "Invalid");
         }
-        if initial {
+        if initial && server.old_etcd {
+            let status = json!({"status": "Failure", "code": 500, "message":
+                "a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled"});
+            sender
+                .send(json!({"type": "ERROR", "object": status}))
+                .unwrap();
+        } else if initial {
             for object in server.objects.values() {
                 sender
                     .send(json!({"type": "ADDED", "object": object}))
@@ -310,6 +318,26 @@ async fn an_informer_follows_with_a_streamed_list() {
 #[tokio::test(start_paused = true)]
 async fn an_informer_follows_with_a_paged_list() {
     informer_follows(false).await;
+}
+
+/// kube-apiserver 1.36 on etcd 3.4.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_stream_lists_is_asked_for_plain_ones() {
+    let fake = Fake::default();
+    {
+        let mut server = fake.0.lock();
+        (server.streaming, server.old_etcd) = (true, true);
+    }
+    fake.put("a", json!({}));
+    let informers = Informers::new(Api::new(fake.client()), CancellationToken::new());
+    let informer = informers.informer(&things(), InformerOptions::default());
+    // Without a failure that would have to be waited out.
+    assert!(
+        informer
+            .wait_for_sync_timeout(Duration::from_millis(100))
+            .await
+    );
+    assert_eq!(informer.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

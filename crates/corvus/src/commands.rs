@@ -11,6 +11,7 @@ mod election;
 mod features;
 mod graph;
 mod graph_arguments;
+mod nodes;
 mod run;
 mod tuning;
 mod up;
@@ -24,8 +25,8 @@ pub use access::Arguments as AccessArguments;
 pub use controllers::Controllers;
 pub use election::{Arguments as ElectionArguments, LEASE, Term};
 pub use features::switch as switch_features;
-pub use graph::read as read_documents;
 pub use graph_arguments::Arguments as GraphArguments;
+pub use nodes::Arguments as NodeArguments;
 pub use tuning::Arguments as TuningArguments;
 pub use up::Arguments as UpArguments;
 

@@ -97,13 +97,15 @@ impl Plane {
         arguments.graph.tell_unneeded();
         arguments.election.check()?;
         let data = files::DataDir::open(&arguments.data_dir)?;
-        let scheduler = nodes::scheduler(arguments)?;
+        let scheduler = arguments.nodes.scheduler()?;
         let node_cidrs = arguments
             .tuning
             .own_node_cidrs(&arguments.service_cluster_ip_range)?;
         let has_cidrs =
             node_cidrs.is_some() && selection.kubernetes.names().any(|name| name == "nodeipam");
-        let virtual_nodes = nodes::virtual_nodes(arguments, &data, has_cidrs)?;
+        let virtual_nodes = arguments
+            .nodes
+            .virtual_nodes(nodes::server(&data)?, 1, has_cidrs)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
         let listener = Listener::bind(ListenerOptions {

@@ -353,6 +353,36 @@ fn a_plan_says_what_a_change_would_do() {
         stderr.contains("there is no instance \"nobody\""),
         "{stderr}"
     );
+    follow_to_the_end(&cluster, &kubeconfig);
+}
+
+/// A followed status tells of a change, and ends with its instance.
+fn follow_to_the_end(cluster: &Running, kubeconfig: &str) {
+    let mut following = Command::new(CORVUS)
+        .args(["graph", "status", "hello", "-w", "--kubeconfig", kubeconfig])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(following.stdout.take().expect("piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    let mut until = |part: &str| {
+        let found = lines.any(|line| line.contains(part));
+        assert!(found, "nothing told of {part:?}");
+    };
+    until("ACTIVE");
+    let suspend = ["annotate", "site", "hello", "kro.run/reconcile=suspended"];
+    cluster.must(&suspend);
+    until("suspended");
+    cluster.must(&["annotate", "site", "hello", "kro.run/reconcile-"]);
+    cluster.must(&["delete", "site", "hello", "--timeout", "60s"]);
+    let ended = following.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("there is no instance \"hello\""),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -531,6 +561,7 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),
         ("dynamic-keys", "DynamicTemplateKeys=true"),
+        ("decorators", "Decorators=true"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples")

@@ -16,6 +16,7 @@ pub mod applyset;
 mod build;
 pub mod compatibility;
 pub mod conditions;
+mod contribution;
 mod controllers;
 pub mod crd;
 pub mod dag;

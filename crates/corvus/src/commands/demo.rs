@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{AccessArguments, ElectionArguments, GraphArguments, TuningArguments, UpArguments};
+use super::{
+    AccessArguments, ElectionArguments, GraphArguments, NodeArguments, TuningArguments, UpArguments,
+};
 use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 use screen::Screen;
@@ -48,10 +50,7 @@ async fn play(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
         listen: ([127, 0, 0, 1], 0).into(),
         kubeconfig: Some(arguments.kubeconfig.clone()),
         store: StoreKind::Memory,
-        virtual_nodes: Some(1),
-        virtual_nodes_file: None,
-        virtual_nodes_scenario: None,
-        scheduler_config: None,
+        nodes: NodeArguments::default(),
         controllers: vec!["*".to_owned()],
         feature_gates: Vec::new(),
         enable_admission_plugins: Vec::new(),

@@ -4,17 +4,20 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use controller::{Api, Informers};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Cluster;
 use super::election::{GRAPH_LEASE, LEASE};
-use super::{Controllers, ElectionArguments, GraphArguments, Term, TuningArguments};
+use super::{Controllers, ElectionArguments, GraphArguments, NodeArguments, Term, TuningArguments};
 use crate::{monitoring, plane};
 
 /// How long the cluster may take to answer for the first time.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
+/// Whose virtual nodes those of an attached process are.
+const SERVER: &str = "corvus-run";
 /// How long controllers may take to end.
 const CONTROLLERS_END: Duration = Duration::from_secs(3);
 
@@ -24,7 +27,8 @@ const CONTROLLERS_END: Duration = Duration::from_secs(3);
 Examples:
   corvus run                               on the cluster of the current kubectl context
   corvus run --kubeconfig /etc/corvus/kubeconfig
-  corvus run --controllers graph,job       some of Kubernetes' own controllers too")]
+  corvus run --controllers graph,job       some of Kubernetes' own controllers too
+  corvus run --virtual-nodes 5             nodes that simulate a kubelet, on that cluster")]
 pub struct Arguments {
     #[command(flatten)]
     cluster: Cluster,
@@ -53,12 +57,17 @@ pub struct Arguments {
     /// How some of them work.
     #[command(flatten)]
     tuning: TuningArguments,
+    /// Where Pods run.
+    #[command(flatten)]
+    nodes: NodeArguments,
 }
 
 /// What is run.
 struct Work {
     kubernetes: kubernetes::Options,
     graph: Option<graph::Options>,
+    /// They go with the leadership: two processes never play the same ones.
+    virtual_nodes: Option<node::virtual_nodes::Options>,
 }
 
 /// Runs until Ctrl-C.
@@ -69,14 +78,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.graph.tell_unneeded();
     let graph = arguments.graph.options(features);
     let metrics = graph.metrics.clone();
+    let node_cidrs = arguments.tuning.node_cidrs()?;
+    let has_cidrs = node_cidrs.is_some()
+        && controllers
+            .kubernetes
+            .names()
+            .any(|name| name == "nodeipam");
+    let virtual_nodes = arguments
+        .nodes
+        .virtual_nodes(SERVER.to_owned(), 0, has_cidrs)?;
     let work = Work {
+        virtual_nodes: (!virtual_nodes.templates.is_empty()).then_some(virtual_nodes),
         kubernetes: kubernetes::Options {
             selection: controllers.kubernetes,
             // Whoever runs the cluster tells its authority.
             root_certificate: None,
             stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
-            node_cidrs: arguments.tuning.node_cidrs()?,
+            node_cidrs,
+            scheduler: arguments.nodes.scheduler()?,
             ..kubernetes::Options::default()
         },
         graph: controllers.graph.then_some(graph),
@@ -112,11 +132,12 @@ async fn attend(
             }
         }
     };
-    let lease = if work.kubernetes.selection.names().next().is_none() {
-        GRAPH_LEASE
-    } else {
-        LEASE
-    };
+    let lease =
+        if work.kubernetes.selection.names().next().is_none() && work.virtual_nodes.is_none() {
+            GRAPH_LEASE
+        } else {
+            LEASE
+        };
     {
         let running = election.run(client.clone(), true, lease, shutdown.clone(), lead);
         tokio::pin!(running);
@@ -148,6 +169,12 @@ async fn lead(client: &kube::Client, work: &Work, term: &Term) -> anyhow::Result
         let started = graph::start(own, graph.clone(), term.ended.clone()).await;
         let graph = started.context("starting the graph controllers")?;
         running.spawn(graph.stopped());
+    }
+    if let Some(options) = &work.virtual_nodes {
+        let (own, options) = (term.client(client.clone()), options.clone());
+        let token = term.ended.clone();
+        let informers = Informers::new(Api::new(own.clone()), token.clone());
+        running.spawn(node::virtual_nodes::run(own, informers, options, token));
     }
     println!("running");
     while running.join_next().await.is_some() {}

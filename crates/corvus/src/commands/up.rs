@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{AccessArguments, ElectionArguments, GraphArguments, TuningArguments};
+use super::{AccessArguments, ElectionArguments, GraphArguments, NodeArguments, TuningArguments};
 use crate::monitoring;
 use crate::plane::{self, Plane, StoreKind};
 
@@ -32,19 +32,6 @@ pub struct Arguments {
     /// `etcd://HOST:PORT`, which several servers may share.
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub store: StoreKind,
-    /// How many virtual nodes the cluster has. They simulate a kubelet and run no containers
-    /// [default: 1, or none with --virtual-nodes-file].
-    #[arg(long, value_name = "N")]
-    pub virtual_nodes: Option<u32>,
-    /// A file of Node manifests: virtual nodes with chosen capacity, labels, taints and zones.
-    #[arg(long, value_name = "FILE")]
-    pub virtual_nodes_file: Option<PathBuf>,
-    /// A file that says what happens to virtual nodes and their Pods, and when.
-    #[arg(long, value_name = "FILE")]
-    pub virtual_nodes_scenario: Option<PathBuf>,
-    /// A KubeSchedulerConfiguration: profiles, plugins and their weights.
-    #[arg(long, value_name = "FILE")]
-    pub scheduler_config: Option<PathBuf>,
     /// Controllers to run: `*` for all, `name` for one, `-name` for all but one; `graph` is the name of
     /// those of ResourceGraphDefinitions.
     #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
@@ -77,6 +64,9 @@ pub struct Arguments {
     /// How some of them work.
     #[command(flatten)]
     pub tuning: TuningArguments,
+    /// Where Pods run.
+    #[command(flatten)]
+    pub nodes: NodeArguments,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -19,6 +19,7 @@ mod extract;
 mod handling;
 mod names;
 mod parse;
+mod patches;
 mod propagation;
 mod reads;
 mod rollout;
@@ -328,7 +329,8 @@ pub fn read_spec(spec: &Value) -> Result<GraphSpec, BuildError> {
 pub fn required_kinds(spec: &GraphSpec) -> Vec<GroupVersionKind> {
     let mut kinds: Vec<GroupVersionKind> = Vec::new();
     for resource in &spec.resources {
-        let kind = match (&resource.template, &resource.external_ref) {
+        let template = resource.template.as_ref().or(resource.patch.as_ref());
+        let kind = match (template, &resource.external_ref) {
             (Some(template), None) => GroupVersionKind::of(template),
             (None, Some(external)) => model::GroupVersion::parse(&external.api_version)
                 .ok()

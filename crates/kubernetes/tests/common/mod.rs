@@ -173,12 +173,13 @@ impl Harness {
             let _ = task.await;
             // What it has sent arrives before another one takes over, as a Lease makes sure of. The server takes writes in
             // turn, so they are done once this one is.
+            let leases = Resource::namespaced("coordination.k8s.io/v1", "leases", "Lease");
             let barrier = json!({
-                "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"generateName": "barrier-", "namespace": NAMESPACE},
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": {"name": "barrier", "namespace": NAMESPACE},
             });
-            let config_maps = Resource::namespaced("v1", "configmaps", "ConfigMap");
-            self.create(&config_maps, &barrier).await;
+            self.create(&leases, &barrier).await;
+            self.delete(&leases, "barrier").await;
         }
     }
 

@@ -247,7 +247,14 @@ fn by_identity(rendered: &Rendered) -> BTreeMap<String, (&RenderedNode, &Value)>
     let nodes = rendered.nodes.iter();
     nodes
         .flat_map(|node| node.objects.iter().map(move |object| (node, object)))
-        .map(|(node, object)| (title(object), (node, object)))
+        .map(|(node, object)| {
+            let title = title(object);
+            if node.is_patch {
+                (format!("fields of {title}"), (node, object))
+            } else {
+                (title, (node, object))
+            }
+        })
         .collect()
 }
 
@@ -434,6 +441,7 @@ mod tests {
                 json!({"kind": "ConfigMap", "metadata": {"name": id, "namespace": "ns"}}),
             ],
             value: None,
+            is_patch: false,
             state: NodeState::Synced,
             policy: Policy {
                 deletion,

@@ -6,6 +6,7 @@
 
 mod apply;
 mod children;
+mod contributions;
 mod deletion;
 mod external_fields;
 mod inventory;
@@ -202,7 +203,11 @@ impl InstanceReconciler {
         let mut run = wavefront::Run::new(instance, &graph, memory);
         let result = run.advance().await;
         let result = match result {
-            Ok(()) => run.prune().await,
+            // What refers to members goes before the members.
+            Ok(()) => match run.release().await {
+                Ok(()) => run.prune().await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         let outcome = run.conclude(report, result.as_ref().err());
