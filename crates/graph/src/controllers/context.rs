@@ -50,6 +50,8 @@ pub(crate) struct Context {
     pub revision_queue: WorkQueue,
     pub instance_queue: WorkQueue<InstanceKey>,
     pub events: EventRecorder,
+    /// Says when the controllers stop.
+    pub shutdown: CancellationToken,
 }
 
 pub(crate) fn rgd_resource() -> Resource {
@@ -83,7 +85,7 @@ impl Context {
     ) -> (Arc<Self>, JoinHandle<()>) {
         let api = Api::new(client);
         let (events, recorder) = EventRecorder::new(api.clone(), "kro", shutdown.clone());
-        let informers = Informers::new(api.clone(), shutdown);
+        let informers = Informers::new(api.clone(), shutdown.clone());
         let discovery = Discovery::new(api.clone());
         let instance_queue = WorkQueue::new("instance", options.backoff);
         let context = Arc::new(Self {
@@ -113,6 +115,7 @@ impl Context {
             informers,
             instance_queue,
             events,
+            shutdown,
         });
         let weak = Arc::downgrade(&context);
         context.options.metrics.count_watches_with(move || {

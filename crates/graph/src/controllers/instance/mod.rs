@@ -158,6 +158,10 @@ impl InstanceReconciler {
             Ok(outcome) => *outcome,
             Err(_) => Outcome::Done,
         };
+        if self.context.shutdown.is_cancelled() && report.is_error() {
+            // The end of the informers looks like trouble with the instance, and is none.
+            return result.map(|_| outcome);
+        }
         report.write(&instance).await?;
         if report.has_moved() || report.is_held() {
             // The revision it was on may be garbage now; or nobody has decided yet about this one.

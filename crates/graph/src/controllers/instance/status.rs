@@ -75,6 +75,11 @@ impl Report {
         self.state = "ERROR";
     }
 
+    /// Whether anything went wrong.
+    pub fn is_error(&self) -> bool {
+        self.state == "ERROR"
+    }
+
     /// There is no graph to run.
     pub fn unresolved(&mut self, message: String) {
         self.state = "ERROR";
