@@ -53,22 +53,40 @@ impl Discovery {
     /// The resource that serves `kind` in some version of the group: one that is known already, or the preferred one, or
     /// the first other one that has it.
     pub async fn resolve_group_kind(&self, group: &str, kind: &str) -> Result<Resource, Error> {
-        if let Some(resource) = self.cached_in_any_version(group, kind) {
-            return Ok(resource);
-        }
-        let versions = self.versions(group).await?;
-        for version in &versions {
-            if self.cached(group, version, kind).is_none() {
-                self.fetch(group, version).await?;
-            }
-            if let Some(resource) = self.cached(group, version, kind) {
-                return Ok(resource);
-            }
-        }
-        Err(Error::NoSuchKind {
+        let is = |resource: &Resource| &*resource.kind == kind;
+        let found = self.in_any_version(group, is).await?;
+        found.ok_or_else(|| Error::NoSuchKind {
             api_version: group.to_owned(),
             kind: kind.to_owned(),
         })
+    }
+
+    /// The resource of that plural name in some version of the group, as above; `None` where the cluster does not serve it.
+    pub async fn resolve_group_resource(
+        &self,
+        group: &str,
+        plural: &str,
+    ) -> Result<Option<Resource>, Error> {
+        self.in_any_version(group, |resource| &*resource.plural == plural)
+            .await
+    }
+
+    async fn in_any_version(
+        &self,
+        group: &str,
+        is: impl Fn(&Resource) -> bool,
+    ) -> Result<Option<Resource>, Error> {
+        if let Some(resource) = self.cached_in_any_version(group, &is) {
+            return Ok(Some(resource));
+        }
+        for version in self.versions(group).await? {
+            self.fetch(group, &version).await?;
+            let found = self.cached_in_any_version(group, &is);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Forgets what is known about a group, in every version.
@@ -85,12 +103,16 @@ impl Discovery {
             .cloned()
     }
 
-    fn cached_in_any_version(&self, group: &str, kind: &str) -> Option<Resource> {
+    fn cached_in_any_version(
+        &self,
+        group: &str,
+        is: impl Fn(&Resource) -> bool,
+    ) -> Option<Resource> {
         let known = self.known.read();
         let in_group = known.iter().filter(|((known, _), _)| known == group);
         in_group
             .flat_map(|(_, resources)| resources.iter())
-            .find(|resource| &*resource.kind == kind)
+            .find(|resource| is(resource))
             .cloned()
     }
 

@@ -1,7 +1,9 @@
 //! What objects count for in a ResourceQuota: shared by the admission plugin, which charges a write, and
 //! the controller, which counts what is there.
 //!
-//! Pods, Services and claims have measures of their own; everything else counts as `count/things.group`.
+//! Pods, Services and claims (of volumes and of devices) have measures of their own; everything else counts as `count/things.group`.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use model::{LabelSelector, Quantity, object};
@@ -43,6 +45,12 @@ const SERVICES: &[&str] = &[
 /// Measures of claims, of all or of those of one class.
 const CLAIMS: &[&str] = &["persistentvolumeclaims", "requests.storage"];
 const CLASS_SUFFIX: &str = ".storageclass.storage.k8s.io/";
+/// What a claim of devices counts for, behind the name of a class.
+const DEVICES_SUFFIX: &str = ".deviceclass.resource.k8s.io/devices";
+const DEVICE_GROUP: &str = "resource.k8s.io";
+const DEVICE_CLAIMS: &str = "resourceclaims";
+/// A claim of all devices there are counts for the most one can get.
+const ALL_DEVICES: i64 = 32;
 /// Resources whose count has an older name.
 const ALIASES: &[&str] = &[
     "configmaps",
@@ -87,6 +95,9 @@ pub fn measures(group: &str, resource: &str, name: &str) -> bool {
                     .split_once(CLASS_SUFFIX)
                     .is_some_and(|(_, measure)| CLAIMS.contains(&measure))
         }
+        (DEVICE_GROUP, DEVICE_CLAIMS) => {
+            name == count_name(group, resource) || name.ends_with(DEVICES_SUFFIX)
+        }
         _ => {
             name == count_name(group, resource)
                 || (group.is_empty() && name == resource && ALIASES.contains(&name))
@@ -99,6 +110,9 @@ pub fn measured(name: &str) -> (String, String) {
     if let Some(counted) = name.strip_prefix("count/") {
         let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
         return (group.to_owned(), resource.to_owned());
+    }
+    if name.ends_with(DEVICES_SUFFIX) {
+        return (DEVICE_GROUP.to_owned(), DEVICE_CLAIMS.to_owned());
     }
     // Claims before Pods: their storage looks like an extended resource.
     let resource = ["services", "persistentvolumeclaims", "pods"]
@@ -114,6 +128,7 @@ pub fn usage(group: &str, resource: &str, object: &Value, now: Timestamp) -> Amo
         ("", "pods") => pod_usage(object, now),
         ("", "services") => service_usage(object),
         ("", "persistentvolumeclaims") => claim_usage(object),
+        (DEVICE_GROUP, DEVICE_CLAIMS) => device_claim_usage(object),
         _ => {
             let mut usage = Amounts::from([(count_name(group, resource), one())]);
             if group.is_empty() && ALIASES.contains(&resource) {
@@ -237,6 +252,52 @@ fn claim_usage(claim: &Value) -> Amounts {
     usage
 }
 
+/// Of several requests that will do, each class counts for the most any of them asks for.
+fn device_claim_usage(claim: &Value) -> Amounts {
+    let count = |request: &Value| match object::text(request, &["allocationMode"]) {
+        "ExactCount" => object::number(request, &["count"]).unwrap_or(1),
+        "All" => ALL_DEVICES,
+        _ => 0,
+    };
+    let class = |request: &Value| object::text(request, &["deviceClassName"]).to_owned();
+    let mut usage = Amounts::from([(count_name(DEVICE_GROUP, DEVICE_CLAIMS), one())]);
+    let mut totals: BTreeMap<String, i64> = BTreeMap::new();
+    for request in object::list(claim, &["spec", "devices", "requests"]) {
+        let mut most: BTreeMap<String, i64> = BTreeMap::new();
+        let choices = object::list(request, &["firstAvailable"]);
+        for one in choices.iter().chain(request.get("exactly")) {
+            let entry = most.entry(class(one)).or_default();
+            *entry = count(one).max(*entry);
+        }
+        for (class, count) in most {
+            let total = totals.entry(class).or_default();
+            *total = total.saturating_add(count);
+        }
+    }
+    let totals = totals.into_iter();
+    usage.extend(totals.map(|(class, count)| {
+        (
+            format!("{class}{DEVICES_SUFFIX}"),
+            Quantity::from_units(count),
+        )
+    }));
+    usage
+}
+
+/// Whether what an object counts for may have changed, other than by its being made or ended.
+pub fn may_differ(group: &str, resource: &str, old: &Value, new: &Value) -> bool {
+    let differs = |path: &[&str]| object::at(old, path) != object::at(new, path);
+    match (group, resource) {
+        ("", "services") => differs(&["spec"]),
+        ("", "persistentvolumeclaims") => {
+            differs(&["spec"])
+                || differs(&["status", "allocatedResources"])
+                || attribute_classes(old) != attribute_classes(new)
+        }
+        _ => false,
+    }
+}
+
 /// Whether an object is within all scopes of a quota.
 pub fn in_scope(group: &str, resource: &str, quota: &Value, object: &Value) -> bool {
     let scopes = object::list(quota, &["spec", "scopes"])
@@ -343,8 +404,7 @@ pub fn missing_measures(limited: &[&str], pod: &Value) -> Option<String> {
     if own {
         return None;
     }
-    let mut missing: std::collections::BTreeMap<&str, std::collections::BTreeSet<&str>> =
-        std::collections::BTreeMap::new();
+    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for kind in ["containers", "initContainers"] {
         for container in object::list(pod, &["spec", kind]) {
             let of = |field| demand::amounts(object::at(container, &["resources", field]));
@@ -396,6 +456,24 @@ mod tests {
             json!({"spec": {"containers": [container]}}),
             "count/pods=1 cpu=1 limits.memory=1Gi pods=1 requests.cpu=1 requests.x.y/z=2",
         );
+        let claim = json!({"spec": {"devices": {"requests": [
+            {"exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}},
+            {"firstAvailable": [
+                {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1},
+                {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 3},
+                {"deviceClassName": "nic", "allocationMode": "All"},
+            ]},
+        ]}}});
+        let usage = usage(DEVICE_GROUP, DEVICE_CLAIMS, &claim, Timestamp::UNIX_EPOCH);
+        let text: Vec<String> = usage.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            text,
+            [
+                "count/resourceclaims.resource.k8s.io=1",
+                "gpu.deviceclass.resource.k8s.io/devices=5",
+                "nic.deviceclass.resource.k8s.io/devices=32",
+            ]
+        );
         check_usage(
             "pods",
             json!({"status": {"phase": "Failed"}}),
@@ -426,6 +504,11 @@ mod tests {
         check("configmaps", "", "configmaps");
         check("count/deployments.apps", "apps", "deployments");
         check("count/secrets", "", "secrets");
+        check(
+            "gpu.deviceclass.resource.k8s.io/devices",
+            "resource.k8s.io",
+            "resourceclaims",
+        );
     }
 
     #[test]

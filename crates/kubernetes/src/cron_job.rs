@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::resources;
+use crate::settled::{LAG, Own};
 
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {
@@ -44,6 +45,7 @@ pub async fn run(cluster: Cluster) {
         cluster: cluster.clone(),
         cron_jobs,
         jobs,
+        own: Own::default(),
     };
     cluster.drive("cronjob", queue, reconciler, informers).await;
 }
@@ -65,6 +67,7 @@ struct CronJobs {
     cron_jobs: Informer,
     jobs: Informer,
     recorder: EventRecorder,
+    own: Own,
 }
 
 /// The status of a cron job while it is worked on.
@@ -126,8 +129,12 @@ impl Reconciler for CronJobs {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(cron_job) = self.cron_jobs.get(key) else {
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
+        if !self.own.is_shown(&cron_job) {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
         let jobs = self.jobs.by_index(index::CONTROLLER_UID, cron_job.uid());
         let mut progress = Progress::new(cron_job);
         self.clean_up(&mut progress, &jobs).await;
@@ -140,7 +147,8 @@ impl Reconciler for CronJobs {
             let api = self.cluster.api();
             match api.update_status(&resources::cron_jobs(), &new).await {
                 Err(error) if error.is_not_found() => return Ok(Outcome::Done),
-                outcome => drop(outcome?),
+                Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
+                outcome => self.own.note(&outcome?),
             }
         }
         outcome

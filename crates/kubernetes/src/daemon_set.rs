@@ -26,10 +26,8 @@ use crate::error::Error;
 use crate::history::{self, History};
 use crate::pace::Pace;
 use crate::pod_control::{If, PodControl};
+use crate::settled::{LAG, Own};
 use crate::{pod, resources};
-
-/// When to look again at a cache that lags behind; its events wake the set before.
-const LAG: Duration = Duration::from_secs(1);
 
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {
@@ -75,6 +73,7 @@ pub async fn run(cluster: Cluster) {
         control,
         failed: Failed::default(),
         pace: Pace::default(),
+        own: Own::default(),
     };
     cluster
         .drive("daemonset", queue, reconciler, informers)
@@ -108,6 +107,7 @@ struct DaemonSets {
     control: PodControl,
     failed: Failed,
     pace: Pace,
+    own: Own,
 }
 
 /// The revision of the current template, and all others.
@@ -126,8 +126,12 @@ impl Reconciler for DaemonSets {
             self.history.forget(key);
             self.failed.forget(key);
             self.pace.forget(key);
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
+        if !self.own.is_shown(&set) {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
         if let Some(left) = self.pace.left(key) {
             return Ok(Outcome::RequeueAfter(left));
         }
@@ -196,7 +200,7 @@ impl DaemonSets {
             match api.update_status(&resources::daemon_sets(), &new).await {
                 Err(error) if error.is_conflict() => return Ok(Outcome::Requeue),
                 Err(error) if error.is_not_found() => {}
-                outcome => drop(outcome?),
+                outcome => self.own.note(&outcome?),
             }
         }
         if let Some(failure) = failure {

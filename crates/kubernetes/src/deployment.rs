@@ -10,7 +10,6 @@ mod sets;
 mod status;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller::{
     Backoff, DeleteOptions, Event, EventRecorder, Informer, Object, ObjectKey, Outcome, Reconciler,
@@ -25,11 +24,8 @@ use self::status::Pass;
 use crate::claim::{self, Claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::settled::{Own, Settled};
+use crate::settled::{LAG, Own, Settled};
 use crate::{pod, resources};
-
-/// When to look again at a cache that lags behind; its events wake the deployment before.
-const LAG: Duration = Duration::from_secs(1);
 
 /// Runs the controller.
 pub async fn run(cluster: Cluster) {

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::settled::{LAG, Own};
 use crate::{pod, resources};
 
 /// How long an evicted Pod may take to begin to go, as upstream.
@@ -39,6 +40,7 @@ pub async fn run(cluster: Cluster) {
         cluster: cluster.clone(),
         budgets: budgets.clone(),
         pods: pods.clone(),
+        own: Own::default(),
     };
     cluster
         .drive("disruption", queue, reconciler, vec![budgets, pods])
@@ -65,6 +67,7 @@ struct Budgets {
     discovery: Discovery,
     budgets: Informer,
     pods: Informer,
+    own: Own,
 }
 
 impl Reconciler for Budgets {
@@ -73,8 +76,12 @@ impl Reconciler for Budgets {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(budget) = self.budgets.get(key) else {
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
+        if !self.own.is_shown(&budget) {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
         let selector = selector(&budget);
         let pods: Vec<Arc<Object>> = self
             .pods
@@ -167,7 +174,10 @@ impl Budgets {
         updated["status"] = status;
         let resource = resources::pod_disruption_budgets();
         match self.cluster.api().update_status(&resource, &updated).await {
-            Ok(_) => Ok(()),
+            Ok(written) => {
+                self.own.note(&written);
+                Ok(())
+            }
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -22,7 +22,7 @@ use controller::{
 use model::{GroupVersion, GroupVersionKind, object};
 use serde_json::{Value, json};
 
-pub use self::served::{deletable, served};
+pub use self::served::served;
 
 use self::absent::Absent;
 use self::graph::{Graph, Item};

@@ -33,6 +33,7 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::pace::Pace;
 use crate::resources;
+use crate::settled::{LAG, Own};
 
 /// The controller Jobs name that are this one's.
 const CONTROLLER: &str = "kubernetes.io/job-controller";
@@ -69,6 +70,7 @@ pub async fn run(cluster: Cluster) {
         pods,
         memory,
         pace: Pace::default(),
+        own: Own::default(),
     };
     let driven = cluster.drive("job", queue, reconciler, informers);
     futures::future::join(driven, orphans).await;
@@ -145,6 +147,7 @@ struct Jobs {
     memory: Memory,
     recorder: EventRecorder,
     pace: Pace,
+    own: Own,
 }
 
 impl Reconciler for Jobs {
@@ -155,6 +158,7 @@ impl Reconciler for Jobs {
         let Some(job) = self.jobs.get(key) else {
             self.memory.forget(key);
             self.pace.forget(key);
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
         if is_managed_elsewhere(&job) {
@@ -167,6 +171,9 @@ impl Reconciler for Jobs {
         if self.memory.with(key, |known| known.finished == job.uid()) {
             // The cache will show it in a moment.
             return Ok(Outcome::Done);
+        }
+        if !self.own.is_shown(&job) {
+            return Ok(Outcome::RequeueAfter(LAG));
         }
         if let Some(left) = self.pace.left(key) {
             return Ok(Outcome::RequeueAfter(left));
@@ -234,6 +241,7 @@ impl Jobs {
             .api()
             .update_status(&resources::jobs(), &new)
             .await?;
+        self.own.note(job);
         Ok(())
     }
 }

@@ -7,7 +7,6 @@
 mod plan;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller::{
     Backoff, Informer, Object, ObjectKey, Outcome, Reconciler, Resource, WorkQueue, enqueue, index,
@@ -21,11 +20,8 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::pace::Pace;
 use crate::pod_control::{If, PodControl};
-use crate::settled::Own;
+use crate::settled::{LAG, Own};
 use crate::{pod, resources};
-
-/// When to look again at a cache that lags behind; its events wake the set before.
-const LAG: Duration = Duration::from_secs(1);
 
 /// What tells the two kinds of sets apart.
 pub struct Kind {

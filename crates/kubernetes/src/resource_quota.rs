@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controller::{
-    Api, Backoff, Event, HandlerGuard, Informer, InformerOptions, ListOptions, Object, ObjectKey,
-    Outcome, Reconciler, Resource, WorkQueue, enqueue,
+    Backoff, Discovery, Event, HandlerGuard, Informer, InformerOptions, ListOptions, Object,
+    ObjectKey, Outcome, Reconciler, Resource, WorkQueue,
 };
 use kinds::demand::{self, Amounts};
 use kinds::quota;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::{garbage_collector, resources};
+use crate::resources;
 
 /// How often everything is counted again, whatever happens; as upstream.
 const RESYNC: Duration = Duration::from_mins(5);
@@ -30,14 +30,19 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub async fn run(cluster: Cluster) {
     let queue: WorkQueue = WorkQueue::new("resourcequota", Backoff::default());
     let quotas = cluster.informer(&resources::resource_quotas());
-    // What admission charges is no reason to count: it would be counted before it is there.
-    let _handler = quotas.add_handler(enqueue::mapped(&queue, |quota| {
-        let limits = |part: &str| demand::amounts(quota.get(&[part, "hard"]));
-        let is_new = print(&limits("spec")) != print(&limits("status"));
-        is_new.then(|| quota.key()).into_iter().collect()
-    }));
+    let wanted = queue.clone();
+    let _handler = quotas.add_handler(move |event| {
+        let limits = |part: &str| demand::amounts(event.object().get(&[part, "hard"]));
+        let is_new = || print(&limits("spec")) != print(&limits("status"));
+        // Those that are there at the start may have missed what went before. What admission charges is no reason to
+        // count: it would be counted before it is there.
+        if matches!(event, Event::Added(_)) || is_new() {
+            wanted.add(event.object().key());
+        }
+    });
     let reconciler = Quotas {
         cluster: cluster.clone(),
+        discovery: Discovery::new(cluster.api().clone()),
         queue: queue.clone(),
         followed: Mutex::default(),
     };
@@ -48,6 +53,7 @@ pub async fn run(cluster: Cluster) {
 
 struct Quotas {
     cluster: Cluster,
+    discovery: Discovery,
     queue: WorkQueue,
     /// What is counted for some quota; each wakes the quotas of its namespace when something goes.
     followed: Mutex<BTreeMap<(String, String), Followed>>,
@@ -133,12 +139,19 @@ impl Quotas {
         if let Some(followed) = self.followed.lock().get(&name) {
             return Ok(Some((followed.resource.clone(), followed.full)));
         }
-        let Some(found) = find(self.cluster.api(), group, resource).await? else {
+        let found = self
+            .discovery
+            .resolve_group_resource(group, resource)
+            .await?;
+        let Some(found) = found.filter(|found| found.namespaced) else {
             return Ok(None);
         };
         // Only what is measured more closely has to be known in full.
-        let full =
-            group.is_empty() && matches!(resource, "pods" | "services" | "persistentvolumeclaims");
+        let full = matches!(
+            (group, resource),
+            ("", "pods" | "services" | "persistentvolumeclaims")
+                | ("resource.k8s.io", "resourceclaims")
+        );
         let options = if full {
             InformerOptions::default()
         } else {
@@ -149,9 +162,9 @@ impl Quotas {
             self.queue.clone(),
             self.cluster.informer(&resources::resource_quotas()),
         );
-        let is_pod = full && resource == "pods";
+        let of = name.clone();
         let guard = informer.add_handler(move |event| {
-            if let Some(namespace) = recounts(event, is_pod) {
+            if let Some(namespace) = recounts(event, &of.0, &of.1) {
                 for quota in quotas.list_namespace(&namespace) {
                     queue.add_after(quota.key(), SETTLE);
                 }
@@ -170,7 +183,7 @@ impl Quotas {
 
 /// The namespace in which to count again after a change. What is new has been charged already, unless
 /// it was counted between its charge and its write.
-fn recounts(event: &Event, is_pod: bool) -> Option<String> {
+fn recounts(event: &Event, group: &str, resource: &str) -> Option<String> {
     let ended = |pod: &Object| {
         matches!(
             object::text(pod.status(), &["phase"]),
@@ -179,19 +192,18 @@ fn recounts(event: &Event, is_pod: bool) -> Option<String> {
     };
     let object = match event {
         Event::Deleted(object) | Event::Added(object) => object,
-        Event::Updated { old, new } if is_pod && ended(new) && !ended(old) => new,
-        // Services and claims can come to need less.
-        Event::Updated { old, new } if !is_pod && old.spec() != new.spec() => new,
-        Event::Updated { .. } => return None,
+        Event::Updated { old, new } => {
+            let is_pod = group.is_empty() && resource == "pods";
+            // Services and claims can come to need less.
+            let differs = (is_pod && ended(new) && !ended(old))
+                || quota::may_differ(group, resource, old.value(), new.value());
+            if !differs {
+                return None;
+            }
+            new
+        }
     };
     object.namespace().map(str::to_owned)
-}
-
-async fn find(api: &Api, group: &str, resource: &str) -> Result<Option<Resource>, Error> {
-    let served = garbage_collector::deletable(api).await?;
-    Ok(served
-        .into_iter()
-        .find(|one| &*one.group == group && &*one.plural == resource && one.namespaced))
 }
 
 /// What the objects of one resource use of a quota's limits on it.

@@ -6,10 +6,14 @@
 //! until the cache shows the same. A restart needs none of this: caches begin with a fresh list.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use controller::{Api, Error, Informer, ListOptions, Object, ObjectKey, index};
 use model::{LabelSelector, object};
 use parking_lot::Mutex;
+
+/// When to look again at a cache that lags behind; its events wake the owner before.
+pub const LAG: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Open {

@@ -10,7 +10,6 @@ mod plan;
 mod retention;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller::{
     Backoff, Event, Expectations, Informer, Object, ObjectKey, Outcome, Reconciler, WorkQueue,
@@ -27,9 +26,8 @@ use crate::error::Error;
 use crate::history::{self, History};
 use crate::pace::Pace;
 use crate::resources;
+use crate::settled::{LAG, Own};
 
-/// When to look again at a cache that lags behind; its events wake the set before.
-const LAG: Duration = Duration::from_secs(1);
 /// Most Pods worked on at once.
 const BATCH_MAX: usize = 500;
 /// The label of a revision with its hash.
@@ -93,6 +91,7 @@ pub async fn run(cluster: Cluster, max_unavailable: bool) {
         history,
         control,
         pace: Pace::default(),
+        own: Own::default(),
         max_unavailable,
     };
     cluster
@@ -128,6 +127,7 @@ struct StatefulSets {
     history: History,
     control: Control,
     pace: Pace,
+    own: Own,
     max_unavailable: bool,
 }
 
@@ -147,8 +147,12 @@ impl Reconciler for StatefulSets {
             self.control.settled.forget(key);
             self.history.forget(key);
             self.pace.forget(key);
+            self.own.forget(key);
             return Ok(Outcome::Done);
         };
+        if !self.own.is_shown(&set) {
+            return Ok(Outcome::RequeueAfter(LAG));
+        }
         if let Some(left) = self.pace.left(key) {
             return Ok(Outcome::RequeueAfter(left));
         }
@@ -254,7 +258,7 @@ impl StatefulSets {
             match api.update_status(&resources::stateful_sets(), &new).await {
                 Err(error) if error.is_conflict() => return Ok((failure, Outcome::Requeue)),
                 Err(error) if error.is_not_found() => {}
-                outcome => drop(outcome?),
+                outcome => self.own.note(&outcome?),
             }
         }
         let wait = plan::next_availability(set, pods, now);

@@ -53,7 +53,8 @@ fn applies(request: &Request<'_>, new: &Value) -> bool {
     if request.namespace().is_empty() || quota::is_ignored(&gvr.group, &gvr.resource) {
         return false;
     }
-    let measured = gvr.group.is_empty() && matches!(gvr.resource.as_str(), "services");
+    let measured = gvr.group.is_empty() && matches!(gvr.resource.as_str(), "services")
+        || request.is("resource.k8s.io", "resourceclaims");
     match (request.operation, request.subresource) {
         (Operation::Create, "") => true,
         (Operation::Update, "") if measured || request.is("", "persistentvolumeclaims") => true,

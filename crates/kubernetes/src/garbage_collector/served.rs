@@ -28,15 +28,6 @@ impl Served {
     }
 }
 
-/// Every resource that can be listed, watched and deleted; fails where not all can be told.
-pub async fn deletable(api: &Api) -> Result<Vec<Resource>, ApiError> {
-    let served = served(api).await?;
-    match served.unknown.into_iter().next() {
-        Some((_, error)) => Err(error),
-        None => Ok(served.resources),
-    }
-}
-
 /// Every resource that can be listed, watched and deleted; a group that cannot be read hides no other.
 pub async fn served(api: &Api) -> Result<Served, ApiError> {
     let mut served = Served::default();
