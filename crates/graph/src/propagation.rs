@@ -235,4 +235,41 @@ mod tests {
             "{error}"
         );
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(48))]
+
+        /// Whatever was done before in whatever order: no step is larger than it may be, and rollouts end.
+        #[test]
+        fn rollouts_keep_their_steps_and_end(
+            start in "[.r]{1,8}",
+            step in 1_usize..4,
+            picks in proptest::collection::vec(0_usize..8, 0..8),
+        ) {
+            let expression = format!("linearlyUpdated(each, all, {step})");
+            let mut states: Vec<char> = start.chars().collect();
+            for round in 0.. {
+                let text: String = states.iter().collect();
+                let may: Vec<char> = open(&expression, &text).chars().collect();
+                for (state, may) in states.iter_mut().zip(&may) {
+                    if *state == '.' && *may == '+' {
+                        *state = 'u';
+                    }
+                }
+                let in_flight = states.iter().filter(|state| **state == 'u').count();
+                proptest::prop_assert!(in_flight <= step, "{text} {states:?}");
+                if states.iter().all(|state| *state == 'r') {
+                    break;
+                }
+                proptest::prop_assert!(in_flight > 0, "nothing goes on: {states:?}");
+                proptest::prop_assert!(round < 64, "it does not end");
+                // One of those on their way arrives.
+                let pick = picks.get(round).copied().unwrap_or_default() % in_flight;
+                let mut on_their_way = states.iter_mut().filter(|state| **state == 'u');
+                if let Some(state) = on_their_way.nth(pick) {
+                    *state = 'r';
+                }
+            }
+        }
+    }
 }
