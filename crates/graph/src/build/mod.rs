@@ -22,6 +22,7 @@ mod parse;
 mod patches;
 mod propagation;
 mod reads;
+mod rollout;
 mod scale;
 mod status;
 mod template_rules;
@@ -47,6 +48,8 @@ use crate::template::FieldPath;
 pub use error::BuildError;
 pub use handling::Handling;
 pub(crate) use parse::ENVIRONMENT;
+pub use rollout::Rollout;
+pub(crate) use rollout::{REVISION, TARGET_REVISION, undeclared as revisions_undeclared};
 
 /// The variable that holds the instance.
 pub(crate) const SCHEMA_VARIABLE: &str = "schema";
@@ -270,6 +273,8 @@ pub struct Graph {
     pub status_fields: Vec<StatusField>,
     /// Author-defined conditions.
     pub conditions: Vec<Expression>,
+    /// How instances move to this revision.
+    pub rollout: Rollout,
     /// Whether the status of instances lists what they manage.
     pub lists_managed_resources: bool,
     /// The type of the instance.
@@ -376,6 +381,7 @@ pub fn build(
     let status = status::build(&marked.status, &variables)?;
     let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
     marked.declare(&mut crd)?;
+    let rollout = Rollout::build(spec, &mut crd, options.features)?;
     let lists_managed_resources =
         options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {
@@ -388,6 +394,7 @@ pub fn build(
         status_fields: status.fields,
         conditions: status.conditions,
         lists_managed_resources,
+        rollout,
         instance_type,
         positions: spec
             .resources
