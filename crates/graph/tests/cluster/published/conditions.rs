@@ -170,7 +170,7 @@ async fn the_authors_conditions_stay_during_a_deletion() {
         )
         .await;
     delete(&world, &apps(), &it()).await;
-    wait_shown(&world, &["Mine=True", "ResourcesReady=Unknown"]).await;
+    wait_shown(&world, &["ResourcesReady=Unknown", "Mine=True"]).await;
     world
         .change(&config_maps(), &config("map"), hold(Value::Null))
         .await;
