@@ -554,6 +554,7 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
         ("propagation", "PropagationControl=true"),
+        ("rollout", "PropagationControl=true"),
         ("scale", "ScaleSubresource=true"),
         ("external-fields", "ExternalFields=true"),
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
@@ -603,4 +604,84 @@ fn page(address: &str, path: &str) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("it answers");
     text
+}
+
+#[test]
+fn an_author_sees_who_is_on_which_revision() {
+    if !has("kubectl", "an_author_sees_who_is_on_which_revision") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let gates = "PropagationControl=true,RevisionPinning=true";
+    let cluster = Running::start(folder.path(), &["--feature-gates", gates]);
+    let example = |file: &str| {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/rollout");
+        examples.join(file).display().to_string()
+    };
+    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
+    cluster.must(&[
+        "wait",
+        "--for=condition=Ready",
+        "rgd/branch.kro.run",
+        "--timeout=60s",
+    ]);
+    cluster.must(&["apply", "-f", &example("instance.yaml")]);
+    let branch = "branches.kro.run/berlin";
+    cluster.must(&["wait", "--for=condition=Ready", branch, "--timeout=60s"]);
+    cluster.must(&["annotate", branch, "kro.run/graph-revision=1"]);
+
+    let text = std::fs::read_to_string(example("rgd.yaml")).expect("the example");
+    let changed = folder.path().join("changed.yaml");
+    std::fs::write(&changed, text.replace("motd: Welcome", "motd: Hello")).expect("written");
+    let changed = changed.display().to_string();
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let graph = |words: &[&str]| {
+        let mut all = vec!["graph", "--feature-gates", gates];
+        all.extend(words);
+        all.extend(["--kubeconfig", &kubeconfig]);
+        corvus(&all)
+    };
+    let (code, plan, stderr) = graph(&["plan", &changed]);
+    assert_eq!(code, Some(0), "{plan}{stderr}");
+    assert!(plan.contains("1 of 1 instances are not touched"), "{plan}");
+    assert!(
+        plan.contains("Instances are held back by: linearlyUpdated(branch, branches, 1);"),
+        "{plan}"
+    );
+
+    cluster.must(&["apply", "-f", &changed]);
+    cluster.must(&[
+        "wait",
+        "--for=jsonpath={.status.lastIssuedRevision}=2",
+        "rgd/branch.kro.run",
+        "--timeout=60s",
+    ]);
+    cluster.must(&[
+        "annotate",
+        branch,
+        "kro.run/graph-revision=7",
+        "--overwrite",
+    ]);
+    cluster.must(&[
+        "wait",
+        "--for=jsonpath={.status.state}=ERROR",
+        branch,
+        "--timeout=60s",
+    ]);
+    let (code, status, stderr) = graph(&["status", "berlin"]);
+    assert_eq!(code, Some(1), "{status}{stderr}");
+    assert!(
+        status
+            .contains("GraphResolved is False: graph revision 7 of branch.kro.run does not exist"),
+        "{status}"
+    );
+    // It is shown by the revision it is on, so nothing is missing.
+    assert!(status.contains("settings  SYNCED"), "{status}");
+    cluster.must(&["annotate", branch, "kro.run/graph-revision-"]);
+    cluster.must(&[
+        "wait",
+        "--for=jsonpath={.status.graphRevision}=2",
+        branch,
+        "--timeout=60s",
+    ]);
 }

@@ -16,5 +16,6 @@ mod propagation;
 mod proposals;
 mod published;
 mod quarrels;
+mod rollouts;
 mod safety;
 mod world;

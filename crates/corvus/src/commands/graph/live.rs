@@ -38,6 +38,14 @@ pub fn definitions() -> Resource {
     )
 }
 
+fn revisions() -> Resource {
+    Resource::cluster(
+        "internal.kro.run/v1alpha1",
+        "graphrevisions",
+        "GraphRevision",
+    )
+}
+
 impl Live {
     /// Reads which kinds a cluster serves.
     pub async fn new(client: kube::Client, features: Features) -> anyhow::Result<Self> {
@@ -77,6 +85,31 @@ impl Live {
             .and_then(|spec| graph::build(&spec, &self.kinds, &self.options));
         let name = definition["metadata"]["name"].as_str().unwrap_or_default();
         built.map_err(|error| anyhow!("ResourceGraphDefinition {name:?}: {error}"))
+    }
+
+    /// The graph of the revision an instance is on, if its status says that and the revision is still there.
+    pub async fn own_graph(
+        &self,
+        definition: &Value,
+        instance: &Value,
+    ) -> anyhow::Result<Option<Graph>> {
+        let Some(number) = instance["status"]["graphRevision"].as_i64() else {
+            return Ok(None);
+        };
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let options = ListOptions {
+            label_selector: Some(format!("{}={name}", keys::RGD_NAME)),
+            ..ListOptions::default()
+        };
+        let list = self.api.list(&revisions(), &options).await;
+        let list = list.context("reading the GraphRevisions")?;
+        let is_it = |it: &&controller::Object| it.spec()["revision"] == number;
+        let Some(revision) = list.items.iter().find(is_it) else {
+            return Ok(None);
+        };
+        let mut definition = definition.clone();
+        definition["spec"] = revision.spec()["snapshot"]["spec"].clone();
+        self.build(&definition).map(Some)
     }
 
     /// All definitions.

@@ -132,7 +132,8 @@ async fn find(live: &Live, arguments: &Arguments) -> anyhow::Result<(Graph, Valu
             let here =
                 metadata["namespace"].is_null() || metadata["namespace"] == arguments.namespace;
             if metadata["name"] == name && here {
-                found.push((graph.clone(), instance));
+                let own = live.own_graph(&definition, &instance).await?;
+                found.push((own.unwrap_or_else(|| graph.clone()), instance));
             }
         }
     }
@@ -293,6 +294,10 @@ fn text(told: &Told) -> String {
         name(&instance["kind"]),
         name(&instance["metadata"]["name"])
     );
+    let (current, target) = (&status["graphRevision"], &status["targetGraphRevision"]);
+    if current.is_i64() && current != target {
+        let _ = writeln!(out, "  on revision {current}, should be on {target}");
+    }
     for condition in status["conditions"].as_array().into_iter().flatten() {
         if condition["status"] != "True" {
             let text = name(&condition["message"]).replace('\n', " ");
