@@ -291,10 +291,10 @@ impl Graph {
             .collect()
     }
 
-    /// The resources that have dependencies, as a status lists them.
+    /// The resources that have dependencies, as a status lists them; null if none has, which leaves the field out.
     pub fn resources_status(&self) -> Value {
         let with_dependencies = self.order.iter().map(|node| &self.nodes[*node]);
-        with_dependencies
+        let listed: Vec<Value> = with_dependencies
             .filter(|node| !node.dependencies.is_empty())
             .map(|node| {
                 let ids: Vec<Value> = node
@@ -304,7 +304,12 @@ impl Graph {
                     .collect();
                 serde_json::json!({"id": node.id, "dependencies": ids})
             })
-            .collect()
+            .collect();
+        if listed.is_empty() {
+            Value::Null
+        } else {
+            listed.into()
+        }
     }
 
     /// Whether any resource says when its objects may be written.

@@ -364,6 +364,9 @@ fn check_omit(
     parsed: &ParsedResource,
     options: &BuildOptions,
 ) -> Result<(), String> {
+    if !source.contains("omit") {
+        return Ok(());
+    }
     let ast = parse(source)?;
     let uses = ast
         .references()

@@ -44,7 +44,8 @@ impl Report {
             conditions: ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str()),
             fields: None,
             state: "IN_PROGRESS",
-            has_author_conditions: false,
+            // Until the graph says so itself, the present conditions tell.
+            has_author_conditions: foreign(&instance.object.status()["conditions"]).is_some(),
             author: None,
             revision: 0,
             target: 0,

@@ -1,6 +1,8 @@
 //! Companions of objects that nobody instantiated, and fields that are given to them.
 
-use controller::{ApplyOptions, DeleteOptions, Object, ObjectKey, Resource};
+use std::time::Duration;
+
+use controller::{ApplyOptions, DeleteOptions, FaultPlan, Faults, Object, ObjectKey, Resource};
 use graph::{Feature, Features};
 use serde_json::{Value, json};
 
@@ -102,6 +104,58 @@ async fn foreign_objects_get_companions_and_fields_whatever_fails() {
         check,
     )
     .await;
+}
+
+/// Runs the controllers under faults for a moment, then looks: nothing is given that the instance does not record.
+async fn run_under(faults: &Faults, world: &mut World) {
+    let client = faults.wrap(world.cluster.client());
+    let impatient = options(Feature::Decorators);
+    world.start_controllers_with(client, impatient).await;
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    world.stop_controllers().await;
+    let instance = world.get(&apps(), &it()).await;
+    let recorded = instance
+        .as_ref()
+        .and_then(|instance| instance.annotation("internal.kro.run/contributes-to-group-kinds"));
+    for key in [config("a"), ObjectKey::new("other", "b")] {
+        let object = world.get(&config_maps(), &key).await.unwrap();
+        assert!(our_managers(&object).is_empty() || recorded == Some("ConfigMap"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_leaves_a_field_behind() {
+    for seed in 0..3 {
+        let mut world = World::with(options(Feature::Decorators)).await;
+        two_foreign(&world).await;
+        world.create(&rgds(), definition()).await;
+        world.wait_rgd_active("app").await;
+        world.stop_controllers().await;
+        let plan = FaultPlan::evenly(seed, 0.1).with_stale_caches(0.2, Duration::from_millis(50));
+        let faults = Faults::new(plan);
+        world.app(json!({})).await;
+        for _ in 0..3 {
+            run_under(&faults, &mut world).await;
+        }
+        delete_app(&world).await;
+        for _ in 0..3 {
+            run_under(&faults, &mut world).await;
+        }
+        faults.stop();
+        world.start_controllers(options(Feature::Decorators)).await;
+        world.wait_gone(&apps(), &it()).await;
+        for key in [config("a"), ObjectKey::new("other", "b")] {
+            let object = world.get(&config_maps(), &key).await.unwrap();
+            assert!(is_untouched(&object), "seed {seed}: {}", object.value());
+        }
+        let companion = world.get(&config_maps(), &config("a-companion")).await;
+        assert!(companion.is_none(), "seed {seed}");
+    }
+}
+
+async fn delete_app(world: &World) {
+    let options = DeleteOptions::default();
+    world.api.delete(&apps(), &it(), &options).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
