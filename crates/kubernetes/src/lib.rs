@@ -47,6 +47,7 @@ mod settled;
 mod stateful_set;
 mod taint_eviction;
 mod taints;
+mod token_cleaner;
 mod ttl_after_finished;
 
 pub use cluster::Cluster;
@@ -81,6 +82,8 @@ pub struct Options {
     pub attempts: AttemptObserver,
     /// How often autoscalers look at the load; upstream's 15 seconds otherwise.
     pub autoscaler_sync_period: Option<Duration>,
+    /// How long tokens in Secrets may lie unused before they are marked, and then deleted; upstream's year otherwise.
+    pub token_clean_up_period: Option<Duration>,
     /// The ranges nodes get their Pods' addresses from; none leaves that to others.
     pub node_cidrs: Option<NodeCidrs>,
     /// What to read through, where others read the same; otherwise the controllers have their own.
@@ -123,6 +126,9 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
             "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
+            "legacyserviceaccounttokencleaner" => {
+                running.spawn(token_cleaner::run(cluster, options.token_clean_up_period))
+            }
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
