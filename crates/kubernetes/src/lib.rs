@@ -73,6 +73,8 @@ pub struct Options {
     pub selection: Selection,
     /// Whether the `maxUnavailable` of a stateful set counts (the feature `MaxUnavailableStatefulSet`).
     pub stateful_set_max_unavailable: bool,
+    /// Whether autoscalers may scale to zero and back (the feature `HPAScaleToZero`).
+    pub hpa_scale_to_zero: bool,
     /// The certificate (PEM) of the authority that signed the API server's, to be told to every
     /// namespace; none leaves that to others.
     pub root_certificate: Option<String>,
@@ -115,7 +117,8 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "job" => running.spawn(job::run(cluster)),
             "cronjob" => running.spawn(cron_job::run(cluster)),
             "horizontalpodautoscaler" => {
-                running.spawn(autoscaler::run(cluster, options.autoscaler_sync_period))
+                let (period, to_zero) = (options.autoscaler_sync_period, options.hpa_scale_to_zero);
+                running.spawn(autoscaler::run(cluster, period, to_zero))
             }
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpoints" => running.spawn(endpoints::run(cluster)),
