@@ -17,6 +17,7 @@ mod tuning;
 mod up;
 mod version;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -114,6 +115,8 @@ fn start_log(filter: &str) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for people: in a file they are noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     Ok(())
 }

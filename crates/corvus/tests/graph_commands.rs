@@ -353,6 +353,36 @@ fn a_plan_says_what_a_change_would_do() {
         stderr.contains("there is no instance \"nobody\""),
         "{stderr}"
     );
+    follow_to_the_end(&cluster, &kubeconfig);
+}
+
+/// A followed status tells of a change, and ends with its instance.
+fn follow_to_the_end(cluster: &Running, kubeconfig: &str) {
+    let mut following = Command::new(CORVUS)
+        .args(["graph", "status", "hello", "-w", "--kubeconfig", kubeconfig])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(following.stdout.take().expect("piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    let mut until = |part: &str| {
+        let found = lines.any(|line| line.contains(part));
+        assert!(found, "nothing told of {part:?}");
+    };
+    until("ACTIVE");
+    let suspend = ["annotate", "site", "hello", "kro.run/reconcile=suspended"];
+    cluster.must(&suspend);
+    until("suspended");
+    cluster.must(&["annotate", "site", "hello", "kro.run/reconcile-"]);
+    cluster.must(&["delete", "site", "hello", "--timeout", "60s"]);
+    let ended = following.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("there is no instance \"hello\""),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -524,12 +554,14 @@ fn the_examples_behind_feature_gates_pass_their_tests() {
     for (name, gate) in [
         ("variables", "Variables=true"),
         ("propagation", "PropagationControl=true"),
+        ("rollout", "PropagationControl=true"),
         ("scale", "ScaleSubresource=true"),
         ("external-fields", "ExternalFields=true"),
         ("lifecycles", "DeletionPolicy=true,ResourceLifecycles=true"),
         ("deferred-fields", "DeferredFields=true"),
         ("partial-dependencies", "PartialDependencies=true"),
         ("dynamic-keys", "DynamicTemplateKeys=true"),
+        ("decorators", "Decorators=true"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples")
@@ -572,4 +604,84 @@ fn page(address: &str, path: &str) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("it answers");
     text
+}
+
+#[test]
+fn an_author_sees_who_is_on_which_revision() {
+    if !has("kubectl", "an_author_sees_who_is_on_which_revision") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let gates = "PropagationControl=true,RevisionPinning=true";
+    let cluster = Running::start(folder.path(), &["--feature-gates", gates]);
+    let example = |file: &str| {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/rollout");
+        examples.join(file).display().to_string()
+    };
+    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
+    cluster.must(&[
+        "wait",
+        "--for=condition=Ready",
+        "rgd/branch.kro.run",
+        "--timeout=60s",
+    ]);
+    cluster.must(&["apply", "-f", &example("instance.yaml")]);
+    let branch = "branches.kro.run/berlin";
+    cluster.must(&["wait", "--for=condition=Ready", branch, "--timeout=60s"]);
+    cluster.must(&["annotate", branch, "kro.run/graph-revision=1"]);
+
+    let text = std::fs::read_to_string(example("rgd.yaml")).expect("the example");
+    let changed = folder.path().join("changed.yaml");
+    std::fs::write(&changed, text.replace("motd: Welcome", "motd: Hello")).expect("written");
+    let changed = changed.display().to_string();
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let graph = |words: &[&str]| {
+        let mut all = vec!["graph", "--feature-gates", gates];
+        all.extend(words);
+        all.extend(["--kubeconfig", &kubeconfig]);
+        corvus(&all)
+    };
+    let (code, plan, stderr) = graph(&["plan", &changed]);
+    assert_eq!(code, Some(0), "{plan}{stderr}");
+    assert!(plan.contains("1 of 1 instances are not touched"), "{plan}");
+    assert!(
+        plan.contains("Instances are held back by: linearlyUpdated(branch, branches, 1);"),
+        "{plan}"
+    );
+
+    cluster.must(&["apply", "-f", &changed]);
+    cluster.must(&[
+        "wait",
+        "--for=jsonpath={.status.lastIssuedRevision}=2",
+        "rgd/branch.kro.run",
+        "--timeout=60s",
+    ]);
+    cluster.must(&[
+        "annotate",
+        branch,
+        "kro.run/graph-revision=7",
+        "--overwrite",
+    ]);
+    cluster.must(&[
+        "wait",
+        "--for=jsonpath={.status.state}=ERROR",
+        branch,
+        "--timeout=60s",
+    ]);
+    let (code, status, stderr) = graph(&["status", "berlin"]);
+    assert_eq!(code, Some(1), "{status}{stderr}");
+    assert!(
+        status
+            .contains("GraphResolved is False: graph revision 7 of branch.kro.run does not exist"),
+        "{status}"
+    );
+    // It is shown by the revision it is on, so nothing is missing.
+    assert!(status.contains("settings  SYNCED"), "{status}");
+    cluster.must(&["annotate", branch, "kro.run/graph-revision-"]);
+    cluster.must(&[
+        "wait",
+        "--for=jsonpath={.status.graphRevision}=2",
+        branch,
+        "--timeout=60s",
+    ]);
 }

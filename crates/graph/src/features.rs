@@ -34,6 +34,8 @@ pub enum Feature {
     DynamicTemplateKeys,
     /// Companions of objects that nobody instantiated, and fields of foreign objects.
     Decorators,
+    /// Instances that stay on a revision of their definition.
+    RevisionPinning,
 }
 
 /// All features, by the names of their gates.
@@ -55,6 +57,7 @@ const FEATURES: &[(&str, Feature)] = &[
     ("PartialDependencies", Feature::PartialDependencies),
     ("DynamicTemplateKeys", Feature::DynamicTemplateKeys),
     ("Decorators", Feature::Decorators),
+    ("RevisionPinning", Feature::RevisionPinning),
 ];
 
 impl Feature {

@@ -16,6 +16,7 @@ pub mod applyset;
 mod build;
 pub mod compatibility;
 pub mod conditions;
+mod contribution;
 mod controllers;
 pub mod crd;
 pub mod dag;
@@ -40,8 +41,8 @@ mod tally;
 pub mod template;
 
 pub use build::{
-    BuildError, BuildOptions, FieldValue, Graph, Handling, Iterator, Node, NodeKind, StatusField,
-    TemplateField, TemplateKey, TextPart, build, read_spec, required_kinds,
+    BuildError, BuildOptions, FieldValue, Graph, Handling, Iterator, Node, NodeKind, Rollout,
+    StatusField, TemplateField, TemplateKey, TextPart, build, read_spec, required_kinds,
 };
 pub use controllers::{GraphControllers, Metrics, Options, StartError, start};
 pub use expression::{EvalFailure, Evaluated, Expression};

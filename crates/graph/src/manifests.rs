@@ -195,6 +195,10 @@ fn graph_spec() -> Value {
                 },
             },
             "resources": {"type": "array", "items": resource()},
+            "propagateWhen": strings(),
+            "rollout": {"type": "object", "properties": {
+                "strategy": {"type": "string", "enum": ["Latest", "Manual"]},
+            }},
         },
     })
 }

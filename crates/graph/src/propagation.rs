@@ -117,7 +117,8 @@ fn holds(value: &CelValue<'_>, name: &str) -> bool {
     mark.is_none_or(|mark| mark[name] == true)
 }
 
-/// Whether the item is among the first of its collection; how many is worked out from how many are done.
+/// Whether the item's turn has come: as many are let through as `admitted` says for those that are done, those first that
+/// have begun, then the others in order.
 fn reached<'a>(
     _: &mut Context<'_>,
     arguments: &[CelValue<'a>],
@@ -126,12 +127,18 @@ fn reached<'a>(
     let (CelValue::Int(index), CelValue::List(items)) = (&arguments[0], &arguments[1]) else {
         return Err(EvalError::no_such_overload());
     };
-    let mut done = 0;
-    for item in items.iter() {
+    let (mut done, mut begun, mut others_before) = (0, 0, 0);
+    for (at, item) in (0..).zip(items.iter()) {
         let item = item?;
-        done += i64::from(holds(&item, "updated") && holds(&item, "ready"));
+        let has_begun = holds(&item, "updated");
+        if at == *index && has_begun {
+            return Ok(CelValue::Bool(true));
+        }
+        done += i64::from(has_begun && holds(&item, "ready"));
+        begun += i64::from(has_begun);
+        others_before += i64::from(!has_begun && at < *index);
     }
-    Ok(CelValue::Bool(*index < admitted(done)))
+    Ok(CelValue::Bool(begun + others_before < admitted(done)))
 }
 
 #[cfg(test)]
@@ -191,6 +198,8 @@ mod tests {
         check(linear, "ru...", "++---");
         check(linear, "rr...", "++++-");
         check(linear, "rrrrr", "+++++");
+        check(linear, "..r..", "+-+--");
+        check(linear, "..rr.", "++++-");
         check("linearlyUpdated(each, all, 0)", "..", "!!");
         let exponential = "exponentiallyUpdated(each, all)";
         check(exponential, ".........", "+--------");
@@ -225,5 +234,42 @@ mod tests {
             error.to_string().contains("must be the item itself"),
             "{error}"
         );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(48))]
+
+        /// Whatever was done before in whatever order: no step is larger than it may be, and rollouts end.
+        #[test]
+        fn rollouts_keep_their_steps_and_end(
+            start in "[.r]{1,8}",
+            step in 1_usize..4,
+            picks in proptest::collection::vec(0_usize..8, 0..8),
+        ) {
+            let expression = format!("linearlyUpdated(each, all, {step})");
+            let mut states: Vec<char> = start.chars().collect();
+            for round in 0.. {
+                let text: String = states.iter().collect();
+                let may: Vec<char> = open(&expression, &text).chars().collect();
+                for (state, may) in states.iter_mut().zip(&may) {
+                    if *state == '.' && *may == '+' {
+                        *state = 'u';
+                    }
+                }
+                let in_flight = states.iter().filter(|state| **state == 'u').count();
+                proptest::prop_assert!(in_flight <= step, "{text} {states:?}");
+                if states.iter().all(|state| *state == 'r') {
+                    break;
+                }
+                proptest::prop_assert!(in_flight > 0, "nothing goes on: {states:?}");
+                proptest::prop_assert!(round < 64, "it does not end");
+                // One of those on their way arrives.
+                let pick = picks.get(round).copied().unwrap_or_default() % in_flight;
+                let mut on_their_way = states.iter_mut().filter(|state| **state == 'u');
+                if let Some(state) = on_their_way.nth(pick) {
+                    *state = 'r';
+                }
+            }
+        }
     }
 }

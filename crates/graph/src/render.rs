@@ -21,6 +21,8 @@ pub struct RenderedNode {
     pub objects: Vec<Value>,
     /// The value of a variable.
     pub value: Option<Value>,
+    /// Whether its objects exist without it, and are only given fields.
+    pub is_patch: bool,
     /// Where it would stand.
     pub state: NodeState,
     /// How they come and go.
@@ -99,6 +101,7 @@ pub fn render(
             id,
             objects,
             value,
+            is_patch: graph.nodes[node].kind.is_patch(),
             state,
             policy,
         };

@@ -13,6 +13,24 @@ pub struct GraphSpec {
     /// The resources behind an instance.
     #[serde(default, deserialize_with = "null_is_default")]
     pub resources: Vec<ResourceSpec>,
+    /// When an instance may move to a new revision.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        rename = "propagateWhen"
+    )]
+    pub propagate_when: Vec<String>,
+    /// How instances move to a new revision.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub rollout: RolloutSpec,
+}
+
+/// How instances move to a new revision.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct RolloutSpec {
+    /// `Latest`: at once, as far as `propagateWhen` lets them; `Manual`: when told to.
+    #[serde(default)]
+    pub strategy: Option<String>,
 }
 
 /// Where instances live.

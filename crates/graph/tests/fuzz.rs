@@ -23,6 +23,15 @@ fn definition() -> Value {
             {"id": "many", "forEach": [{"item1": "${schema.spec.list}"}], "template": {"apiVersion": "v1", "kind": "Secret",
                 "metadata": {"name": "${item1}-${one.metadata.name}"}, "stringData": {"x": "${item1}"}}},
             {"id": "other", "externalRef": {"apiVersion": "v1", "kind": "Service", "metadata": {"selector": {"matchLabels": {"a": "${many[0].metadata.name}"}}}}},
+            {"id": "naming", "variable": {"prefix": "${schema.spec.name}-p", "nested": {"a": [1, "${one.data.b}"]}}},
+            {"id": "lines", "forEach": [{"item1": "${schema.spec.list}"}], "variable": {"line": "${naming.prefix}${item1}"}},
+            {"id": "later", "template": {"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "${naming.prefix}", "labels": {"${naming.prefix}": "x"}},
+                "data": {"a": "${defer(last.data.a)}", "${schema.spec.name}.txt": "${schema.spec.deep.n > 1 ? one.data.a : 'no'}"}}},
+            {"id": "last", "template": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "last"},
+                "data": {"a": "${later.metadata.name}", "lines": "${lines.map(l, l.line).join(',')}"}}},
+            {"id": "given", "forEach": [{"service": "${other}"}], "patch": {"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "${service.metadata.name}", "labels": {"given": "${schema.spec.name}"}}}},
         ],
     })
 }
@@ -85,6 +94,13 @@ fn replacement() -> impl Strategy<Value = Value> {
         "${item1}",
         "${'x'.charAt(9)}",
         "${bytes('x')}",
+        "${naming}",
+        "${lines}",
+        "${lines[0].line}",
+        "${defer(one.data.a)}",
+        "${defer(last)}",
+        "${schema.spec.deep.n > 1 ? one.data.a : last.data.a}",
+        "${given}",
     ]);
     prop_oneof![
         texts.prop_map(|text| json!(text)),
@@ -95,6 +111,7 @@ fn replacement() -> impl Strategy<Value = Value> {
         Just(json!({})),
         Just(json!([{"a": "${schema.spec.name}"}])),
         Just(json!({"a": {"b": ["${one.data}"]}})),
+        Just(json!({"${schema.spec.name}": "${one.data.a}", "${naming.prefix}": {"${x}": 1}})),
     ]
 }
 
@@ -136,13 +153,17 @@ proptest! {
 #[test]
 fn the_definition_itself_runs_through() {
     let spec = read_spec(&definition()).unwrap_or_else(|error| panic!("{error}"));
-    let graph = build(&spec, &OfflineKinds::new(), &BuildOptions::default())
-        .unwrap_or_else(|error| panic!("{error}"));
+    let options = BuildOptions {
+        features: Features::all(),
+        ..BuildOptions::default()
+    };
+    let graph =
+        build(&spec, &OfflineKinds::new(), &options).unwrap_or_else(|error| panic!("{error}"));
     let rendered = render(&graph, &instance(), &[], PassOptions::default());
     let states: Vec<&str> = rendered
         .nodes
         .iter()
         .map(|node| node.state.name())
         .collect();
-    assert_eq!(states, ["SYNCED", "SYNCED", "SYNCED"]);
+    assert_eq!(states, ["SYNCED"; 8]);
 }

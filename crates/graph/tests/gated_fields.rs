@@ -78,6 +78,18 @@ fn every_field_names_its_gate() {
         "externalFields",
         "ExternalFields",
     );
+    let all = json!(["${apps.all(it, it.ready())}"]);
+    check(
+        &[("/propagateWhen", all)],
+        "propagateWhen",
+        "PropagationControl",
+    );
+    let manual = json!({"strategy": "Manual"});
+    check(
+        &[("/rollout", manual)],
+        "rollout.strategy",
+        "RevisionPinning",
+    );
     check(&scaled(), "schema.spec.count", "ScaleSubresource");
 }
 
@@ -133,6 +145,38 @@ fn gates_of_propagation_are_checked() {
         "{}",
         message(&circle, Features::all())
     );
+}
+
+#[test]
+fn the_rollout_of_a_definition_is_checked() {
+    let check = |changes: &[(&str, Value)], expect: &str| {
+        let found = message(changes, Features::all());
+        assert!(found.contains(expect), "{found}");
+    };
+    let gate = |expression: &str| [("/propagateWhen", json!([expression]))];
+    check(&gate("${linearlyUpdated(app, apps, 2)}"), "built");
+    check(
+        &gate("${app.status.state == 'ACTIVE' || app.spec.count > 1}"),
+        "built",
+    );
+    check(&gate("${app.spec.cuont > 1}"), "path \"propagateWhen[0]\"");
+    check(
+        &gate("${app.spec.cuont > 1}"),
+        "undefined field 'cuont'; did you mean 'count'?",
+    );
+    check(
+        &gate("${application.ready()}"),
+        "undeclared reference to 'application'",
+    );
+    check(&gate("${app.spec.count}"), "must return bool");
+    let slow = json!({"strategy": "Slow"});
+    let expect = "path \"rollout.strategy\": expected Latest or Manual, got \"Slow\"";
+    check(&[("/rollout", slow)], expect);
+    let status = json!("${schema.spec.count}");
+    let own = ("/schema/status/graphRevision", status);
+    check(std::slice::from_ref(&own), "built");
+    let manual = ("/rollout", json!({"strategy": "Manual"}));
+    check(&[own, manual], "path \"schema.status.graphRevision\"");
 }
 
 #[test]

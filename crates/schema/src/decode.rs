@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 use crate::node::{Additional, Node, Schema, Special, ValueType};
 use crate::{Error, MAX_DEPTH, time};
 
-const SCHEMA_PROPS: &str =
+pub(crate) const SCHEMA_PROPS: &str =
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 /// Checks the types of a built-in object as Go's decoder would, drops members without a field and

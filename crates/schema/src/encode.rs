@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::MAX_DEPTH;
-use crate::decode::{is_struct, zero};
+use crate::decode::{SCHEMA_PROPS, is_struct, zero};
 use crate::node::{Additional, Field, GoField, Node, Schema, Special, ValueType};
 
 /// Brings a decoded built-in object into the form Go's encoder would give it.
@@ -19,8 +19,13 @@ pub fn encode_unstored(schema: &Schema, object: &mut Value) {
 }
 
 fn value(node: &Node, found: &mut Value, stored: bool, depth: usize) {
-    if depth > MAX_DEPTH || node.special != Special::None {
+    if depth > MAX_DEPTH {
         return;
+    }
+    match node.special {
+        Special::None => {}
+        Special::SchemaOr => return schema_or(found, stored, depth),
+        _ => return,
     }
     match found {
         Value::Object(members) => match &node.additional {
@@ -36,6 +41,20 @@ fn value(node: &Node, found: &mut Value, stored: bool, depth: usize) {
                 for item in items {
                     value(schema, item, stored, depth + 1);
                 }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A JSON schema, or a list of them; what is simpler stays.
+fn schema_or(found: &mut Value, stored: bool, depth: usize) {
+    let schema = Schema::definition(SCHEMA_PROPS).expect("generated tables hold JSONSchemaProps");
+    match found {
+        Value::Object(_) => value(&schema, found, stored, depth + 1),
+        Value::Array(items) => {
+            for item in items.iter_mut().filter(|item| item.is_object()) {
+                value(&schema, item, stored, depth + 1);
             }
         }
         _ => {}
@@ -112,6 +131,22 @@ mod tests {
         let schema = Schema::built_in(group, "v1", kind).expect("built in");
         encode(&schema, &mut object);
         assert_eq!(object, expect, "{kind}");
+    }
+
+    #[test]
+    fn schemas_within_schemas_lose_what_is_empty() {
+        let schema = json!({"type": "string", "format": "", "nullable": false});
+        let open = json!({"properties": {"a": {"items": schema}, "b": {"additionalProperties": schema},
+            "c": {"additionalProperties": true}}});
+        let versions = |schema: Value| json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]);
+        let mut definition = json!({"spec": {"group": "g", "names": {"kind": "K", "plural": "ks"}, "scope": "Cluster",
+                "versions": versions(open)}});
+        let kind = Schema::built_in("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+        encode(&kind.expect("built in"), &mut definition);
+        let plain = json!({"type": "string"});
+        let expect = json!({"properties": {"a": {"items": plain}, "b": {"additionalProperties": plain},
+            "c": {"additionalProperties": true}}});
+        assert_eq!(definition["spec"]["versions"], versions(expect));
     }
 
     #[test]

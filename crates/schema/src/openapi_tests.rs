@@ -154,6 +154,16 @@ fn the_older_format_refers_plainly() {
             "application/apply-patch+yaml"
         ])
     );
+    // kubectl takes these words for it.
+    let widgets = &document["paths"]["/apis/shop.example.com/v1/widgets/{name}"];
+    assert_eq!(
+        widgets["patch"]["consumes"],
+        json!([
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/apply-patch+yaml"
+        ])
+    );
 }
 
 #[test]

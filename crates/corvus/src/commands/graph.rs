@@ -6,6 +6,7 @@ mod documents;
 mod explain;
 mod finding;
 mod fmt;
+mod follow;
 mod lint;
 mod live;
 mod marks;

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Map, Value, json};
 
 use super::error::BuildError;
-use super::{BuildOptions, NodeKind};
+use super::{BuildOptions, NodeKind, patches};
 use crate::features::Feature;
 use crate::kinds::{Definitions, Kind};
 use crate::rgd::{ExternalRef, ResourceSpec};
@@ -70,6 +70,7 @@ pub(super) fn of(
     }
     if let Some(patch) = &resource.patch {
         gate(Feature::Decorators, "patch")?;
+        patches::check(resource, patch)?;
         let kind = if repeated {
             NodeKind::PatchCollection
         } else {

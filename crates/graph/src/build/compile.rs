@@ -48,7 +48,8 @@ impl Variables {
         types.insert(SCHEMA_VARIABLE.to_owned(), instance.clone());
         for resource in resources
             .iter()
-            .filter(|resource| !resource.node_kind.is_variable())
+            // A patch publishes nothing: what it patches is read by an external reference.
+            .filter(|resource| !resource.node_kind.is_variable() && !resource.node_kind.is_patch())
         {
             let object = resource.kind.cel_type();
             let ty = if resource.node_kind.is_list() {

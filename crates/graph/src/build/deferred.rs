@@ -34,6 +34,9 @@ pub(super) fn check(
     resource: &ParsedResource,
     options: &BuildOptions,
 ) -> Result<bool, String> {
+    if !source.contains(NAME) {
+        return Ok(false);
+    }
     let ast = parse::parse(source)?;
     if !is_used(ast.references()) {
         return Ok(false);

@@ -67,4 +67,14 @@ impl fmt::Display for BuildError {
     }
 }
 
+impl BuildError {
+    /// As an error of no resource in particular.
+    pub(crate) fn of_the_whole(self) -> Self {
+        Self {
+            resource: None,
+            ..self
+        }
+    }
+}
+
 impl std::error::Error for BuildError {}

@@ -19,8 +19,10 @@ mod extract;
 mod handling;
 mod names;
 mod parse;
+mod patches;
 mod propagation;
 mod reads;
+mod rollout;
 mod scale;
 mod status;
 mod template_rules;
@@ -46,6 +48,8 @@ use crate::template::FieldPath;
 pub use error::BuildError;
 pub use handling::Handling;
 pub(crate) use parse::ENVIRONMENT;
+pub use rollout::Rollout;
+pub(crate) use rollout::{REVISION, TARGET_REVISION, undeclared as revisions_undeclared};
 
 /// The variable that holds the instance.
 pub(crate) const SCHEMA_VARIABLE: &str = "schema";
@@ -269,6 +273,8 @@ pub struct Graph {
     pub status_fields: Vec<StatusField>,
     /// Author-defined conditions.
     pub conditions: Vec<Expression>,
+    /// How instances move to this revision.
+    pub rollout: Rollout,
     /// Whether the status of instances lists what they manage.
     pub lists_managed_resources: bool,
     /// The type of the instance.
@@ -285,10 +291,10 @@ impl Graph {
             .collect()
     }
 
-    /// The resources that have dependencies, as a status lists them.
+    /// The resources that have dependencies, as a status lists them; null if none has, which leaves the field out.
     pub fn resources_status(&self) -> Value {
         let with_dependencies = self.order.iter().map(|node| &self.nodes[*node]);
-        with_dependencies
+        let listed: Vec<Value> = with_dependencies
             .filter(|node| !node.dependencies.is_empty())
             .map(|node| {
                 let ids: Vec<Value> = node
@@ -298,7 +304,12 @@ impl Graph {
                     .collect();
                 serde_json::json!({"id": node.id, "dependencies": ids})
             })
-            .collect()
+            .collect();
+        if listed.is_empty() {
+            Value::Null
+        } else {
+            listed.into()
+        }
     }
 
     /// Whether any resource says when its objects may be written.
@@ -323,7 +334,8 @@ pub fn read_spec(spec: &Value) -> Result<GraphSpec, BuildError> {
 pub fn required_kinds(spec: &GraphSpec) -> Vec<GroupVersionKind> {
     let mut kinds: Vec<GroupVersionKind> = Vec::new();
     for resource in &spec.resources {
-        let kind = match (&resource.template, &resource.external_ref) {
+        let template = resource.template.as_ref().or(resource.patch.as_ref());
+        let kind = match (template, &resource.external_ref) {
             (Some(template), None) => GroupVersionKind::of(template),
             (None, Some(external)) => model::GroupVersion::parse(&external.api_version)
                 .ok()
@@ -369,6 +381,7 @@ pub fn build(
     let status = status::build(&marked.status, &variables)?;
     let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
     marked.declare(&mut crd)?;
+    let rollout = Rollout::build(spec, &mut crd, options.features)?;
     let lists_managed_resources =
         options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {
@@ -381,6 +394,7 @@ pub fn build(
         status_fields: status.fields,
         conditions: status.conditions,
         lists_managed_resources,
+        rollout,
         instance_type,
         positions: spec
             .resources

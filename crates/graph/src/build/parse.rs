@@ -64,9 +64,15 @@ pub(crate) fn resources(
         .iter()
         .map(|resource| resource.id.as_str())
         .collect();
+    let patches: Vec<&str> = spec
+        .resources
+        .iter()
+        .filter(|resource| resource.patch.is_some())
+        .map(|resource| resource.id.as_str())
+        .collect();
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds, options)?;
-        check_references(&mut parsed, &ids, options)?;
+        check_references(&mut parsed, &ids, &patches, options)?;
         propagation::add_dependencies(&mut parsed, resource, &ids, options)?;
         Ok(parsed)
     };
@@ -228,16 +234,28 @@ pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet
 fn check_references(
     parsed: &mut ParsedResource,
     ids: &[&str],
+    patches: &[&str],
     options: &BuildOptions,
 ) -> Result<(), BuildError> {
     let id = parsed.id.clone();
-    let others: Vec<&str> = ids.iter().copied().chain([SCHEMA_VARIABLE]).collect();
+    let others: Vec<&str> = ids
+        .iter()
+        .copied()
+        .filter(|other| !patches.contains(other))
+        .chain([SCHEMA_VARIABLE])
+        .collect();
     let with_iterators: Vec<&str> = others
         .iter()
         .copied()
         .chain(parsed.for_each.iter().map(|(name, _)| name.as_str()))
         .collect();
-    let fail = |message: String, path: &dyn std::fmt::Display, source: &str| {
+    let fail = |mut message: String, path: &dyn std::fmt::Display, source: &str| {
+        let is_patch =
+            |id: &&&str| message.starts_with(&format!("references unknown identifiers: [{id}]"));
+        if patches.iter().any(|id| is_patch(&id)) {
+            message
+                .push_str(" (a patch publishes nothing: read its object through an externalRef)");
+        }
         BuildError::of(&id, message).at(path).in_expression(source)
     };
     let by_branch = options.features.has(Feature::PartialDependencies);
@@ -346,6 +364,9 @@ fn check_omit(
     parsed: &ParsedResource,
     options: &BuildOptions,
 ) -> Result<(), String> {
+    if !source.contains("omit") {
+        return Ok(());
+    }
     let ast = parse(source)?;
     let uses = ast
         .references()
@@ -359,7 +380,7 @@ fn check_omit(
         .features
         .require(Feature::CelOmitFunction, "omit()")?;
     if field.path.is(&["metadata", "name"])
-        || (parsed.node_kind.is_ours() && field.path.is(&["metadata", "namespace"]))
+        || (parsed.node_kind.is_written() && field.path.is(&["metadata", "namespace"]))
     {
         let path = &field.path;
         return Err(format!(

@@ -60,7 +60,13 @@ pub(crate) fn add_dependencies(
         used.extend(roots);
     }
     for (at, other) in ids.iter().enumerate() {
-        if *other != id && used.contains(*other) && parsed.dependencies.insert(at) {
+        if *other == id || !used.contains(*other) {
+            continue;
+        }
+        // Read here always, and now.
+        parsed.branch_dependencies.remove(&at);
+        parsed.soft_dependencies.remove(&at);
+        if parsed.dependencies.insert(at) {
             parsed.gate_dependencies.insert(at);
         }
     }

@@ -18,13 +18,17 @@ pub(super) struct Reads {
 impl Reads {
     /// Adds an expression that reads `roots`; with `by_branch` its branches count.
     pub fn add(&mut self, source: &str, roots: BTreeSet<String>, by_branch: bool) {
+        if !by_branch {
+            self.always.extend(roots);
+            return;
+        }
         let always = match parse::parse(source) {
-            Ok(ast) if by_branch => {
+            Ok(ast) => {
                 let reads = ast.references().reads.iter();
                 let always = reads.filter(|read| !read.conditional);
                 always.map(|read| read.root.clone()).collect()
             }
-            _ => roots.clone(),
+            Err(_) => roots.clone(),
         };
         self.in_branches.extend(roots.difference(&always).cloned());
         self.always.extend(always);

@@ -75,7 +75,7 @@ pub(crate) fn check(
     kind: &Kind,
     instance_scope: Scope,
 ) -> Result<(), BuildError> {
-    if node_kind.is_ours() && template.pointer("/metadata/name").is_none() {
+    if node_kind.is_written() && template.pointer("/metadata/name").is_none() {
         let message = "metadata.name is required: it names the object to make";
         return Err(BuildError::of(id, message).at("metadata.name"));
     }

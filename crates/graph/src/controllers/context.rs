@@ -14,6 +14,7 @@ use super::Options;
 use super::cluster_kinds::ClusterKinds;
 use super::metrics::WatchCounts;
 use super::registry::Registry;
+use super::rollout::Rollouts;
 use super::serving::Serving;
 use super::watches::Watches;
 use crate::keys;
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     pub kinds: ClusterKinds,
     pub registry: Registry,
     pub serving: Serving,
+    pub rollouts: Rollouts,
     pub watches: Watches,
     pub rgds: Informer,
     pub revisions: Informer,
@@ -48,6 +50,8 @@ pub(crate) struct Context {
     pub revision_queue: WorkQueue,
     pub instance_queue: WorkQueue<InstanceKey>,
     pub events: EventRecorder,
+    /// Says when the controllers stop.
+    pub shutdown: CancellationToken,
 }
 
 pub(crate) fn rgd_resource() -> Resource {
@@ -81,12 +85,13 @@ impl Context {
     ) -> (Arc<Self>, JoinHandle<()>) {
         let api = Api::new(client);
         let (events, recorder) = EventRecorder::new(api.clone(), "kro", shutdown.clone());
-        let informers = Informers::new(api.clone(), shutdown);
+        let informers = Informers::new(api.clone(), shutdown.clone());
         let discovery = Discovery::new(api.clone());
         let instance_queue = WorkQueue::new("instance", options.backoff);
         let context = Arc::new(Self {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
             registry: Registry::default(),
+            rollouts: Rollouts::default(),
             serving: Serving::new(
                 informers.clone(),
                 instance_queue.clone(),
@@ -110,6 +115,7 @@ impl Context {
             informers,
             instance_queue,
             events,
+            shutdown,
         });
         let weak = Arc::downgrade(&context);
         context.options.metrics.count_watches_with(move || {

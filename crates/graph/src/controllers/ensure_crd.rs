@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 
 use super::context::{Context, crd_resource};
+use crate::build;
 use crate::compatibility::{self, Report};
 use crate::keys;
 use crate::managed_resources;
@@ -76,10 +77,11 @@ pub(crate) fn plan(
             other: other.to_owned(),
         });
     }
-    let report = match managed_resources::undeclared(current.value(), desired) {
-        Some(current) => compatibility::compare(&current, desired),
-        None => compatibility::compare(current.value(), desired),
-    };
+    // What only a feature added is no part of the API.
+    let without = managed_resources::undeclared(current.value(), desired);
+    let present = without.as_ref().unwrap_or(current.value());
+    let without = build::revisions_undeclared(present, desired);
+    let report = compatibility::compare(without.as_ref().unwrap_or(present), desired);
     if !report.has_changes() && same_names(&current.spec()["names"], &desired["spec"]["names"]) {
         return Ok(Plan::Leave);
     }

@@ -20,6 +20,7 @@ mod revision;
 mod rgd;
 mod rgd_plan;
 mod rgd_status;
+mod rollout;
 mod serving;
 mod watches;
 

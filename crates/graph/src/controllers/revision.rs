@@ -84,6 +84,8 @@ impl Reconciler for RevisionReconciler {
             finalizer::remove(&self.context.api, &revisions, &revision, keys::FINALIZER).await?;
             self.context.options.metrics.revision_evicted();
             self.context.registry.remove(&snapshot.rgd, snapshot.number);
+            let rollouts = &self.context.rollouts;
+            rollouts.forget_revision(&snapshot.rgd, snapshot.number);
             return Ok(Outcome::Done);
         }
         let revision =

@@ -1,6 +1,6 @@
 //! The ResourceGraphDefinition controller: issues revisions, ensures the generated kind, starts to serve it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::ensure_crd::{self, EnsureError};
 use super::registry::RevisionState;
 use super::rgd_plan::{Decision, decide, owner_reference, revision_name, revision_object};
 use super::rgd_status::{ACCEPTED, CONTROLLER_READY, KIND_READY, RESOLVED, Report};
+use super::rollout;
 use super::serving::Owner;
 use crate::build::{self, BuildError, Graph};
 use crate::conditions::ConditionStatus;
@@ -180,8 +181,10 @@ impl RgdReconciler {
                     .conditions
                     .set(RESOLVED, ConditionStatus::True, "Resolved", message);
                 let result = self.serve(rgd, revision, &graph, report).await;
-                self.collect_garbage(live).await;
+                self.collect_garbage(live, &graph).await;
                 result?;
+                let progress = rollout::advance(&self.context, name, revision, &graph).await?;
+                report.propagated(rgd, revision, progress.as_ref());
             }
             Decision::Failed(message) => {
                 metrics.revision_resolved("failed");
@@ -361,12 +364,24 @@ impl RgdReconciler {
     }
 
     /// Deletes revisions beyond those to keep; failing to is no reason to stop.
-    async fn collect_garbage(&self, mut live: BTreeMap<i64, Object>) {
+    async fn collect_garbage(&self, live: BTreeMap<i64, Object>, graph: &Graph) {
         let keep = self.context.options.max_graph_revisions;
-        while keep > 0 && live.len() > keep {
-            let Some((_, oldest)) = live.pop_first() else {
-                return;
-            };
+        let excess = live.len().saturating_sub(keep);
+        if keep == 0 || excess == 0 {
+            return;
+        }
+        let mut in_use = BTreeSet::new();
+        if graph.rollout.is_tracked {
+            match rollout::in_use(&self.context, &graph.schema.resource()).await {
+                Ok(found) => in_use = found,
+                Err(error) => {
+                    tracing::warn!(%error, "revisions in use are not known, none is deleted");
+                    return;
+                }
+            }
+        }
+        let oldest = live.into_iter().take(excess);
+        for (_, oldest) in oldest.filter(|(revision, _)| !in_use.contains(revision)) {
             let options = DeleteOptions::of_uid(oldest.uid());
             let deleted = self
                 .context
@@ -390,6 +405,7 @@ impl RgdReconciler {
         }
         self.context.options.metrics.rgd_deleted(rgd.name());
         self.context.serving.stop(rgd.uid());
+        self.context.rollouts.forget(rgd.name());
         finalizer::remove(&self.context.api, &rgd_resource(), rgd, keys::FINALIZER).await?;
         Ok(Outcome::Done)
     }

@@ -3,13 +3,17 @@
 use controller::Object;
 use serde_json::{Value, json};
 
+use super::rollout::Progress;
 use crate::build::Graph;
 use crate::conditions::{ConditionSet, ConditionStatus, RGD_CONDITIONS};
+use crate::runtime::Gate;
 
 pub(super) const RESOLVED: &str = "GraphRevisionsResolved";
 pub(super) const ACCEPTED: &str = "GraphAccepted";
 pub(super) const KIND_READY: &str = "KindReady";
 pub(super) const CONTROLLER_READY: &str = "ControllerReady";
+
+const PROPAGATED: &str = "Propagated";
 
 /// What the status will say.
 pub(super) struct Report {
@@ -17,16 +21,21 @@ pub(super) struct Report {
     pub(super) topological_order: Value,
     pub(super) resources: Value,
     pub(super) last_issued_revision: i64,
+    /// How far the instances have come, if that is controlled.
+    propagated: Option<Value>,
+    now: String,
 }
 
 impl Report {
     pub(super) fn new(rgd: &Object, now: String) -> Self {
         let status = rgd.status();
         Self {
-            conditions: ConditionSet::read(RGD_CONDITIONS, rgd, now),
+            conditions: ConditionSet::read(RGD_CONDITIONS, rgd, now.as_str()),
             topological_order: status["topologicalOrder"].clone(),
             resources: status["resources"].clone(),
             last_issued_revision: status["lastIssuedRevision"].as_i64().unwrap_or_default(),
+            propagated: controller::condition::find(status, PROPAGATED).cloned(),
+            now,
         }
     }
 
@@ -40,7 +49,45 @@ impl Report {
             .set(RESOLVED, ConditionStatus::Unknown, reason, message);
     }
 
+    /// Says how far the instances have come; that is no part of being ready.
+    pub(super) fn propagated(&mut self, rgd: &Object, revision: i64, progress: Option<&Progress>) {
+        let Some(progress) = progress else {
+            self.propagated = None;
+            return;
+        };
+        let Progress { updated, total, .. } = progress;
+        let so_far = format!("{updated}/{total} instances reconciled at revision {revision}");
+        let (status, reason, message) = match &progress.waiting {
+            _ if updated == total => {
+                let message = format!("all instances are at revision {revision}");
+                ("True", "AllInstancesUpdated", message)
+            }
+            Some(Gate::Failed(why)) => ("Unknown", "EvaluationFailed", format!("{so_far}: {why}")),
+            Some(Gate::Closed(why)) => {
+                let message = format!("{so_far}, waiting for propagateWhen: {why}");
+                ("False", "PropagationInProgress", message)
+            }
+            _ => ("False", "PropagationInProgress", so_far),
+        };
+        let before = self.propagated.take();
+        let since = before.filter(|before| before["status"] == status);
+        let since = since.map(|before| before["lastTransitionTime"].clone());
+        self.propagated = Some(json!({
+            "type": PROPAGATED,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": since.unwrap_or_else(|| self.now.as_str().into()),
+            "observedGeneration": rgd.generation(),
+        }));
+    }
+
     pub(super) fn value(&self) -> Value {
+        let mut conditions = self.conditions.to_value();
+        if let (Some(list), Some(propagated)) = (conditions.as_array_mut(), &self.propagated) {
+            // The root stays the last.
+            list.insert(0, propagated.clone());
+        }
         let is_true = |type_: &str| self.conditions.is_true(type_);
         let is_active = is_true(ACCEPTED) && is_true(KIND_READY) && is_true(CONTROLLER_READY);
         json!({
@@ -48,7 +95,7 @@ impl Report {
             "topologicalOrder": self.topological_order,
             "resources": self.resources,
             "lastIssuedRevision": self.last_issued_revision,
-            "conditions": self.conditions.to_value(),
+            "conditions": conditions,
         })
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Metrics;
 use super::context::InstanceKey;
+use super::rollout::pin;
 use crate::keys;
 
 struct Served {
@@ -89,6 +90,7 @@ impl Serving {
                     old.generation() != new.generation()
                         || old.is_terminating() != new.is_terminating()
                         || is_suspended(old) != is_suspended(new)
+                        || pin(old) != pin(new)
                 }
             };
             if concerns_us {

@@ -11,6 +11,7 @@ mod desired;
 mod edits;
 mod projection;
 mod propagation;
+mod rollout;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ use crate::lifecycle::Policy;
 pub use author_conditions::{AuthorCondition, AuthorConditions};
 pub use deferred::{Deferred, hold};
 pub use propagation::{Gate, Member};
+pub(crate) use rollout::instance_gates;
 
 /// Limits of a pass.
 #[derive(Clone, Copy, Debug)]

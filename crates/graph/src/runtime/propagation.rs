@@ -103,7 +103,7 @@ impl Pass<'_> {
     }
 }
 
-fn verdict(condition: &Expression, variables: &Activation<'_>) -> Gate {
+pub(super) fn verdict(condition: &Expression, variables: &Activation<'_>) -> Gate {
     match condition.evaluate_json(variables) {
         Ok(Evaluated::Value(Value::Bool(true))) => Gate::Open,
         Ok(_) => Gate::Closed(condition.source().to_owned()),

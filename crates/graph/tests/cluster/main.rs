@@ -14,6 +14,8 @@ mod managed_resources;
 mod our_examples;
 mod propagation;
 mod proposals;
+mod published;
 mod quarrels;
+mod rollouts;
 mod safety;
 mod world;

@@ -1,6 +1,8 @@
 //! `status.managedResources`.
 
-use controller::DeleteOptions;
+use std::time::Duration;
+
+use controller::{Backoff, DeleteOptions, FaultPlan, Faults};
 use graph::{BuildOptions, Feature, Features, Options};
 use serde_json::{Value, json};
 
@@ -193,4 +195,52 @@ async fn switching_the_gate_breaks_nothing() {
         .await;
     world.wait_rgd_active("app").await;
     world.wait_active().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_is_right_once_faults_have_stopped() {
+    let impatient = || Options {
+        backoff: Backoff {
+            base: Duration::from_millis(5),
+            max: Duration::from_millis(100),
+        },
+        max_retries: u32::MAX,
+        retry_interval: Duration::from_millis(20),
+        ..options(on())
+    };
+    for seed in 0..2 {
+        let mut world = World::with(impatient()).await;
+        let mut resources = resources();
+        resources[0]["readyWhen"] = json!([]);
+        let spec = json!({"names": "[]string"});
+        world.create(&rgds(), app(spec, json!({}), resources)).await;
+        world.wait_rgd_active("app").await;
+        world.app(json!({"names": ["a"]})).await;
+        world.wait_active().await;
+        world.stop_controllers().await;
+        let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
+        let faults = Faults::new(plan);
+        world.log.clear();
+        let client = world.log.wrap(faults.wrap(world.cluster.client()));
+        world.start_controllers_with(client, impatient()).await;
+        for names in [json!(["a", "b"]), json!(["c"]), json!(["c", "d", "e"])] {
+            let change = json!({"spec": {"names": names}});
+            world.change(&apps(), &it(), change).await;
+            world
+                .wait(&apps(), &it(), |app| {
+                    let many = &app.status()["managedResources"][1]["resources"];
+                    let listed = many.as_array().map(Vec::len);
+                    listed == names.as_array().map(Vec::len) && app.status()["state"] == "ACTIVE"
+                })
+                .await;
+        }
+        faults.stop();
+        let expect = "many ConfigMap SYNCED first-c,first-d,first-e".to_owned();
+        world
+            .wait(&apps(), &it(), |app| list(app).contains(&expect))
+            .await;
+        let writes = world.log.writes().len();
+        assert!(writes < 150, "seed {seed}: {writes} writes");
+        world.stop_controllers().await;
+    }
 }

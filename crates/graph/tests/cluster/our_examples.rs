@@ -80,6 +80,25 @@ async fn managed_resources() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollout() {
+    let world = play("rollout").await;
+    let branches = Resource::namespaced("kro.run/v1alpha1", "branches", "Branch");
+    let key = ObjectKey::new("default", "berlin");
+    let branch = world.get(&branches, &key).await.unwrap();
+    assert_eq!(branch.status()["graphRevision"], 1);
+    let mut resources = document("rollout", "rgd.yaml")["spec"]["resources"].take();
+    resources[0]["template"]["data"]["motd"] = "Hello".into();
+    let change = serde_json::json!({"spec": {"resources": resources}});
+    let definition = ObjectKey::cluster("branch.kro.run");
+    world.change(&rgds(), &definition, change).await;
+    world
+        .wait(&branches, &key, |branch| {
+            branch.status()["graphRevision"] == 2 && branch.status()["state"] == "ACTIVE"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scale() {
     let world = play("scale").await;
     let path = "/apis/kro.run/v1alpha1/namespaces/default/fronts/shop/scale";

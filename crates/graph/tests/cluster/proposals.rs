@@ -1,5 +1,6 @@
 //! What kro's users have proposed, on a cluster whose every call may fail and with controllers that may stop at any moment.
 
+mod decorators;
 mod deferred;
 mod dynamic_keys;
 mod partial;

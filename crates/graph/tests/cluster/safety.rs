@@ -71,10 +71,10 @@ async fn a_removed_resource_is_pruned_while_another_waits() {
         )
         .await;
     world.wait_gone(&config_maps(), &config("gone")).await;
-    assert_eq!(
-        world.get(&apps(), &it()).await.unwrap().status()["state"],
-        "IN_PROGRESS"
-    );
+    // The status is written at the end of the pass that pruned.
+    world
+        .wait(&apps(), &it(), |app| app.status()["state"] == "IN_PROGRESS")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,4 +374,33 @@ async fn switching_from_kro_makes_nothing_anew() {
             .await
             .is_none()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pass_that_is_cut_off_leaves_the_status_alone() {
+    let mut world = World::start().await;
+    let names: Vec<String> = (0..8).map(|number| format!("n{number}")).collect();
+    let text = json!({"text": "${schema.spec.text}"});
+    let resources: Vec<serde_json::Value> = names
+        .iter()
+        .map(|name| json!({"id": name, "template": config_map(name, text.clone())}))
+        .collect();
+    let rgd = app(json!({"text": "string"}), json!({}), json!(resources));
+    world.create(&rgds(), rgd).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({"text": "first"})).await;
+    world.wait_active().await;
+    for round in 0..20_u64 {
+        let text = format!("round {round}");
+        world
+            .change(&apps(), &it(), json!({"spec": {"text": text}}))
+            .await;
+        // At another moment of the pass each time.
+        tokio::time::sleep(Duration::from_micros(300 * round)).await;
+        world.stop_controllers().await;
+        let left = world.get(&apps(), &it()).await.unwrap();
+        assert_ne!(left.status()["state"], "ERROR", "{}", left.status());
+        world.start_controllers(graph::Options::default()).await;
+    }
+    world.wait_active().await;
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod decorators;
 mod deferred;
 mod dynamic_keys;
 mod partial;

@@ -281,7 +281,10 @@ impl Writer<'_> {
         });
         match self.components.form {
             Form::V3 => self.fill_v3(&mut operation, verb, &parameters, body, answer),
-            Form::V2 => fill_v2(&mut operation, verb, &parameters, body, answer),
+            Form::V2 => {
+                let is_custom = self.resource.custom_schema.is_some();
+                fill_v2(&mut operation, verb, is_custom, &parameters, body, answer);
+            }
         }
         operations.insert(method.to_owned(), operation);
     }
@@ -368,6 +371,7 @@ impl Writer<'_> {
 fn fill_v2(
     operation: &mut Value,
     verb: &str,
+    is_custom: bool,
     parameters: &[Parameter],
     body: Option<Value>,
     answer: Value,
@@ -381,7 +385,8 @@ fn fill_v2(
     }));
     operation["parameters"] = Value::Array(described);
     operation["consumes"] = match verb {
-        "patch" => json!(patch_types(false)[..4]),
+        // The older format does not know of CBOR.
+        "patch" => json!(patch_types(is_custom).split_last().map(|(_, types)| types)),
         _ => json!(["*/*"]),
     };
     operation["produces"] = json!(["application/json", "application/yaml", PROTOBUF]);

@@ -77,6 +77,9 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
         print_fields(fields, 1, arguments.recursive);
     }
     if arguments.field.is_empty() {
+        for gate in &graph.rollout.propagate_when {
+            println!("\nINSTANCES move to a new revision when {}", gate.source());
+        }
         println!("\nRESOURCES, in the order of creation:");
         for position in &graph.order {
             let node = &graph.nodes[*position];

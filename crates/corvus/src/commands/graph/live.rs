@@ -5,6 +5,21 @@ use controller::{Api, ListOptions, ObjectKey, Resource};
 use graph::{BuildOptions, Features, Graph, OfflineKinds, keys};
 use serde_json::Value;
 
+/// The resources of an instance's objects, each with the labels its own have; `None` for what it only refers to.
+pub fn kinds_of(graph: &Graph, uid: &str) -> Vec<(Resource, Option<String>)> {
+    let own = format!("{}={uid}", keys::INSTANCE_ID);
+    let mut kinds = Vec::new();
+    let with_objects = graph.nodes.iter().filter(|node| !node.kind.is_variable());
+    for node in with_objects {
+        let selector = node.kind.is_ours().then(|| own.clone());
+        let pair = (node.resource.clone(), selector);
+        if !kinds.contains(&pair) {
+            kinds.push(pair);
+        }
+    }
+    kinds
+}
+
 /// A cluster, read.
 pub struct Live {
     /// Requests.
@@ -14,11 +29,20 @@ pub struct Live {
     options: BuildOptions,
 }
 
-fn definitions() -> Resource {
+/// The resource of ResourceGraphDefinitions.
+pub fn definitions() -> Resource {
     Resource::cluster(
         "kro.run/v1alpha1",
         "resourcegraphdefinitions",
         "ResourceGraphDefinition",
+    )
+}
+
+fn revisions() -> Resource {
+    Resource::cluster(
+        "internal.kro.run/v1alpha1",
+        "graphrevisions",
+        "GraphRevision",
     )
 }
 
@@ -63,6 +87,31 @@ impl Live {
         built.map_err(|error| anyhow!("ResourceGraphDefinition {name:?}: {error}"))
     }
 
+    /// The graph of the revision an instance is on, if its status says that and the revision is still there.
+    pub async fn own_graph(
+        &self,
+        definition: &Value,
+        instance: &Value,
+    ) -> anyhow::Result<Option<Graph>> {
+        let Some(number) = instance["status"]["graphRevision"].as_i64() else {
+            return Ok(None);
+        };
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let options = ListOptions {
+            label_selector: Some(format!("{}={name}", keys::RGD_NAME)),
+            ..ListOptions::default()
+        };
+        let list = self.api.list(&revisions(), &options).await;
+        let list = list.context("reading the GraphRevisions")?;
+        let is_it = |it: &&controller::Object| it.spec()["revision"] == number;
+        let Some(revision) = list.items.iter().find(is_it) else {
+            return Ok(None);
+        };
+        let mut definition = definition.clone();
+        definition["spec"] = revision.spec()["snapshot"]["spec"].clone();
+        self.build(&definition).map(Some)
+    }
+
     /// All definitions.
     pub async fn definitions(&self) -> anyhow::Result<Vec<Value>> {
         let list = self.api.list(&definitions(), &ListOptions::default()).await;
@@ -103,18 +152,8 @@ impl Live {
     /// The objects there are of an instance, and those its graph refers to.
     pub async fn observed(&self, graph: &Graph, instance: &Value) -> anyhow::Result<Vec<Value>> {
         let uid = instance["metadata"]["uid"].as_str().unwrap_or_default();
-        let own = format!("{}={uid}", keys::INSTANCE_ID);
-        let mut wanted: Vec<(Resource, Option<String>)> = Vec::new();
-        let with_objects = graph.nodes.iter().filter(|node| !node.kind.is_variable());
-        for node in with_objects {
-            let selector = node.kind.is_ours().then(|| own.clone());
-            let pair = (node.resource.clone(), selector);
-            if !wanted.contains(&pair) {
-                wanted.push(pair);
-            }
-        }
         let mut observed = Vec::new();
-        for (resource, label_selector) in wanted {
+        for (resource, label_selector) in kinds_of(graph, uid) {
             let options = ListOptions {
                 label_selector,
                 ..ListOptions::default()

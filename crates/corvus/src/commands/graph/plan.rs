@@ -77,6 +77,8 @@ struct Plan {
     definition: String,
     is_new: bool,
     api: compatibility::Report,
+    /// What holds instances back.
+    held: Vec<String>,
     breaking_allowed: bool,
     instances: Vec<InstancePlan>,
 }
@@ -88,6 +90,16 @@ impl Plan {
 
     fn has_problems(&self) -> bool {
         self.is_refused() || self.instances.iter().any(|plan| !plan.problems.is_empty())
+    }
+}
+
+impl InstancePlan {
+    fn untouched(instance: &Value) -> Self {
+        Self {
+            instance: title(instance),
+            objects: Vec::new(),
+            problems: Vec::new(),
+        }
     }
 }
 
@@ -133,6 +145,10 @@ async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan>
     let mut instances = Vec::new();
     if let Some(before) = &before {
         for instance in live.instances(before).await? {
+            if is_pinned(&instance) {
+                instances.push(InstancePlan::untouched(&instance));
+                continue;
+            }
             instances.push(of_instance(&live, before, &after, &instance).await?);
         }
     }
@@ -141,9 +157,25 @@ async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan>
         definition: name.to_owned(),
         is_new: before.is_none(),
         api,
+        held: held(&after),
         breaking_allowed: allowed == "true",
         instances,
     })
+}
+
+/// What holds instances back from moving to the new revision.
+fn held(after: &Graph) -> Vec<String> {
+    if after.rollout.is_manual {
+        return vec!["the strategy Manual".to_owned()];
+    }
+    let gates = after.rollout.propagate_when.iter();
+    gates.map(|gate| gate.source().to_owned()).collect()
+}
+
+/// Whether an instance stays on a revision whatever becomes of its definition.
+fn is_pinned(instance: &Value) -> bool {
+    let pin = instance["metadata"]["annotations"][keys::GRAPH_REVISION].as_str();
+    pin.is_some_and(|pin| pin.parse::<i64>().is_ok())
 }
 
 fn only_definition(documents: &[Document]) -> anyhow::Result<&Value> {
@@ -215,7 +247,14 @@ fn by_identity(rendered: &Rendered) -> BTreeMap<String, (&RenderedNode, &Value)>
     let nodes = rendered.nodes.iter();
     nodes
         .flat_map(|node| node.objects.iter().map(move |object| (node, object)))
-        .map(|(node, object)| (title(object), (node, object)))
+        .map(|(node, object)| {
+            let title = title(object);
+            if node.is_patch {
+                (format!("fields of {title}"), (node, object))
+            } else {
+                (title, (node, object))
+            }
+        })
         .collect()
 }
 
@@ -344,6 +383,9 @@ fn print(plan: &Plan) {
         "{created} to create, {changed} to change, {deleted} to delete{released}; {untouched} of {} instances are not touched",
         plan.instances.len()
     );
+    if !plan.held.is_empty() {
+        println!("Instances are held back by: {}", plan.held.join("; "));
+    }
     if plan.is_refused() {
         println!(
             "The change of the API would be refused: it breaks users. The annotation {}: \"true\" allows it.",
@@ -379,6 +421,7 @@ fn as_json(plan: &Plan) -> Value {
         "definition": plan.definition,
         "new": plan.is_new,
         "refused": plan.is_refused(),
+        "held": plan.held,
         "api": {"breaking": changes(&plan.api.breaking), "compatible": changes(&plan.api.compatible)},
         "instances": instances.collect::<Vec<_>>(),
     })
@@ -398,6 +441,7 @@ mod tests {
                 json!({"kind": "ConfigMap", "metadata": {"name": id, "namespace": "ns"}}),
             ],
             value: None,
+            is_patch: false,
             state: NodeState::Synced,
             policy: Policy {
                 deletion,

@@ -1,7 +1,6 @@
 //! `corvus graph status`: why an instance is where it is, resource by resource.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -11,13 +10,11 @@ use graph::{Features, Graph};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::follow::Follow;
 use super::live::Live;
 use super::render::reason;
 use crate::commands::attach::Cluster;
 use crate::plane;
-
-/// How often a followed status is looked at.
-const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -54,6 +51,7 @@ pub struct Arguments {
 }
 
 /// One resource of the instance.
+#[derive(Clone)]
 struct Row {
     id: String,
     kind: String,
@@ -66,6 +64,7 @@ struct Row {
 }
 
 /// An instance, told.
+#[derive(Clone)]
 struct Told {
     instance: Value,
     rows: Vec<Row>,
@@ -76,27 +75,34 @@ struct Told {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     plane::runtime()?.block_on(async {
         let mut last = String::new();
+        let mut following: Option<Follow> = None;
         loop {
             let live = Live::new(arguments.cluster.client().await?, Features::all()).await?;
             let (graph, instance) = find(&live, arguments).await?;
-            let told = tell(&live, &graph, instance).await?;
-            let text = match arguments.output {
-                Output::Text => text(&told),
-                Output::Json => format!("{:#}\n", as_json(&told)),
-            };
-            if text != last {
-                print!("{text}");
-                last = text;
+            if arguments.watch {
+                // Watched before it is read, so that nothing is missed in between.
+                following.take_if(|follow| !follow.is_about(&graph, &instance));
+                following.get_or_insert_with(|| Follow::start(&live.api, &graph, &instance));
             }
-            if !arguments.watch {
+            let told = tell(&live, &graph, instance).await?;
+            // That time passes is no news.
+            let news = text(&ageless(&told));
+            if news != last {
+                match arguments.output {
+                    Output::Text => print!("{}", text(&told)),
+                    Output::Json => println!("{:#}", as_json(&told)),
+                }
+                last = news;
+            }
+            let Some(follow) = &following else {
                 let state = told.instance["status"]["state"].as_str();
                 return Ok(match state {
                     Some("ERROR" | "FAILED") => ExitCode::FAILURE,
                     _ => ExitCode::SUCCESS,
                 });
-            }
+            };
             tokio::select! {
-                () = tokio::time::sleep(WATCH_PERIOD) => {}
+                () = follow.changed() => {}
                 _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
             }
         }
@@ -126,7 +132,8 @@ async fn find(live: &Live, arguments: &Arguments) -> anyhow::Result<(Graph, Valu
             let here =
                 metadata["namespace"].is_null() || metadata["namespace"] == arguments.namespace;
             if metadata["name"] == name && here {
-                found.push((graph.clone(), instance));
+                let own = live.own_graph(&definition, &instance).await?;
+                found.push((own.unwrap_or_else(|| graph.clone()), instance));
             }
         }
     }
@@ -236,6 +243,15 @@ fn age(object: &Value) -> String {
     })
 }
 
+/// The same without the ages of objects.
+fn ageless(told: &Told) -> Told {
+    let mut told = told.clone();
+    for (_, age) in told.rows.iter_mut().flat_map(|row| &mut row.objects) {
+        age.clear();
+    }
+    told
+}
+
 /// The latest warnings about the instance.
 async fn events(live: &Live, instance: &Value) -> anyhow::Result<Vec<String>> {
     const SHOWN_MAX: usize = 3;
@@ -278,6 +294,10 @@ fn text(told: &Told) -> String {
         name(&instance["kind"]),
         name(&instance["metadata"]["name"])
     );
+    let (current, target) = (&status["graphRevision"], &status["targetGraphRevision"]);
+    if current.is_i64() && current != target {
+        let _ = writeln!(out, "  on revision {current}, should be on {target}");
+    }
     for condition in status["conditions"].as_array().into_iter().flatten() {
         if condition["status"] != "True" {
             let text = name(&condition["message"]).replace('\n', " ");

@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
+use super::contributions::Given;
 use super::external_fields::leave_out;
 use super::memory::{self, Applied};
 use super::patience::{Correction, Patience};
@@ -70,6 +71,8 @@ pub(super) struct NodeResult {
     pub patience: Vec<(ObjectKey, Patience)>,
     /// When to look again though nothing happens, if that is known.
     pub again: Option<Duration>,
+    /// What was given to objects that exist without us.
+    pub given: Vec<(ObjectKey, Given)>,
 }
 
 impl NodeResult {
@@ -89,7 +92,7 @@ impl NodeResult {
         }
     }
 
-    fn empty(node: usize) -> Self {
+    pub fn empty(node: usize) -> Self {
         Self {
             node,
             observation: None,
@@ -98,6 +101,7 @@ impl NodeResult {
             held: Vec::new(),
             patience: Vec::new(),
             again: None,
+            given: Vec::new(),
         }
     }
 }
@@ -176,7 +180,7 @@ pub(super) async fn run(
 }
 
 /// The shorter of two waits.
-fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+pub(super) fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     one.into_iter().chain(other).min()
 }
 

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 
 use super::children::{is_retained, wave_of};
 use super::status::DeletionReport;
-use super::{Instance, InstanceError, prune, retention};
+use super::{Instance, InstanceError, contributions, prune, retention};
 use crate::applyset::Inventory;
 use crate::keys;
 
@@ -25,7 +25,12 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
     if !instance.object.has_finalizer(keys::FINALIZER) {
         return Ok(Progress::Gone);
     }
-    let members = match members(instance).await {
+    let released = contributions::release_all(instance).await;
+    let members = match released {
+        Ok(()) => members(instance).await,
+        Err(error) => Err(error.into()),
+    };
+    let members = match members {
         Ok(members) => members,
         Err(error) => {
             DeletionReport::blocked(&error.to_string())

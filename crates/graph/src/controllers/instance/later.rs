@@ -29,11 +29,20 @@ impl Run<'_> {
         !self.later.released.contains(&node) && !this.soft_dependencies.iter().all(is_done)
     }
 
-    /// Lets one resource go on without what it would wait for; false if there is none.
+    /// Lets one resource go on, if it must be without what it would wait for; false if there is none.
+    ///
+    /// Those that wait for nothing any more come first: what they read may have been settled without being run.
     pub(super) fn release_one(&mut self, started: &[bool]) -> bool {
-        let mut order = self.graph.order.iter().copied();
-        let waiting = order.find(|node| !started[*node] && self.waits_softly(*node, started));
-        waiting.is_some_and(|node| self.later.released.insert(node))
+        let held = |node: &usize| {
+            let is_held = !started[*node] && !self.later.released.contains(node);
+            is_held && !self.graph.nodes[*node].soft_dependencies.is_empty()
+        };
+        let held: Vec<usize> = self.graph.order.iter().copied().filter(held).collect();
+        let mut free = held
+            .iter()
+            .filter(|node| !self.waits_softly(**node, started));
+        let next = free.next().or(held.first()).copied();
+        next.is_some_and(|node| self.later.released.insert(node))
     }
 
     /// Starts again what would now be made with other fields, each resource once; false if there is none.

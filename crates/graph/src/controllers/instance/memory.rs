@@ -7,6 +7,7 @@ use controller::{Object, ObjectKey, Resource};
 use serde_json::Value;
 
 use super::children;
+use super::contributions::{Given, Place};
 use super::patience::Patience;
 use crate::external_fields::ExternalField;
 
@@ -70,6 +71,10 @@ pub(super) struct Memory {
     pub applied: HashMap<(Resource, ObjectKey), Applied>,
     /// The troubles with objects.
     pub patience: HashMap<(Resource, ObjectKey), Patience>,
+    /// What was given to objects that exist without us.
+    pub given: HashMap<Place, Given>,
+    /// Whether what an earlier process gave was looked for.
+    pub has_swept: bool,
 }
 
 /// Tells one attempt to apply an object from another.

@@ -6,6 +6,7 @@
 
 mod apply;
 mod children;
+mod contributions;
 mod deletion;
 mod external_fields;
 mod inventory;
@@ -23,13 +24,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use controller::{ApplyOptions, Error, Object, Outcome, Reconciler};
+use controller::{ApplyOptions, Error, Object, ObjectKey, Outcome, Reconciler};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::context::{Context, InstanceKey};
 use super::metrics::InstanceEnd;
 use super::registry::RevisionState;
+use super::rollout::{self, Choice};
 use super::serving::{Owner, is_suspended};
 use super::watches::NotSynced;
 use crate::applyset::{self, InvalidInventory, Inventory};
@@ -84,6 +86,13 @@ impl InstanceReconciler {
         }
     }
 
+    /// Others may wait for an instance to come further.
+    fn tell_rollout(&self, owner: &Owner) {
+        if self.context.rollouts.is_under_way(&owner.rgd) {
+            self.context.rgd_queue.add(ObjectKey::cluster(&owner.rgd));
+        }
+    }
+
     fn forget(&self, id: &InstanceKey) {
         self.context
             .options
@@ -121,6 +130,7 @@ impl InstanceReconciler {
         };
         let Some(object) = self.context.api.get_opt(&id.resource, &id.key).await? else {
             self.forget(id);
+            self.tell_rollout(&owner);
             return Ok(Outcome::Done);
         };
         let applyset = applyset::id(
@@ -148,7 +158,16 @@ impl InstanceReconciler {
             Ok(outcome) => *outcome,
             Err(_) => Outcome::Done,
         };
+        if self.context.shutdown.is_cancelled() && report.is_error() {
+            // The end of the informers looks like trouble with the instance, and is none.
+            return result.map(|_| outcome);
+        }
         report.write(&instance).await?;
+        if report.has_moved() || report.is_held() {
+            // The revision it was on may be garbage now; or nobody has decided yet about this one.
+            self.context.rgd_queue.add(ObjectKey::cluster(&owner.rgd));
+        }
+        self.tell_rollout(&owner);
         result.map(|_| outcome)
     }
 }
@@ -160,7 +179,7 @@ impl InstanceReconciler {
         owner: &Owner,
         report: &mut Report,
     ) -> Result<Outcome, InstanceError> {
-        let Some(graph) = self.graph(instance, owner, report) else {
+        let Some(graph) = self.graph(instance, owner, report).await? else {
             // The revision that becomes available wakes us.
             return Ok(Outcome::Done);
         };
@@ -183,11 +202,16 @@ impl InstanceReconciler {
             return Ok(Outcome::Done);
         }
         let instance = &*instance;
+        report.move_on(instance).await?;
         let memory = self.memories.lock().remove(instance.id).unwrap_or_default();
         let mut run = wavefront::Run::new(instance, &graph, memory);
         let result = run.advance().await;
         let result = match result {
-            Ok(()) => run.prune().await,
+            // What refers to members goes before the members.
+            Ok(()) => match run.release().await {
+                Ok(()) => run.prune().await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         let outcome = run.conclude(report, result.as_ref().err());
@@ -197,8 +221,38 @@ impl InstanceReconciler {
         result.map(|()| outcome)
     }
 
+    /// The graph of the revision the instance is to be on, if it can run.
+    async fn graph(
+        &self,
+        instance: &Instance<'_>,
+        owner: &Owner,
+        report: &mut Report,
+    ) -> Result<Option<Arc<Graph>>, InstanceError> {
+        let newest = self.context.registry.latest(&owner.rgd);
+        let choice = rollout::choose(&self.context, &owner.rgd, &instance.object, newest.as_ref());
+        let older = match choice {
+            Choice::Newest => return Ok(self.newest_graph(instance, owner, report)),
+            Choice::Older { revision, target } => {
+                let found = rollout::older_graph(&self.context, &owner.rgd, revision).await?;
+                found.map(|graph| (revision, target, graph))
+            }
+            Choice::Unavailable(message) => Err(message),
+        };
+        match older {
+            Ok((revision, target, graph)) => {
+                report.use_graph(instance, &graph, revision);
+                report.target(target);
+                Ok(Some(graph))
+            }
+            Err(message) => {
+                report.unavailable(message);
+                Ok(None)
+            }
+        }
+    }
+
     /// The graph of the newest revision, if it can run.
-    fn graph(
+    fn newest_graph(
         &self,
         instance: &Instance<'_>,
         owner: &Owner,

@@ -12,6 +12,7 @@ use crate::build::Graph;
 use crate::conditions::{
     ConditionSet, ConditionStatus, GATED_INSTANCE_CONDITIONS, INSTANCE_CONDITIONS,
 };
+use crate::controllers::rollout;
 use crate::features::Feature;
 use crate::keys;
 use crate::managed_resources::{self, Remaining};
@@ -27,6 +28,12 @@ pub(super) struct Report {
     author: Option<AuthorConditions>,
     /// The revision of the graph.
     revision: i64,
+    /// The revision the instance should be on.
+    target: i64,
+    /// Whether the status says both.
+    is_tracked: bool,
+    /// Whether it was on another revision before.
+    has_moved: bool,
     now: String,
 }
 
@@ -37,9 +44,13 @@ impl Report {
             conditions: ConditionSet::read(INSTANCE_CONDITIONS, &instance.object, now.as_str()),
             fields: None,
             state: "IN_PROGRESS",
-            has_author_conditions: false,
+            // Until the graph says so itself, the present conditions tell.
+            has_author_conditions: foreign(&instance.object.status()["conditions"]).is_some(),
             author: None,
             revision: 0,
+            target: 0,
+            is_tracked: false,
+            has_moved: false,
             now,
         }
     }
@@ -65,6 +76,11 @@ impl Report {
         self.state = "ERROR";
     }
 
+    /// Whether anything went wrong.
+    pub fn is_error(&self) -> bool {
+        self.state == "ERROR"
+    }
+
     /// There is no graph to run.
     pub fn unresolved(&mut self, message: String) {
         self.state = "ERROR";
@@ -78,6 +94,8 @@ impl Report {
 
     pub fn use_graph(&mut self, instance: &Instance<'_>, graph: &Arc<Graph>, revision: i64) {
         self.revision = revision;
+        self.target = revision;
+        self.is_tracked = graph.rollout.is_tracked;
         if graph.has_gates() {
             let types = GATED_INSTANCE_CONDITIONS;
             self.conditions = ConditionSet::read(types, &instance.object, self.now.as_str());
@@ -101,6 +119,43 @@ impl Report {
         } else {
             "IN_PROGRESS"
         };
+    }
+
+    /// The instance should be on another revision than it is.
+    pub fn target(&mut self, revision: i64) {
+        self.target = revision;
+    }
+
+    /// The revision the instance is to be on cannot run.
+    pub fn unavailable(&mut self, message: String) {
+        self.state = "ERROR";
+        let reason = "GraphRevisionUnavailable";
+        self.set(GRAPH_RESOLVED, ConditionStatus::False, reason, message);
+    }
+
+    /// Notes that the instance moves to another revision, before anything is done with that.
+    pub async fn move_on(&mut self, instance: &Instance<'_>) -> Result<(), Error> {
+        let current = instance.object.status();
+        let before = rollout::revision_of(&instance.object);
+        if !self.is_tracked || before.is_none_or(|before| before == self.revision) {
+            return Ok(());
+        }
+        let mut status = current.as_object().cloned().unwrap_or_default();
+        rollout::put_revisions(&mut status, self.revision, self.target);
+        status.insert("state".to_owned(), "IN_PROGRESS".into());
+        write(instance, &Value::Object(status)).await?;
+        self.has_moved = true;
+        Ok(())
+    }
+
+    /// Whether the instance has to wait before it may move to another revision.
+    pub fn is_held(&self) -> bool {
+        self.target != self.revision
+    }
+
+    /// Whether the instance was on another revision before.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved
     }
 
     /// Says whether all objects were written as the graph says, or what they wait for.
@@ -176,6 +231,9 @@ impl Report {
             (false, false) => self.state,
         };
         status.insert("state".to_owned(), state.into());
+        if self.is_tracked && self.fields.is_some() {
+            rollout::put_revisions(&mut status, self.revision, self.target);
+        }
         let conditions = match &self.author {
             Some(author) => Some(author.merge(&current["conditions"], generation, &self.now)),
             // Author-defined conditions stay as they are until they can be evaluated again.

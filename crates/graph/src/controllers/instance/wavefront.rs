@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use serde_json::Value;
 
 use super::apply::{self, Item, NodeResult};
+use super::contributions::Contributions;
 use super::inventory::Batch;
 use super::later::Later;
 use super::memory::{Applied, Memory};
@@ -40,9 +41,10 @@ pub(super) struct Run<'a> {
     /// When to look again, per resource that says so.
     again: HashMap<usize, Duration>,
     pub(super) later: Later,
+    pub(super) contributions: Contributions,
 }
 
-type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
+pub(super) type Running<'a> = FuturesUnordered<BoxFuture<'a, NodeResult>>;
 
 impl<'a> Run<'a> {
     pub fn new(instance: &'a Instance<'a>, graph: &'a Graph, memory: Memory) -> Self {
@@ -63,6 +65,7 @@ impl<'a> Run<'a> {
             held: Vec::new(),
             again: HashMap::new(),
             later: Later::default(),
+            contributions: Contributions::new(instance),
         }
     }
 
@@ -112,6 +115,9 @@ impl<'a> Run<'a> {
                 Step::Skip => self.pass.set_state(node, NodeState::Skipped),
                 Step::Fail(message) => self.pass.set_state(node, NodeState::Error(message)),
                 Step::Value(value) => self.pass.learn(node, value),
+                Step::Apply(objects) if self.graph.nodes[node].kind.is_patch() => {
+                    self.start_patch(node, objects, running).await?;
+                }
                 Step::Apply(objects) => match self.items(node, objects) {
                     Ok(mut items) => {
                         self.watch_strangers(node, &items).await?;
@@ -247,7 +253,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn watch(&mut self, interest: Interest) -> Result<(), InstanceError> {
+    pub(super) async fn watch(&mut self, interest: Interest) -> Result<(), InstanceError> {
         self.interests.push(interest.clone());
         Ok(self
             .instance
@@ -266,7 +272,9 @@ impl<'a> Run<'a> {
             held,
             patience,
             again,
+            given,
         } = result;
+        self.remember_given(node, given);
         self.later.in_flight.remove(&node);
         self.held.extend(held);
         let resource = &self.graph.nodes[node].resource;

@@ -160,6 +160,36 @@ async fn the_instance_says_which_field_it_waits_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_out_or_computed_at_once_holds_nobody_up() {
+    let mut options = options(Feature::DeferredFields);
+    options.build.features = Features::all();
+    let world = World::with(options).await;
+    let rgd = app(
+        json!({"on": "boolean"}),
+        json!({}),
+        json!([
+            {"id": "first", "template": config_map("first", json!({"a": "a", "token": "${defer(second.data.token)}", "name": "${defer(naming.name)}"}))},
+            {"id": "second", "includeWhen": ["${schema.spec.on}"], "template": config_map("second", json!({"token": "t"}))},
+            {"id": "naming", "variable": {"name": "n-${schema.metadata.name}"}},
+        ]),
+    );
+    world.create(&rgds(), rgd).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({"on": false})).await;
+    world.wait_active().await;
+    let first = world.get(&config_maps(), &config("first")).await.unwrap();
+    assert_eq!(first.value()["data"], json!({"a": "a", "name": "n-it"}));
+    world
+        .change(&apps(), &it(), json!({"spec": {"on": true}}))
+        .await;
+    world
+        .wait(&config_maps(), &config("first"), |first| {
+            first.value()["data"]["token"] == "t"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_example_becomes_active() {
     let features = Features::default().with(Feature::DeferredFields);
     let world = example("deferred-fields", features, async |_| {}).await;
