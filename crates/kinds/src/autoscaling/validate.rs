@@ -28,7 +28,7 @@ pub fn check(scaler: &Value, to_zero: bool) -> Errors {
     let (low, high) = (spec.get("minReplicas"), spec.get("maxReplicas"));
     let least = i64::from(!to_zero);
     if low.number().is_some_and(|count| count < least) {
-        errors.push(low.invalid(&format!("must be greater than or equal to {least}")));
+        errors.push(low.invalid(format!("must be greater than or equal to {least}")));
     }
     if high.count() == 0 {
         errors.push(high.required("must be set and greater than 0"));
