@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions of ResourceGraphDefinition and GraphRevision.
 
+mod descriptions;
+
 use serde_json::{Value, json};
 
 use crate::keys;
@@ -35,6 +37,7 @@ pub fn resource_graph_definition_crd() -> Value {
         selectable: json!([]),
         spec: graph_spec(),
         status,
+        describe: descriptions::definition,
     })
 }
 
@@ -78,6 +81,7 @@ pub fn graph_revision_crd() -> Value {
         selectable: json!([{"jsonPath": ".spec.snapshot.name"}]),
         spec,
         status,
+        describe: descriptions::revision,
     })
 }
 
@@ -90,6 +94,8 @@ struct Definition {
     selectable: Value,
     spec: Value,
     status: Value,
+    /// Puts in what the fields are about.
+    describe: fn(&mut Value),
 }
 
 fn crd(definition: &Definition) -> Value {
@@ -107,6 +113,7 @@ fn crd(definition: &Definition) -> Value {
             "status": definition.status,
         }}},
     });
+    (definition.describe)(&mut version["schema"]["openAPIV3Schema"]);
     if definition
         .selectable
         .as_array()
@@ -195,9 +202,12 @@ fn graph_spec() -> Value {
                 },
             },
             "resources": {"type": "array", "items": resource()},
-            "propagateWhen": strings(),
+            "propagateWhen": described(strings(), "Expressions over all instances, under the API's names for one and \
+                for many. An instance moves to a new revision when all of them hold. Feature gate PropagationControl."),
             "rollout": {"type": "object", "properties": {
-                "strategy": {"type": "string", "enum": ["Latest", "Manual"]},
+                "strategy": described(json!({"type": "string", "enum": ["Latest", "Manual"]}),
+                    "Latest: instances move to a new revision as far as propagateWhen lets them. Manual: they move when \
+                    the annotation kro.run/graph-revision says so. Feature gate RevisionPinning."),
             }},
         },
     })
@@ -273,10 +283,16 @@ fn resource() -> Value {
             "forEach": {"type": "array", "items": {
                 "type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1,
             }},
-            "propagateWhen": strings(),
-            "externalFields": strings(),
-            "deletionPolicy": {"type": "string", "enum": ["Delete", "Orphaned"]},
-            "lifecycle": {"x-kubernetes-preserve-unknown-fields": true},
+            "propagateWhen": described(strings(), "Expressions. The objects are made, changed and corrected while all \
+                of them hold. Feature gate PropagationControl."),
+            "externalFields": described(strings(), "Paths of fields that are written until another field manager \
+                writes them, and left to that one from then on. Feature gate ExternalFields."),
+            "deletionPolicy": described(json!({"type": "string", "enum": ["Delete", "Orphaned"]}),
+                "What becomes of the objects when they are not asked for any more: deleted, or released and left in \
+                the cluster. Feature gate DeletionPolicy."),
+            "lifecycle": described(json!({"x-kubernetes-preserve-unknown-fields": true}),
+                "How the objects come and go: a map of deletePolicy, adoptPolicy and updatePolicy, or an expression \
+                over schema that gives one, such as ${policy().withRetain()}. Feature gate ResourceLifecycles."),
         },
         "x-kubernetes-validations": [{
             "rule": "has(self.template) ? !(has(self.externalRef) || has(self.variable) || has(self.def) || has(self.patch)) \
@@ -286,6 +302,11 @@ fn resource() -> Value {
                 patch)",
         }],
     })
+}
+
+fn described(mut schema: Value, description: &str) -> Value {
+    schema["description"] = description.into();
+    schema
 }
 
 fn resources_status() -> Value {
