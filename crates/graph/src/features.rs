@@ -142,6 +142,14 @@ mod tests {
     }
 
     #[test]
+    fn every_gate_is_documented() {
+        let page = include_str!("../../../docs/graphs/feature-gates.md");
+        for name in Feature::names() {
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_off_is_refused_by_the_name_of_its_gate() {
         let off = Features::default().require(Feature::CelOmitFunction, "omit()");
         let expect = "omit() requires the CELOmitFunction feature gate to be enabled";

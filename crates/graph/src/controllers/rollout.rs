@@ -242,7 +242,15 @@ pub(crate) async fn advance(
     };
     let (progress, may_move) = step(graph, revision, &instances, &cleared);
     if progress.updated == progress.total {
-        context.rollouts.under_way.lock().remove(rgd);
+        let ended = context.rollouts.under_way.lock().remove(rgd);
+        if ended.is_some_and(|ended| !ended.cleared.is_empty()) {
+            // Nobody needs the graphs of older revisions any more, or says so.
+            context
+                .rollouts
+                .older
+                .lock()
+                .retain(|(name, _), _| name != rgd);
+        }
         return Ok(Some(progress));
     }
     if let Some(under_way) = context.rollouts.under_way.lock().get_mut(rgd) {

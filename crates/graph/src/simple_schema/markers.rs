@@ -339,7 +339,8 @@ fn pattern(schema: &mut Map<String, Value>, value: &str) -> Result<(), String> {
         return Err("pattern marker value cannot be empty".to_owned());
     }
     only_for(schema, "string", "pattern")?;
-    regex::Regex::new(value).map_err(|error| format!("invalid pattern regex: {error}"))?;
+    // RE2's syntax, which is what the server will read it as.
+    cel::regex::compile(value).map_err(|error| format!("invalid pattern regex: {error}"))?;
     set(schema, "pattern", value.into());
     Ok(())
 }

@@ -62,6 +62,11 @@ fn markers() {
         "string | pattern=\"^\\d+$\"",
         json!({"type": "string", "pattern": "^\\d+$"}),
     );
+    // RE2 knows words that others do not.
+    check(
+        "string | pattern=\"^\\Qa.b\\E\\z\"",
+        json!({"type": "string", "pattern": "^\\Qa.b\\E\\z"}),
+    );
     check(
         "string | enum=\"a, b\"",
         json!({"type": "string", "enum": ["a", "b"]}),

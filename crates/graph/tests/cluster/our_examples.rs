@@ -112,7 +112,7 @@ async fn external_fields() {
     let world = play("external-fields").await;
     let deployments = Resource::namespaced("apps/v1", "deployments", "Deployment");
     world
-        .wait(&deployments, &ObjectKey::new("default", "shop"), |app| {
+        .wait(&deployments, &ObjectKey::new("default", "web"), |app| {
             app.spec()["replicas"] == 3
         })
         .await;

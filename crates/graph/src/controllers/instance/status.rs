@@ -354,15 +354,12 @@ impl DeletionReport {
         );
         let own = conditions.to_value();
         let value = match foreign(&current["conditions"]) {
-            // The author's conditions stay; one of ours says what is going on.
+            // The author's conditions stay; one of ours, before them, says what is going on.
             Some(mut kept) => {
                 kept.retain(|condition| condition["type"] != RESOURCES_READY);
-                let ours = own.as_array().into_iter().flatten();
-                kept.extend(
-                    ours.filter(|condition| condition["type"] == RESOURCES_READY)
-                        .cloned(),
-                );
-                Value::Array(kept)
+                let ours = own.as_array().into_iter().flatten().cloned();
+                let ours = ours.filter(|condition| condition["type"] == RESOURCES_READY);
+                ours.chain(kept).collect()
             }
             None => own,
         };

@@ -170,7 +170,7 @@ async fn the_authors_conditions_stay_during_a_deletion() {
         )
         .await;
     delete(&world, &apps(), &it()).await;
-    wait_shown(&world, &["Mine=True", "ResourcesReady=Unknown"]).await;
+    wait_shown(&world, &["ResourcesReady=Unknown", "Mine=True"]).await;
     world
         .change(&config_maps(), &config("map"), hold(Value::Null))
         .await;
@@ -214,4 +214,26 @@ async fn bad_condition_blocks_are_refused_with_the_reason() {
     };
     check(reads("A"), "A").await;
     check(reads("Nonsense"), "Nonsense").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authors_ready_keeps_its_time_and_hides_nothing_from_runtime_condition() {
+    let rgd = with_conditions(json!([
+        "${runtime.newCondition({type: 'Ready', status: 'False', reason: 'Never', message: schema.spec.text})}",
+        "${runtime.newCondition({type: 'Own', status: runtime.condition(schema, 'Ready').status})}",
+    ]));
+    let world = served(rgd, json!({})).await;
+    let first = wait_shown(&world, &["Ready=False", "Own=True"]).await;
+    let since = condition(&first, "Ready")["lastTransitionTime"].clone();
+    // A second that shows in times.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    set(&world, json!({"text": "b"})).await;
+    let second = world
+        .wait(&apps(), &it(), |app| {
+            condition(app, "Ready")["message"] == "b"
+        })
+        .await;
+    assert_eq!(condition(&second, "Ready")["lastTransitionTime"], since);
+    assert_eq!(condition(&second, "Ready")["observedGeneration"], 2);
+    assert_eq!(condition(&second, "Own")["status"], "True");
 }

@@ -346,3 +346,44 @@ async fn markers_are_kept_by_the_server() {
         )
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_served_definition_has_exactly_these_conditions() {
+    let world = defined(app(json!({}), json!({}), json!([]))).await;
+    let rgd = world.get(&rgds(), &key()).await.unwrap();
+    let shown: std::collections::BTreeSet<(String, String, String)> = rgd.status()["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| {
+            assert_eq!(
+                (&found["status"], &found["observedGeneration"]),
+                (&json!("True"), &json!(1))
+            );
+            let text = |field: &str| found[field].as_str().unwrap().to_owned();
+            (text("type"), text("reason"), text("message"))
+        })
+        .collect();
+    let expect = [
+        ("ControllerReady", "Running", "controller is running"),
+        (
+            "GraphAccepted",
+            "Valid",
+            "resource graph and schema are valid",
+        ),
+        (
+            "GraphRevisionsResolved",
+            "Resolved",
+            "revision 1 compiled and active",
+        ),
+        ("KindReady", "Ready", "kind App has been accepted and ready"),
+        ("Ready", "Ready", ""),
+    ];
+    let expect = expect
+        .map(|(kind, reason, message)| (kind.to_owned(), reason.to_owned(), message.to_owned()));
+    assert_eq!(shown, expect.into());
+    assert!(
+        rgd.status()["conditions"][4]["type"] == "Ready",
+        "the root is last"
+    );
+}

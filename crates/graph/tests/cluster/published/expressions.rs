@@ -130,3 +130,60 @@ async fn a_seeded_name_stays_the_same_in_the_namespace_and_group_that_were_asked
     let key = ObjectKey::new("space", name);
     assert!(world.get(&config_maps(), &key).await.is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_names_a_resource_of_the_graph_stays_data() {
+    let rgd = app(
+        json!({"text": "string"}),
+        json!({}),
+        json!([
+            {"id": "first", "template": config_map("first", json!({"secret": "s"}))},
+            {"id": "second", "template": config_map("second", json!({"text": "${schema.spec.text}", "own": "${first.data.secret}",
+                "note": "${schema.metadata.annotations['example.com/note']}"}))},
+        ]),
+    );
+    let world = defined(rgd).await;
+    let object = json!({"apiVersion": "kro.run/v1", "kind": "App", "metadata": {"name": "it", "namespace": "default",
+        "annotations": {"example.com/note": "${first.data.secret} ${unknown} ${"}},
+        "spec": {"text": "${first.data.secret}"}});
+    world.create(&apps(), object).await;
+    world.wait_active().await;
+    let second = world.get(&config_maps(), &config("second")).await.unwrap();
+    assert_eq!(
+        second.value()["data"],
+        json!({"text": "${first.data.secret}", "own": "s", "note": "${first.data.secret} ${unknown} ${"})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_omitted_is_neither_sent_nor_owned() {
+    let mut options = graph::Options::default();
+    options.build.features = graph::Features::default().with(graph::Feature::CelOmitFunction);
+    let world = crate::world::World::with(options).await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "it"}, "spec": {
+        "ports": [{"port": 80}],
+        "externalIPs": ["10.1.1.1", "${schema.spec.more ? '10.1.1.2' : omit()}"],
+        "sessionAffinity": "${schema.spec.more ? 'ClientIP' : omit()}",
+    }});
+    let rgd = app(
+        json!({"more": "boolean"}),
+        json!({}),
+        json!([{"id": "service", "template": service}]),
+    );
+    world.create(&crate::world::rgds(), rgd).await;
+    world.wait_rgd_active("app").await;
+    world.app(json!({"more": true})).await;
+    let services = Resource::namespaced("v1", "services", "Service");
+    let has = |addresses: serde_json::Value, affinity: &'static str| {
+        move |service: &controller::Object| {
+            let spec = &service.value()["spec"];
+            spec["externalIPs"] == addresses && spec["sessionAffinity"] == affinity
+        }
+    };
+    let both = json!(["10.1.1.1", "10.1.1.2"]);
+    world.wait(&services, &it(), has(both, "ClientIP")).await;
+    super::set(&world, json!({"more": false})).await;
+    world
+        .wait(&services, &it(), has(json!(["10.1.1.1"]), "None"))
+        .await;
+}

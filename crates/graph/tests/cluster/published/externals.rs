@@ -159,3 +159,37 @@ async fn what_hangs_on_an_external_object_is_deleted_without_it_and_the_object_s
     let other = ObjectKey::new("default", "other");
     assert!(world.get(&config_maps(), &other).await.is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_is_made_of_expressions_and_of_any_version() {
+    let world = World::start().await;
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+            "versions": [{"name": "v1p1beta1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open}}}}]}});
+    world.create(&super::crds(), crd).await;
+    let reference = json!({"apiVersion": "example.com/v1p1beta1", "kind": "Thing",
+        "metadata": {"name": "${schema.spec.name + '-thing'}", "namespace": "${schema.spec.space}"}});
+    let rgd = app(
+        json!({"name": "string", "space": "string"}),
+        json!({"size": "${string(thing.spec.size)}"}),
+        json!([{"id": "thing", "externalRef": reference, "readyWhen": ["${thing.spec.size > 1}"]}]),
+    );
+    world.create(&rgds(), rgd).await;
+    world.wait_rgd_active("app").await;
+    namespace(&world, "space").await;
+    world.app(json!({"name": "x", "space": "space"})).await;
+    let things = Resource::namespaced("example.com/v1p1beta1", "things", "Thing");
+    let thing = json!({"apiVersion": "example.com/v1p1beta1", "kind": "Thing", "metadata": {"name": "x-thing", "namespace": "space"},
+        "spec": {"size": 1}});
+    world.create(&things, thing).await;
+    wait_status(&world, "/size", &json!("1")).await;
+    wait_status(&world, "/state", &json!("IN_PROGRESS")).await;
+    let key = ObjectKey::new("space", "x-thing");
+    world
+        .change(&things, &key, json!({"spec": {"size": 2}}))
+        .await;
+    wait_status(&world, "/size", &json!("2")).await;
+    world.wait_active().await;
+}

@@ -162,3 +162,41 @@ async fn a_dependent_waits_for_all_it_needs_and_the_instance_for_the_last() {
         .await;
     world.wait_active().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_on_the_status_of_another_resource_prunes_what_hung_on_it() {
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "nginx"}]}}}});
+    let rgd = app(
+        json!({}),
+        json!({}),
+        json!([
+            {"id": "web", "template": deployment},
+            {"id": "note", "includeWhen": ["${web.status.readyReplicas > 1}"], "template": config_map("note", json!({}))},
+            {"id": "more", "template": config_map("${note.metadata.name}-more", json!({}))},
+        ]),
+    );
+    let world = served(rgd, json!({})).await;
+    let deployments = controller::Resource::namespaced("apps/v1", "deployments", "Deployment");
+    world.wait(&deployments, &config("web"), |_| true).await;
+    wait_status(&world, "/state", &json!("IN_PROGRESS")).await;
+    let ready = async |count: i64| {
+        let status = json!({"status": {"replicas": count, "readyReplicas": count}});
+        let place = controller::Subresource::Status;
+        let changed = world
+            .api
+            .merge_patch(&deployments, &config("web"), place, &status)
+            .await;
+        changed.unwrap();
+    };
+    ready(2).await;
+    world
+        .wait(&config_maps(), &config("note-more"), |_| true)
+        .await;
+    world.wait_active().await;
+    ready(1).await;
+    world.wait_gone(&config_maps(), &config("note-more")).await;
+    world.wait_gone(&config_maps(), &config("note")).await;
+    world.wait_active().await;
+}

@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions of ResourceGraphDefinition and GraphRevision.
 
+mod descriptions;
+
 use serde_json::{Value, json};
 
 use crate::keys;
@@ -35,6 +37,7 @@ pub fn resource_graph_definition_crd() -> Value {
         selectable: json!([]),
         spec: graph_spec(),
         status,
+        describe: descriptions::definition,
     })
 }
 
@@ -78,6 +81,7 @@ pub fn graph_revision_crd() -> Value {
         selectable: json!([{"jsonPath": ".spec.snapshot.name"}]),
         spec,
         status,
+        describe: descriptions::revision,
     })
 }
 
@@ -90,6 +94,8 @@ struct Definition {
     selectable: Value,
     spec: Value,
     status: Value,
+    /// Puts in what the fields are about.
+    describe: fn(&mut Value),
 }
 
 fn crd(definition: &Definition) -> Value {
@@ -107,6 +113,7 @@ fn crd(definition: &Definition) -> Value {
             "status": definition.status,
         }}},
     });
+    (definition.describe)(&mut version["schema"]["openAPIV3Schema"]);
     if definition
         .selectable
         .as_array()
