@@ -1,11 +1,12 @@
 //! Endpoint slices: where the Pods behind a Service are.
 //!
-//! Left out: hints by the annotation `service.kubernetes.io/topology-mode`, which upstream gave up for the field
-//! `trafficDistribution`.
+//! Which endpoint traffic should go to is told by hints: [`hints`] gives those of the field `trafficDistribution`, [`topology`] those
+//! of the annotation `service.kubernetes.io/topology-mode`, which comes first.
 
 pub mod endpoint;
 mod hints;
 mod plan;
+mod topology;
 pub mod trigger;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use controller::{
 use model::{LabelSelector, object};
 use serde_json::Value;
 
-use self::plan::{Change, Scene, plan};
+use self::plan::{Change, Scene, notices, plan};
+use self::topology::Zones;
 use self::trigger::Triggers;
 use crate::cluster::Cluster;
 use crate::creation::create_named;
@@ -60,6 +62,14 @@ pub async fn run(cluster: Cluster) {
     let (on_nodes, of_services, woken) = (pods.clone(), services.clone(), queue.clone());
     let _node_handler = nodes.add_handler(move |event| {
         let moved = |old: &Object, new: &Object| old.label(ZONE) != new.label(ZONE);
+        let shares = |node: &Object| {
+            topology::share_of(node).map(|(zone, cpu)| (zone.map(str::to_owned), cpu))
+        };
+        if !matches!(event, Event::Updated { old, new } if shares(old) == shares(new)) {
+            for service in of_services.list().iter().filter(|s| topology::is_asked(s)) {
+                woken.add(service.key());
+            }
+        }
         if matches!(event, Event::Updated { old, new } if !moved(old, new)) {
             return;
         }
@@ -172,15 +182,18 @@ impl Reconciler for EndpointSlices {
         });
         let pods = selected(&self.pods, namespace, &selector);
         self.pace.note(key, pods.len() * COST);
-        let changes = {
+        let (changes, notices) = {
             let node = |name: &str| self.nodes.get(&ObjectKey::cluster(name));
             let scene = Scene {
                 service: &service,
                 pods: &pods,
                 node: &node,
                 trigger: self.triggers.since_last(&service, &pods),
+                zones: topology::is_asked(&service)
+                    .then(|| Zones::of(&self.nodes.list()))
+                    .flatten(),
             };
-            plan(&scene, &present)
+            (plan(&scene, &present), notices(&scene, &present))
         };
         for change in changes {
             if let Err(error) = self.carry_out(key, change).await {
@@ -199,6 +212,15 @@ impl Reconciler for EndpointSlices {
                 self.recorder
                     .warning(&service, "FailedToUpdateEndpointSlices", text);
                 return Err(error.into());
+            }
+        }
+        for notice in notices {
+            if notice.warning {
+                self.recorder
+                    .warning(&service, notice.reason, notice.message);
+            } else {
+                self.recorder
+                    .normal(&service, notice.reason, notice.message);
             }
         }
         Ok(Outcome::Done)

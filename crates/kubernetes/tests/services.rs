@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::kubelet::Act;
-use common::objects::{DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES, workload};
+use common::objects::{DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, workload};
 use common::recorder::World;
 use common::{Harness, NAMESPACE, Setup, each_seed};
 use controller::{Object, Subresource};
@@ -176,4 +176,68 @@ fn endpoints_by_hand_are_mirrored() {
             .await;
         h.at_rest().await;
     });
+}
+
+#[test]
+fn hints_share_endpoints_by_zone_whatever_goes_wrong() {
+    each_seed(2, |seed| async move {
+        let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
+        for number in 0..3 {
+            let zone = json!({"metadata": {"labels": {
+                "topology.kubernetes.io/zone": format!("zone-{number}"),
+            }}});
+            h.patch(&NODES(), &format!("node-{number}"), &zone).await;
+        }
+        let mut near = service("web");
+        near["metadata"]["annotations"] = json!({"service.kubernetes.io/topology-mode": "Auto"});
+        h.create(&SERVICES(), &near).await;
+        let web = workload("Deployment", "web", &json!({"replicas": 6}));
+        h.create(&DEPLOYMENTS(), &web).await;
+        h.until("six run", |w| {
+            w.pods().filter(|p| common::objects::is_ready(p)).count() == 6
+        })
+        .await;
+        give_addresses(&h, &mut BTreeSet::new()).await;
+        h.until("every zone has its share", |w| {
+            hints(w) == [("zone-0", 2), ("zone-1", 2), ("zone-2", 2)].map(owned)
+        })
+        .await;
+        h.restart().await;
+        // A zone without nodes sends no traffic.
+        let out = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+        let key = controller::ObjectKey::cluster("node-2");
+        let patched = h
+            .api
+            .merge_patch(&NODES(), &key, Subresource::Status, &out)
+            .await;
+        patched.expect("a node");
+        h.until("the others share", |w| {
+            hints(w) == [("zone-0", 3), ("zone-1", 3)].map(owned)
+        })
+        .await;
+        let off =
+            json!({"metadata": {"annotations": {"service.kubernetes.io/topology-mode": null}}});
+        h.patch(&SERVICES(), "web", &off).await;
+        h.until("there are no hints", |w| hints(w).is_empty()).await;
+        h.calm();
+        h.at_rest().await;
+    });
+}
+
+fn owned((zone, count): (&str, usize)) -> (String, usize) {
+    (zone.to_owned(), count)
+}
+
+/// For how many endpoints each zone is hinted.
+fn hints(world: &World) -> Vec<(String, usize)> {
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for endpoint in world
+        .all("endpointslices")
+        .flat_map(|slice| list(slice, "/endpoints"))
+    {
+        if let Some(zone) = endpoint["hints"]["forZones"][0]["name"].as_str() {
+            *counts.entry(zone.to_owned()).or_default() += 1;
+        }
+    }
+    counts.into_iter().collect()
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::SERVICE_NAME;
 use super::endpoint::{self, Family};
 use super::hints::Distribution;
+use super::topology::{self, Hints, Place, Zones};
 use super::trigger;
 
 /// Most endpoints in one slice, as upstream.
@@ -50,6 +51,19 @@ pub struct Scene<'a> {
     pub node: &'a dyn Fn(&str) -> Option<Arc<Object>>,
     /// What triggered the change.
     pub trigger: Option<Timestamp>,
+    /// The zones' shares, for Services that ask for hints by them.
+    pub zones: Option<Zones>,
+}
+
+/// What is told of hints by zone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// The reason.
+    pub reason: &'static str,
+    /// The message.
+    pub message: String,
 }
 
 /// Endpoints by what they are of.
@@ -90,9 +104,82 @@ pub fn plan(scene: &Scene<'_>, present: &[Arc<Object>]) -> Vec<Change> {
     changes
 }
 
+/// What there is to tell of hints by zone.
+pub fn notices(scene: &Scene<'_>, present: &[Arc<Object>]) -> Vec<Notice> {
+    let disabled = |why: String| (true, "TopologyAwareHintsDisabled", why);
+    let of_family = |family: Family| {
+        let of =
+            |slice: &&Arc<Object>| object::text(slice.value(), &["addressType"]) == family.name();
+        let slices: Vec<Arc<Object>> = present.iter().filter(of).cloned().collect();
+        let had = slices.iter().any(|slice| !hinted(slice).is_empty());
+        let (warning, reason, message) = match scene.by_zone(&scene.groups(family), &slices) {
+            Some(Err(why)) => disabled(why),
+            Some(Ok(_)) if !had => {
+                let text = "Topology Aware Hints has been enabled".to_owned();
+                (false, "TopologyAwareHintsEnabled", text)
+            }
+            None if had && Distribution::of(scene.service) == Distribution::Anywhere => {
+                disabled("Topology Aware Hints has been disabled".to_owned())
+            }
+            _ => return None,
+        };
+        let message = format!("{message}, addressType: {}", family.name());
+        Some(Notice {
+            warning,
+            reason,
+            message,
+        })
+    };
+    let families = endpoint::families(scene.service);
+    families.into_iter().filter_map(of_family).collect()
+}
+
+/// The zones the endpoints of a slice are hinted for, by identity.
+fn hinted(slice: &Object) -> BTreeMap<String, String> {
+    let endpoints = object::list(slice.value(), &["endpoints"]).iter();
+    let zone = |endpoint: &Value| {
+        let zone = endpoint.pointer("/hints/forZones/0/name")?.as_str()?;
+        Some((identity(endpoint), zone.to_owned()))
+    };
+    endpoints.filter_map(zone).collect()
+}
+
+fn is_ready(endpoint: &Value) -> bool {
+    endpoint.pointer("/conditions/ready") == Some(&Value::Bool(true))
+}
+
 impl Scene<'_> {
+    /// Hints by zone, where the Service asks for them; an error says why there are none.
+    fn by_zone(
+        &self,
+        groups: &BTreeMap<String, Group>,
+        present: &[Arc<Object>],
+    ) -> Option<Result<Hints, String>> {
+        if !topology::is_asked(self.service) {
+            return None;
+        }
+        let had: BTreeMap<String, String> =
+            present.iter().flat_map(|slice| hinted(slice)).collect();
+        let endpoints = groups.values().flat_map(|group| &group.endpoints);
+        let places = endpoints.filter(|(_, endpoint)| is_ready(endpoint));
+        let places: Vec<Place> = places
+            .map(|(identity, endpoint)| Place {
+                identity: identity.clone(),
+                zone: endpoint
+                    .get("zone")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
+                hinted: had.get(identity).cloned(),
+            })
+            .collect();
+        Some(topology::assign(self.zones.as_ref(), &places))
+    }
+
     fn of_family(&self, family: Family, present: Vec<Arc<Object>>) -> Vec<Change> {
         let mut groups = self.groups(family);
+        let by_zone = self
+            .by_zone(&groups, &present)
+            .map(Result::unwrap_or_default);
         let (mut kept, mut surplus) = (BTreeMap::<String, Vec<Arc<Object>>>::new(), Vec::new());
         for slice in present {
             let key = ports_key(object::list(slice.value(), &["ports"]));
@@ -114,7 +201,13 @@ impl Scene<'_> {
             let placeholder = group.endpoints.is_empty();
             for mut draft in fill(slices, group.endpoints, placeholder) {
                 for endpoint in &mut draft.endpoints {
-                    distribution.hint(endpoint);
+                    match &by_zone {
+                        Some(hints) => {
+                            let zone = hints.get(&identity(endpoint));
+                            topology::hint(endpoint, zone);
+                        }
+                        None => distribution.hint(endpoint),
+                    }
                 }
                 match &draft.slice {
                     Some(slice) if draft.endpoints.is_empty() => surplus.push(slice.clone()),

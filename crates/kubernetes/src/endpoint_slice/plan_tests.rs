@@ -42,6 +42,7 @@ fn decide(service: &Object, pods: &[Arc<Object>], present: &[Arc<Object>]) -> Ve
         pods,
         node: &node,
         trigger: None,
+        zones: None,
     };
     plan(&scene, present)
 }
