@@ -105,8 +105,13 @@ pub fn dot(graph: &Graph) -> String {
 fn label(node: &Node, line_break: &str) -> String {
     let mut label = format!("{}{line_break}{}", node.id, node.resource.kind);
     for note in node.handling.notes() {
-        // Quotes would end the label.
+        // Quotes would end the label, and to Mermaid it is HTML with its own way of writing characters.
         let note = note.replace('"', "'");
+        let note = if line_break == "\\n" {
+            note.replace('\\', "\\\\")
+        } else {
+            note.replace('<', "#lt;").replace('>', "#gt;")
+        };
         let _ = write!(label, "{line_break}({note})");
     }
     label

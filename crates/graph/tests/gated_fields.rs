@@ -1,6 +1,6 @@
 //! Fields behind feature gates: refused without their gate, by name, and checked with it.
 
-use graph::{BuildOptions, Features, OfflineKinds, build, read_spec};
+use graph::{BuildOptions, Features, OfflineKinds, build, diagram, read_spec};
 use serde_json::{Value, json};
 
 fn definition() -> Value {
@@ -232,4 +232,31 @@ fn fields_to_scale_by_are_checked() {
 fn a_definition_without_these_fields_keeps_its_hash() {
     // Switching to a version that knows the fields must not issue revisions.
     assert_eq!(graph::hash::spec_hash(&definition()), "480918256b493372");
+}
+
+#[test]
+fn diagrams_say_what_is_special_about_a_resource() {
+    let mut spec = definition();
+    spec["resources"][0]["deletionPolicy"] = "Orphaned".into();
+    spec["resources"][0]["externalFields"] = json!(["data.plain"]);
+    spec["resources"][0]["propagateWhen"] = json!(["${schema.spec.text != \"<x>\"}"]);
+    let options = BuildOptions {
+        features: Features::all(),
+        ..BuildOptions::default()
+    };
+    let built = read_spec(&spec).and_then(|spec| build(&spec, &OfflineKinds::new(), &options));
+    let graph = built.unwrap_or_else(|error| panic!("{error}"));
+    let mermaid = diagram::mermaid(&graph);
+    let label = "first<br/>ConfigMap<br/>(stays when it is not asked for any more)\
+        <br/>(hands data.plain over to who writes it)<br/>(is written when schema.spec.text != '#lt;x#gt;')\"]";
+    assert!(mermaid.contains(label), "{mermaid}");
+    let dot = diagram::dot(&graph);
+    assert!(
+        dot.contains("\\n(is written when schema.spec.text != '<x>')\""),
+        "{dot}"
+    );
+    let svg = diagram::svg(&graph);
+    let title = "<g><title>stays when it is not asked for any more\nhands data.plain over to who writes it\n\
+        is written when schema.spec.text != \"&lt;x&gt;\"</title>";
+    assert!(svg.contains(title), "{svg}");
 }

@@ -68,6 +68,11 @@ pub fn svg(graph: &Graph) -> String {
             };
             draw(&mut text, &behind, "", "", round, dashes);
         }
+        // Shown while the pointer is there.
+        let notes = escaped(&node.handling.notes().join("\n"));
+        if !notes.is_empty() {
+            let _ = writeln!(text, "<g><title>{notes}</title>");
+        }
         draw(
             &mut text,
             place,
@@ -76,6 +81,9 @@ pub fn svg(graph: &Graph) -> String {
             round,
             dashes,
         );
+        if !notes.is_empty() {
+            text.push_str("</g>\n");
+        }
     }
     text.push_str("</svg>\n");
     text

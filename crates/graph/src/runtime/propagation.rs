@@ -133,11 +133,38 @@ fn described(node: &Node, object: &Value, gate: Gate) -> Gate {
 fn chosen(dimensions: &[Vec<Value>], number: usize) -> Vec<&Value> {
     let mut rest = number;
     let inner_first = dimensions.iter().rev().map(|values| {
-        let value = &values[rest % values.len().max(1)];
-        rest /= values.len().max(1);
+        let size = values.len().max(1);
+        let value = values.get(rest % size).unwrap_or(&Value::Null);
+        rest /= size;
         value
     });
     let mut values: Vec<&Value> = inner_first.collect();
     values.reverse();
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn items_have_the_values_they_were_made_from() {
+        let dimensions = [
+            vec![json!("a"), json!("b")],
+            vec![json!(1), json!(2), json!(3)],
+        ];
+        let check = |number: usize, expect: [Value; 2]| {
+            assert_eq!(
+                chosen(&dimensions, number),
+                expect.iter().collect::<Vec<_>>()
+            );
+        };
+        check(0, [json!("a"), json!(1)]);
+        check(2, [json!("a"), json!(3)]);
+        check(3, [json!("b"), json!(1)]);
+        check(5, [json!("b"), json!(3)]);
+        assert_eq!(chosen(&[Vec::new()], 0), [&Value::Null]);
+    }
 }
