@@ -239,3 +239,28 @@ fn values_and_the_status_are_rendered() {
         json!({"type": "object", "properties": {"prefix": {"type": "string"}}})
     );
 }
+
+#[test]
+fn values_keep_their_types_from_one_reader_to_the_next() {
+    let author = Author {
+        status: json!({"year": "${info.created.getFullYear()}", "password": "${string(info.whole.data.password)}"}),
+        ..author()
+    };
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "p"}});
+    let graph = author.graph(json!([
+        {"id": "secret", "template": secret},
+        {"id": "info", "variable": {"created": "${secret.metadata.creationTimestamp}", "whole": "${secret}"}},
+        {"id": "one", "template": config_map("one", json!({"year": "${string(info.created.getFullYear())}"}))},
+    ]));
+    let mut pass = pass(&graph, json!({"name": "n"}));
+    let live = json!({"apiVersion": "v1", "kind": "Secret", "data": {"password": "cA=="},
+        "metadata": {"name": "s", "creationTimestamp": "2026-02-03T04:05:06Z"}});
+    observe(&mut pass, "secret", live.clone());
+    let value = learn(&mut pass, "info");
+    assert_eq!(
+        value,
+        json!({"created": "2026-02-03T04:05:06Z", "whole": live})
+    );
+    assert_eq!(objects(step(&pass, "one"))[0]["data"]["year"], "2026");
+    assert_eq!(pass.status(), json!({"year": 2026, "password": "p"}));
+}
