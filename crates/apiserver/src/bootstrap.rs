@@ -23,6 +23,9 @@ use crate::envelope;
 use crate::identity::User;
 use crate::server::{Error, State};
 
+/// Says since when the use of tokens in Secrets is noted.
+const TOKEN_TRACKING: &str = "kube-apiserver-legacy-service-account-token-tracking";
+
 /// Objects made at a time: enough that their writes share few flushes to the disk.
 const AT_A_TIME: usize = 64;
 
@@ -93,6 +96,14 @@ fn objects(state: &State) -> Vec<Value> {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
         },
     }));
+    // Since when it is known which tokens in Secrets are used: those who clean up after a year must know.
+    let since = (state.options.clock)().strftime("%Y-%m-%d").to_string();
+    objects.push(json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": TOKEN_TRACKING, "namespace": "kube-system"},
+        "data": {"since": since},
+    }));
     if let Some(authority) = &state.options.authority {
         // How servers that extend this one know its clients.
         objects.push(json!({
@@ -150,6 +161,16 @@ fn updated(live: &Value, wanted: &Value) -> Option<Value> {
             rbac::reconciled(live, wanted)
         }
         "FlowSchema" | "PriorityLevelConfiguration" => flow::reconciled(live, wanted),
+        "ConfigMap" if object::name(wanted) == TOKEN_TRACKING => {
+            let since: Result<jiff::civil::Date, _> =
+                object::text(live, &["data", "since"]).parse();
+            if since.is_ok() {
+                return None;
+            }
+            let mut new = live.clone();
+            new["data"] = wanted["data"].clone();
+            new
+        }
         "ConfigMap" => {
             let mut new = live.clone();
             new["data"] = wanted["data"].clone();

@@ -17,7 +17,7 @@ pub(crate) use attributes::verb;
 pub(crate) use impersonation::{impersonate, wanted_user};
 pub(crate) use node::node_of;
 pub(crate) use rbac::{Rule, check_grants, subjects_of, uncovered};
-pub(crate) use service_accounts::{populate_secrets, request_token};
+pub(crate) use service_accounts::{note_used, populate_secrets, request_token};
 
 use std::collections::BTreeMap;
 

@@ -22,7 +22,7 @@ use crate::audit::AuditLog;
 use crate::body::Body;
 use crate::catalog::Catalog;
 use crate::flow::{Flow, FlowLimits};
-use crate::identity::{Authentication, Authorizer, Mode, User, populate_secrets};
+use crate::identity::{Authentication, Authorizer, Mode, User, note_used, populate_secrets};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::webhook_client::WebhookClient;
@@ -151,6 +151,7 @@ impl ApiServer {
         custom::load(&state)?;
         tokio::spawn(custom::run(state.clone()));
         tokio::spawn(populate_secrets(state.clone()));
+        tokio::spawn(note_used(state.clone()));
         let repaired = state.clone();
         tokio::spawn(async move {
             let shutdown = repaired.shutdown.clone();

@@ -299,6 +299,17 @@ async fn a_secret_for_a_token_is_filled_in_and_goes_with_its_account() {
     assert_eq!(code, 201, "{answer}");
     let name = &answer["status"]["userInfo"]["username"];
     assert_eq!(name, "system:serviceaccount:default:robot");
+    // Others can tell that it is in use, and since when that is told.
+    let day = testkit::eventually("its use is noted", || async {
+        let (_, secret) = as_user(server, "", "GET", &path, &Value::Null).await;
+        let day = &secret["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"];
+        day.as_str().map(str::to_owned)
+    })
+    .await;
+    let tracking = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    let (_, tracking) = as_user(server, "", "GET", tracking, &Value::Null).await;
+    let since = tracking["data"]["since"].as_str().expect("a day");
+    assert!(since <= day.as_str() && day.len() == 10, "{since} {day}");
     as_user(
         server,
         "",

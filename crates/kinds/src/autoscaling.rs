@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::behaviour::{Behaviour, StatusRule};
 use crate::edit::{fill, set, with, within};
+use crate::features;
 
 pub use conversion::{to_v1, to_v2};
 
@@ -20,8 +21,12 @@ const CPU_PERCENT: i64 = 80;
 pub const AUTOSCALER: Behaviour = Behaviour {
     status: StatusRule::Separate,
     default,
-    validate_create: |scaler| validate::check(&in_v2(scaler)),
-    validate_update: |scaler, _| validate::check(&in_v2(scaler)),
+    validate_create: |scaler| validate::check(&in_v2(scaler), features::hpa_scale_to_zero()),
+    validate_update: |scaler, old| {
+        // What may be zero already may stay so.
+        let zero = object::number(old, &["spec", "minReplicas"]) == Some(0);
+        validate::check(&in_v2(scaler), zero || features::hpa_scale_to_zero())
+    },
     validate_status: |scaler, _| validate::check_status(&in_v2(scaler)),
     cells: Some(|scaler, now| cells::cells(&in_v2(scaler), now)),
     ..Behaviour::DEFAULT

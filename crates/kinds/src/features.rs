@@ -6,10 +6,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STATEFUL_SET_MAX_UNAVAILABLE: AtomicBool = AtomicBool::new(false);
+static HPA_SCALE_TO_ZERO: AtomicBool = AtomicBool::new(false);
 
 /// The features there are, by name.
-const FEATURES: &[(&str, &AtomicBool)] =
-    &[("MaxUnavailableStatefulSet", &STATEFUL_SET_MAX_UNAVAILABLE)];
+const FEATURES: &[(&str, &AtomicBool)] = &[
+    ("MaxUnavailableStatefulSet", &STATEFUL_SET_MAX_UNAVAILABLE),
+    ("HPAScaleToZero", &HPA_SCALE_TO_ZERO),
+];
 
 /// A feature gate that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +54,11 @@ pub fn switch(words: &[String]) -> Result<(), FeatureError> {
 /// Whether the `maxUnavailable` of a stateful set's rolling update is kept and counts.
 pub fn stateful_set_max_unavailable() -> bool {
     STATEFUL_SET_MAX_UNAVAILABLE.load(Ordering::Relaxed)
+}
+
+/// Whether autoscalers may scale to zero, and from there.
+pub fn hpa_scale_to_zero() -> bool {
+    HPA_SCALE_TO_ZERO.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

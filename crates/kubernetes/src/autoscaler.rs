@@ -4,7 +4,8 @@
 //! number, [`limits`] holds it within what the autoscaler allows; this file reads metrics, writes the target's `scale`
 //! and tells in conditions what was found.
 //!
-//! Left out: scaling to and from zero (off by default upstream).
+//! Scaling to zero is a feature of its own (`HPAScaleToZero`, off as upstream's): an autoscaler goes on from zero where it has brought
+//! its target there itself, as the condition `ScaledToZero` says, and not where somebody else has.
 
 mod calculate;
 mod limits;
@@ -32,11 +33,13 @@ use crate::resources;
 
 /// How often the load is looked at, unless told otherwise.
 const PERIOD: Duration = Duration::from_secs(15);
-/// How often the write of a scale is tried.
+/// The condition that an autoscaler has brought its target to zero itself.
+const SCALED_TO_ZERO: &str = "ScaledToZero";
+/// How often a write is tried.
 const ATTEMPTS: usize = 5;
 
 /// Runs the controller.
-pub async fn run(cluster: Cluster, period: Option<Duration>) {
+pub async fn run(cluster: Cluster, period: Option<Duration>, to_zero: bool) {
     let period = period.unwrap_or(PERIOD);
     let backoff = Backoff {
         base: period,
@@ -62,6 +65,7 @@ pub async fn run(cluster: Cluster, period: Option<Duration>) {
         autoscalers,
         pods,
         period,
+        to_zero,
         histories: Mutex::default(),
         selectors: Mutex::default(),
     };
@@ -77,6 +81,8 @@ struct Autoscalers {
     pods: Informer,
     recorder: EventRecorder,
     period: Duration,
+    /// Whether targets may be scaled to zero and back.
+    to_zero: bool,
     histories: Mutex<HashMap<ObjectKey, History>>,
     /// Which Pods each autoscaler is about, to find two about the same.
     selectors: Mutex<Selectors>,
@@ -107,6 +113,35 @@ impl Look<'_> {
             "type": kind, "status": holds, "reason": reason, "message": message,
             "lastTransitionTime": since,
         });
+    }
+
+    fn remove(&mut self, kind: &str) {
+        self.conditions
+            .retain(|condition| condition["type"] != kind);
+    }
+
+    fn holds(&self, kind: &str) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
+    }
+
+    /// Whether its load may be known where there are no Pods.
+    fn has_outer_metrics(&self) -> bool {
+        let metrics = object::list(self.autoscaler.value(), &["spec", "metrics"]);
+        let mut kinds = metrics.iter().map(|metric| object::text(metric, &["type"]));
+        kinds.any(|kind| matches!(kind, "Object" | "External"))
+    }
+
+    /// Tells whether the target was brought to zero, after a change of its scale.
+    fn scaled(&mut self, current: i64, desired: i64) {
+        let least = object::number(self.autoscaler.value(), &["spec", "minReplicas"]);
+        if current > 0 && desired == 0 && least == Some(0) && self.has_outer_metrics() {
+            let text = "the HPA controller scaled the workload to zero";
+            self.set(SCALED_TO_ZERO, true, "ScaledToZero", text);
+        } else {
+            let text = "the HPA controller did not scale the workload to zero";
+            self.set(SCALED_TO_ZERO, false, "NotScaledToZero", text);
+        }
     }
 
     /// The status as it becomes.
@@ -172,23 +207,37 @@ impl Reconciler for Autoscalers {
 }
 
 impl Autoscalers {
+    /// Writes the status. It says what has been done, which nobody finds out afterwards: so it is tried several times, and put
+    /// upon what others have made of the autoscaler meanwhile.
     async fn write(&self, autoscaler: &Object, status: Value) -> Result<(), Error> {
         if status == *autoscaler.status() {
             return Ok(());
         }
+        let (api, resource) = (self.cluster.api(), resources::horizontal_pod_autoscalers());
         let mut new = autoscaler.value().clone();
-        new["status"] = status;
-        let api = self.cluster.api();
-        let resource = resources::horizontal_pod_autoscalers();
-        match api.update_status(&resource, &new).await {
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
-            Err(error) => {
+        let mut attempt = 1;
+        loop {
+            new["status"] = status.clone();
+            let error = match api.update_status(&resource, &new).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => error,
+            };
+            if attempt == ATTEMPTS {
                 let text = error.message();
                 self.recorder
                     .warning(autoscaler, "FailedUpdateStatus", text);
-                Err(error.into())
+                return Err(error.into());
             }
-            Ok(_) => Ok(()),
+            attempt += 1;
+            if error.is_conflict()
+                && let Ok(current) = api.get(&resource, &autoscaler.key()).await
+            {
+                if current.uid() != autoscaler.uid() {
+                    return Ok(());
+                }
+                new = current.into_value();
+            }
         }
     }
 
@@ -232,6 +281,11 @@ impl Autoscalers {
                 let text = format!("New size: {desired}; reason: {reason}");
                 self.recorder.normal(autoscaler, "SuccessfulRescale", text);
                 history.changed(current, desired, look.now);
+                if self.to_zero {
+                    look.scaled(current, desired);
+                } else {
+                    look.remove(SCALED_TO_ZERO);
+                }
                 look.status(Some(current), desired, true)
             }
             Err(error) => {
@@ -286,7 +340,11 @@ impl Autoscalers {
             spec("minReplicas").unwrap_or(1),
             spec("maxReplicas").unwrap_or(1),
         );
-        if current == 0 {
+        let from_zero = self.to_zero && look.holds(SCALED_TO_ZERO);
+        if current == 0 && !(from_zero && (least != 0 || look.has_outer_metrics())) {
+            if !self.to_zero {
+                look.remove(SCALED_TO_ZERO);
+            }
             let text = "scaling is disabled since the replica count of the target is zero";
             look.set("ScalingActive", false, "ScalingDisabled", text);
             return Some((0, String::new()));
@@ -297,7 +355,7 @@ impl Autoscalers {
                 "Current number of replicas above Spec.MaxReplicas".to_owned(),
             ));
         }
-        if current < least {
+        if current != 0 && current < least {
             return Some((
                 least,
                 "Current number of replicas below Spec.MinReplicas".to_owned(),
@@ -313,6 +371,10 @@ impl Autoscalers {
         look.set("AbleToScale", true, decision.able.0, decision.able.1);
         let (limited, why) = decision.limited;
         look.set("ScalingLimited", limited, why.0, why.1);
+        if current == 0 && decision.replicas < least {
+            let below = "Current number of replicas below Spec.MinReplicas".to_owned();
+            return Some((least, if proposed == 0 { below } else { reason }));
+        }
         Some((decision.replicas, reason))
     }
 

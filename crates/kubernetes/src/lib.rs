@@ -47,6 +47,7 @@ mod settled;
 mod stateful_set;
 mod taint_eviction;
 mod taints;
+mod token_cleaner;
 mod ttl_after_finished;
 
 pub use cluster::Cluster;
@@ -72,6 +73,8 @@ pub struct Options {
     pub selection: Selection,
     /// Whether the `maxUnavailable` of a stateful set counts (the feature `MaxUnavailableStatefulSet`).
     pub stateful_set_max_unavailable: bool,
+    /// Whether autoscalers may scale to zero and back (the feature `HPAScaleToZero`).
+    pub hpa_scale_to_zero: bool,
     /// The certificate (PEM) of the authority that signed the API server's, to be told to every
     /// namespace; none leaves that to others.
     pub root_certificate: Option<String>,
@@ -81,6 +84,8 @@ pub struct Options {
     pub attempts: AttemptObserver,
     /// How often autoscalers look at the load; upstream's 15 seconds otherwise.
     pub autoscaler_sync_period: Option<Duration>,
+    /// How long tokens in Secrets may lie unused before they are marked, and then deleted; upstream's year otherwise.
+    pub token_clean_up_period: Option<Duration>,
     /// The ranges nodes get their Pods' addresses from; none leaves that to others.
     pub node_cidrs: Option<NodeCidrs>,
     /// What to read through, where others read the same; otherwise the controllers have their own.
@@ -112,7 +117,8 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "job" => running.spawn(job::run(cluster)),
             "cronjob" => running.spawn(cron_job::run(cluster)),
             "horizontalpodautoscaler" => {
-                running.spawn(autoscaler::run(cluster, options.autoscaler_sync_period))
+                let (period, to_zero) = (options.autoscaler_sync_period, options.hpa_scale_to_zero);
+                running.spawn(autoscaler::run(cluster, period, to_zero))
             }
             "ttlafterfinished" => running.spawn(ttl_after_finished::run(cluster)),
             "endpoints" => running.spawn(endpoints::run(cluster)),
@@ -123,6 +129,9 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "persistentvolumebinder" => running.spawn(persistent_volume::run(cluster)),
             "validatingadmissionpolicystatus" => running.spawn(policy_type_checking::run(cluster)),
             "clusterroleaggregation" => running.spawn(cluster_role_aggregation::run(cluster)),
+            "legacyserviceaccounttokencleaner" => {
+                running.spawn(token_cleaner::run(cluster, options.token_clean_up_period))
+            }
             "resourcequota" => running.spawn(resource_quota::run(cluster)),
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))

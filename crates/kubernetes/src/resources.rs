@@ -17,6 +17,8 @@ resources! {
     namespaces => cluster("v1", "namespaces", "Namespace");
     /// Services.
     services => namespaced("v1", "services", "Service");
+    /// Secrets.
+    secrets => namespaced("v1", "secrets", "Secret");
     /// Configuration.
     config_maps => namespaced("v1", "configmaps", "ConfigMap");
     /// Claims of volumes.

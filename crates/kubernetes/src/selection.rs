@@ -4,6 +4,7 @@
 pub const NAMES: &[&str] = &[
     "namespace",
     "serviceaccount",
+    "legacyserviceaccounttokencleaner",
     "garbagecollector",
     "replicaset",
     "replicationcontroller",

@@ -9,7 +9,7 @@ mod issue;
 mod legacy;
 
 pub(crate) use issue::request_token;
-pub(crate) use legacy::populate_secrets;
+pub(crate) use legacy::{note_used, populate_secrets};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,6 +39,7 @@ pub struct ServiceAccounts {
     others: Vec<PublicTokenKey>,
     settings: TokenSettings,
     verified: Mutex<HashMap<[u8; 32], Value>>,
+    used: legacy::Used,
 }
 
 /// What tokens say, and how long they last.
@@ -103,6 +104,7 @@ impl ServiceAccounts {
             others,
             settings,
             verified: Mutex::default(),
+            used: legacy::Used::default(),
         }
     }
 
@@ -159,7 +161,7 @@ impl ServiceAccounts {
         let outcome = self.verified_claims(token).and_then(|claims| {
             let (audiences, for_whom) = claims::audiences(&claims, wanted.unwrap_or(own), own)?;
             let user = if is_legacy {
-                legacy::user_of(store, &claims, token)?
+                legacy::user_of(store, &claims, token, now, &self.used)?
             } else {
                 claims::user_of(store, now, &claims)?
             };

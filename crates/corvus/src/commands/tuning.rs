@@ -15,6 +15,10 @@ pub struct Arguments {
     /// How often autoscalers look at the load [default: 15s].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub horizontal_pod_autoscaler_sync_period: Option<Duration>,
+    /// How long tokens in Secrets may lie unused before they are marked as invalid, and as long again before they are deleted
+    /// [default: 8760h].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub legacy_service_account_token_clean_up_period: Option<Duration>,
     /// Give every node a range of addresses for its Pods [default: true with `corvus up`].
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allocate_node_cidrs: Option<bool>,

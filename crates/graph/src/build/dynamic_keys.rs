@@ -9,7 +9,8 @@ use cel::{Env, Type};
 
 use super::error::BuildError;
 use super::extract::{RawField, RawKey};
-use super::parse::{Allowed, ParsedResource, references};
+use super::parse::ParsedResource;
+use super::references::{Allowed, references};
 use super::{BuildOptions, FieldValue, TemplateKey, compile};
 use crate::features::Feature;
 

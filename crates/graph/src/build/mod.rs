@@ -22,6 +22,7 @@ mod parse;
 mod patches;
 mod propagation;
 mod reads;
+mod references;
 mod rollout;
 mod scale;
 mod status;

@@ -9,13 +9,11 @@ use serde_json::{Map, Value};
 
 use super::error::BuildError;
 use super::extract::{self, RawField, RawKey};
-use super::reads::Reads;
 use super::{
-    BuildOptions, EACH_VARIABLE, NodeKind, Order, RUNTIME_VARIABLE, SCHEMA_VARIABLE, body,
-    deferred, dynamic_keys, propagation, reads, template_rules, variables,
+    BuildOptions, NodeKind, Order, body, deferred, propagation, references, template_rules,
+    variables,
 };
 use crate::dag::Dag;
-use crate::features::Feature;
 use crate::kinds::{Kind, KindResolver};
 use crate::nearest::suggestion;
 use crate::rgd::{GraphSpec, ResourceSpec};
@@ -72,7 +70,7 @@ pub(crate) fn resources(
         .collect();
     let parse = |resource| {
         let mut parsed = take_apart(spec, resource, kinds, options)?;
-        check_references(&mut parsed, &ids, &patches, options)?;
+        references::check(&mut parsed, &ids, &patches, options)?;
         propagation::add_dependencies(&mut parsed, resource, &ids, options)?;
         Ok(parsed)
     };
@@ -180,214 +178,6 @@ fn iterators(
 /// Parses an expression only.
 pub(crate) fn parse(source: &str) -> Result<Ast, String> {
     ENVIRONMENT.parse(source).map_err(|error| error.to_string())
-}
-
-/// Which variables an expression may read, and what to call them in messages.
-pub(crate) struct Allowed<'a> {
-    pub names: Vec<&'a str>,
-    pub omit: bool,
-    pub runtime: bool,
-}
-
-/// Checks what an expression refers to; returns the variables it reads.
-pub(crate) fn references(source: &str, allowed: &Allowed<'_>) -> Result<BTreeSet<String>, String> {
-    let ast = parse(source)?;
-    let unknown_functions = ENVIRONMENT.unknown_functions(&ast);
-    if !unknown_functions.is_empty() {
-        return Err(format!(
-            "uses unknown functions: [{}]",
-            unknown_functions.join(" ")
-        ));
-    }
-    let references = ast.references();
-    if !allowed.omit
-        && references
-            .functions
-            .iter()
-            .any(|function| function.name == "omit" && !function.member)
-    {
-        return Err("omit() can only be used in resource template expressions".to_owned());
-    }
-    if !allowed.omit && deferred::is_used(references) {
-        return Err("defer() can only be used in resource template expressions".to_owned());
-    }
-    let roots = crate::expression::roots(references);
-    let calls_runtime = references
-        .functions
-        .iter()
-        .any(|function| function.name.starts_with("runtime."));
-    if (calls_runtime || roots.contains(RUNTIME_VARIABLE)) && !allowed.runtime {
-        return Err("runtime is only available in status.conditions expressions".to_owned());
-    }
-    let is_allowed =
-        |name: &str| allowed.names.contains(&name) || (name == RUNTIME_VARIABLE && allowed.runtime);
-    match roots.iter().find(|name| !is_allowed(name)) {
-        None => Ok(roots),
-        Some(unknown) => {
-            let hint = suggestion(unknown, allowed.names.iter().copied());
-            Err(format!("references unknown identifiers: [{unknown}]{hint}"))
-        }
-    }
-}
-
-/// Checks all references of a resource and notes the resources it depends on.
-fn check_references(
-    parsed: &mut ParsedResource,
-    ids: &[&str],
-    patches: &[&str],
-    options: &BuildOptions,
-) -> Result<(), BuildError> {
-    let id = parsed.id.clone();
-    let others: Vec<&str> = ids
-        .iter()
-        .copied()
-        .filter(|other| !patches.contains(other))
-        .chain([SCHEMA_VARIABLE])
-        .collect();
-    let with_iterators: Vec<&str> = others
-        .iter()
-        .copied()
-        .chain(parsed.for_each.iter().map(|(name, _)| name.as_str()))
-        .collect();
-    let fail = |mut message: String, path: &dyn std::fmt::Display, source: &str| {
-        let is_patch =
-            |id: &&&str| message.starts_with(&format!("references unknown identifiers: [{id}]"));
-        if patches.iter().any(|id| is_patch(&id)) {
-            message
-                .push_str(" (a patch publishes nothing: read its object through an externalRef)");
-        }
-        BuildError::of(&id, message).at(path).in_expression(source)
-    };
-    let by_branch = options.features.has(Feature::PartialDependencies);
-    let mut used = Reads::default();
-    let template = Allowed {
-        names: with_iterators,
-        omit: !parsed.node_kind.is_variable(),
-        runtime: false,
-    };
-    let mut in_identity = BTreeSet::new();
-    let mut deferred_fields = vec![false; parsed.fields.len()];
-    for (at, field) in parsed.fields.iter().enumerate() {
-        for source in field.sources() {
-            let roots = references(source, &template)
-                .map_err(|message| fail(message, &field.path, source))?;
-            check_omit(source, field, parsed, options)
-                .map_err(|message| fail(message, &field.path, source))?;
-            if template_rules::is_identity(field, parsed.kind.resource.namespaced) {
-                in_identity.extend(roots.iter().cloned());
-            }
-            let is_deferred = deferred::check(source, field, parsed, options)
-                .map_err(|message| fail(message, &field.path, source))?;
-            if is_deferred {
-                deferred_fields[at] = true;
-                used.add_later(roots);
-            } else {
-                used.add(source, roots, by_branch);
-            }
-        }
-    }
-    for (source, roots) in dynamic_keys::check(parsed, &template.names, options)? {
-        used.add(&source, roots, by_branch);
-    }
-    let conditions = Allowed {
-        names: others.clone(),
-        omit: false,
-        runtime: false,
-    };
-    let mut in_include_when = Reads::default();
-    for (index, source) in parsed.include_when.iter().enumerate() {
-        let path = format!("includeWhen[{index}]");
-        let roots =
-            references(source, &conditions).map_err(|message| fail(message, &path, source))?;
-        in_include_when.add(source, roots, by_branch);
-    }
-    used.extend(&in_include_when);
-    for (name, source) in &parsed.for_each {
-        let path = format!("forEach.{name}");
-        let roots = references(source, &conditions).map_err(|message| {
-            let other = parsed
-                .for_each
-                .iter()
-                .any(|(known, _)| message.contains(&format!("[{known}]")));
-            let hint = if other {
-                " (iterators cannot reference other iterators: they are independent)"
-            } else {
-                ""
-            };
-            fail(format!("{message}{hint}"), &path, source)
-        })?;
-        used.add(source, roots, by_branch);
-    }
-    let own = if parsed.node_kind.is_repeated() {
-        EACH_VARIABLE
-    } else {
-        id.as_str()
-    };
-    let ready = Allowed {
-        names: vec![own],
-        omit: false,
-        runtime: false,
-    };
-    for (index, source) in parsed.ready_when.iter().enumerate() {
-        let path = format!("readyWhen[{index}]");
-        references(source, &ready).map_err(|message| {
-            let hint = format!(" (readyWhen sees only \"{own}\")");
-            fail(format!("{message}{hint}"), &path, source)
-        })?;
-    }
-    let missing: Vec<&str> = parsed
-        .for_each
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .filter(|name| !parsed.node_kind.is_variable() && !in_identity.contains(*name))
-        .collect();
-    if !missing.is_empty() {
-        let message = format!(
-            "all forEach dimensions must be used to produce a unique resource identity, missing: [{}]",
-            missing.join(" ")
-        );
-        return Err(BuildError::of(&id, message).at("metadata.name"));
-    }
-    if used.contains(&id) {
-        return Err(BuildError::of(&id, "self references are not allowed"));
-    }
-    for (field, is_deferred) in parsed.fields.iter_mut().zip(deferred_fields) {
-        field.is_deferred = is_deferred;
-    }
-    reads::note(parsed, ids, &used, &in_include_when);
-    Ok(())
-}
-
-fn check_omit(
-    source: &str,
-    field: &RawField,
-    parsed: &ParsedResource,
-    options: &BuildOptions,
-) -> Result<(), String> {
-    if !source.contains("omit") {
-        return Ok(());
-    }
-    let ast = parse(source)?;
-    let uses = ast
-        .references()
-        .functions
-        .iter()
-        .any(|function| function.name == "omit" && !function.member);
-    if !uses {
-        return Ok(());
-    }
-    options
-        .features
-        .require(Feature::CelOmitFunction, "omit()")?;
-    if field.path.is(&["metadata", "name"])
-        || (parsed.node_kind.is_written() && field.path.is(&["metadata", "namespace"]))
-    {
-        let path = &field.path;
-        return Err(format!(
-            "omit() cannot be used at path \"{path}\" — the field is required and must resolve to a concrete value"
-        ));
-    }
-    Ok(())
 }
 
 /// Puts the resources in order.

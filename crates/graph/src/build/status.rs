@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::compile::{self, Variables};
 use super::error::BuildError;
 use super::extract;
-use super::parse::{Allowed, references};
+use super::references::{Allowed, references};
 use super::{FieldValue, StatusField};
 use crate::expression::Expression;
 use crate::template::{Step, Template};

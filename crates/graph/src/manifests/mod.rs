@@ -202,12 +202,9 @@ fn graph_spec() -> Value {
                 },
             },
             "resources": {"type": "array", "items": resource()},
-            "propagateWhen": described(strings(), "Expressions over all instances, under the API's names for one and \
-                for many. An instance moves to a new revision when all of them hold. Feature gate PropagationControl."),
+            "propagateWhen": strings(),
             "rollout": {"type": "object", "properties": {
-                "strategy": described(json!({"type": "string", "enum": ["Latest", "Manual"]}),
-                    "Latest: instances move to a new revision as far as propagateWhen lets them. Manual: they move when \
-                    the annotation kro.run/graph-revision says so. Feature gate RevisionPinning."),
+                "strategy": {"type": "string", "enum": ["Latest", "Manual"]},
             }},
         },
     })
@@ -283,16 +280,10 @@ fn resource() -> Value {
             "forEach": {"type": "array", "items": {
                 "type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1,
             }},
-            "propagateWhen": described(strings(), "Expressions. The objects are made, changed and corrected while all \
-                of them hold. Feature gate PropagationControl."),
-            "externalFields": described(strings(), "Paths of fields that are written until another field manager \
-                writes them, and left to that one from then on. Feature gate ExternalFields."),
-            "deletionPolicy": described(json!({"type": "string", "enum": ["Delete", "Orphaned"]}),
-                "What becomes of the objects when they are not asked for any more: deleted, or released and left in \
-                the cluster. Feature gate DeletionPolicy."),
-            "lifecycle": described(json!({"x-kubernetes-preserve-unknown-fields": true}),
-                "How the objects come and go: a map of deletePolicy, adoptPolicy and updatePolicy, or an expression \
-                over schema that gives one, such as ${policy().withRetain()}. Feature gate ResourceLifecycles."),
+            "propagateWhen": strings(),
+            "externalFields": strings(),
+            "deletionPolicy": {"type": "string", "enum": ["Delete", "Orphaned"]},
+            "lifecycle": {"x-kubernetes-preserve-unknown-fields": true},
         },
         "x-kubernetes-validations": [{
             "rule": "has(self.template) ? !(has(self.externalRef) || has(self.variable) || has(self.def) || has(self.patch)) \
@@ -302,11 +293,6 @@ fn resource() -> Value {
                 patch)",
         }],
     })
-}
-
-fn described(mut schema: Value, description: &str) -> Value {
-    schema["description"] = description.into();
-    schema
 }
 
 fn resources_status() -> Value {

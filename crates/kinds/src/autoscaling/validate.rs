@@ -21,13 +21,14 @@ const SOURCES: &[(&str, &str, Check)] = &[
     ("ContainerResource", "containerResource", container_resource),
 ];
 
-/// Checks an autoscaler of `v2`.
-pub fn check(scaler: &Value) -> Errors {
+/// Checks an autoscaler of `v2`, which may scale to zero or not.
+pub fn check(scaler: &Value, to_zero: bool) -> Errors {
     let mut errors = Vec::new();
     let spec = At::root(scaler).get("spec");
     let (low, high) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-    if low.number().is_some_and(|count| count < 1) {
-        errors.push(low.invalid("must be greater than or equal to 1"));
+    let least = i64::from(!to_zero);
+    if low.number().is_some_and(|count| count < least) {
+        errors.push(low.invalid(format!("must be greater than or equal to {least}")));
     }
     if high.count() == 0 {
         errors.push(high.required("must be set and greater than 0"));

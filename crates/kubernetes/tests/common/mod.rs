@@ -137,7 +137,10 @@ impl Harness {
         let options = kubernetes::Options {
             selection: Selection::parse(&names).expect("known controllers"),
             node_cidrs: Some(node_cidrs()),
+            // Whatever is not used today is old.
+            token_clean_up_period: Some(Duration::from_millis(1)),
             autoscaler_sync_period: Some(AUTOSCALER_PERIOD),
+            hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
             stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
         };

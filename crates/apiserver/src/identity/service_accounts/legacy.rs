@@ -1,15 +1,20 @@
 //! Tokens kept in Secrets: of type `kubernetes.io/service-account-token`, without an end.
 //!
 //! The server fills such Secrets in by itself, so the signing key never leaves it, and deletes them
-//! when their account is gone.
+//! when their account is gone. It labels them with the day they were last used, so that others can
+//! clean up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use model::{object, object::uid};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::{Entry, EventKind, ListOptions, Store};
+use tokio::sync::Notify;
 
 use super::claims::stored;
 use super::{account_user, service_account_name};
@@ -24,6 +29,9 @@ const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+/// Most Secrets that wait to be labelled.
+const USED_MAX: usize = 4_096;
 const CLAIM: &str = "kubernetes.io/serviceaccount/";
 
 fn claim<'a>(claims: &'a Value, name: &str, what: &str) -> Result<&'a str, String> {
@@ -36,8 +44,61 @@ fn claim<'a>(claims: &'a Value, name: &str, what: &str) -> Result<&'a str, Strin
     Ok(value)
 }
 
-/// The user a token in a Secret stands for.
-pub fn user_of(store: &dyn Store, claims: &Value, token: &str) -> Result<User, String> {
+/// Secrets whose tokens have been used today for the first time.
+#[derive(Default)]
+pub struct Used {
+    /// By namespace and name, with the day.
+    days: Mutex<BTreeMap<(String, String), String>>,
+    noted: Notify,
+}
+
+impl Used {
+    fn note(&self, secret: &Value, now: Timestamp) {
+        let today = now.strftime("%Y-%m-%d").to_string();
+        if object::label(secret, LAST_USED) == Some(&today) {
+            return;
+        }
+        let key = (
+            object::namespace(secret).to_owned(),
+            object::name(secret).to_owned(),
+        );
+        let mut days = self.days.lock();
+        // What does not fit is noted with its next use.
+        if days.len() < USED_MAX {
+            days.insert(key, today);
+            self.noted.notify_one();
+        }
+    }
+}
+
+/// Labels Secrets with the day their token was last used, until the server stops.
+pub async fn note_used(state: Arc<State>) {
+    let used = &state.options.authentication.service_accounts.used;
+    loop {
+        tokio::select! {
+            () = used.noted.notified() => {}
+            () = state.shutdown.cancelled() => return,
+        }
+        let days = std::mem::take(&mut *used.days.lock());
+        for ((namespace, name), day) in days {
+            let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+            let patch = json!({"metadata": {"labels": {LAST_USED: day}}});
+            let (code, answer) = dispatch::internal(&state, "PATCH", &path, &patch).await;
+            if code >= 300 && code != 404 {
+                tracing::warn!(path, code, %answer, "noting that a token was used");
+            }
+        }
+    }
+}
+
+/// The user a token in a Secret stands for; notes that it was used.
+pub fn user_of(
+    store: &dyn Store,
+    claims: &Value,
+    token: &str,
+    now: Timestamp,
+    used: &Used,
+) -> Result<User, String> {
     let subject = claims["sub"].as_str().unwrap_or_default();
     if subject.is_empty() {
         return Err("sub claim is missing".to_owned());
@@ -73,6 +134,7 @@ pub fn user_of(store: &dyn Store, claims: &Value, token: &str) -> Result<User, S
             "the token in secret {namespace}/{secret_name} for service account {namespace}/{account_name} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
         ));
     }
+    used.note(&secret, now);
     Ok(account_user(namespace, account_name, account_uid))
 }
 

@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
-use super::contributions::Given;
 use super::external_fields::leave_out;
+use super::give::Given;
 use super::memory::{self, Applied};
 use super::patience::{Correction, Patience};
 use super::{Instance, quarrel, retention};

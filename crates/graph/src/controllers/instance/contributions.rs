@@ -1,36 +1,25 @@
-//! Gives fields to objects that exist without us, and takes them back (gate `Decorators`).
+//! The objects that exist without us and that an instance gives fields to (gate `Decorators`): which those are, and what is
+//! to be taken back.
 //!
-//! Nothing is created: an object that is not there is waited for, and the uid in every apply makes sure that it is the one
-//! that was looked at. Nothing is forced: what another manager owns is a conflict, which is told. The instance records the
-//! kinds before the first field is given, as the inventory does for members.
+//! The instance records the kinds before the first field is given, as the inventory does for members; the field managers of
+//! the objects say the rest. So everything is found again after a restart, and when the instance goes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use controller::{ApplyOptions, Error, ListOptions, Object, ObjectKey, Resource, Subresource};
-use futures::StreamExt as _;
+use controller::{ApplyOptions, Error, ListOptions, Object, ObjectKey, Resource};
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant};
 
-use super::apply::{NodeResult, earliest};
-use super::memory::{self, Applied};
-use super::patience::Patience;
+use super::give::{self, Given, Target, identity, is_of_another, options};
 use super::wavefront::{Run, Running};
 use super::{Instance, InstanceError};
-use crate::build::{Node, NodeKind};
+use crate::build::NodeKind;
 use crate::contribution::{self, Managed};
 use crate::controllers::interests::Interest;
-use crate::runtime::{NodeState, Observation};
+use crate::runtime::Observation;
 
 /// Who gives to which object: field manager, group and kind, key.
 pub(super) type Place = (String, (String, String), ObjectKey);
-
-/// What is remembered of one object that is given fields.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Given {
-    applied: Option<Applied>,
-    patience: Patience,
-}
 
 /// What a run knows of the objects it gives fields to.
 #[derive(Default)]
@@ -48,21 +37,6 @@ impl Contributions {
             recorded: contribution::recorded(&instance.object),
         }
     }
-}
-
-/// One object that is to have fields.
-struct Target {
-    key: ObjectKey,
-    desired: Value,
-    given: Given,
-    /// The object, if this run has just read it.
-    seen: Option<Arc<Object>>,
-}
-
-enum Outcome {
-    Done,
-    Missing,
-    Failed(String),
 }
 
 fn group_kind(resource: &Resource) -> (String, String) {
@@ -109,7 +83,13 @@ impl<'a> Run<'a> {
         if !targets.is_empty() && self.contributions.recorded.insert(kind) {
             record(self.instance, &self.contributions.recorded).await?;
         }
-        running.push(Box::pin(run(self.instance, node, this, manager, targets)));
+        running.push(Box::pin(give::run(
+            self.instance,
+            node,
+            this,
+            manager,
+            targets,
+        )));
         Ok(())
     }
 
@@ -243,32 +223,6 @@ async fn take_back(
     }
 }
 
-fn is_of_another(error: &Error) -> bool {
-    let text = error.to_string();
-    text.contains("uid mismatch") || text.contains("metadata.uid")
-}
-
-fn options(manager: &str, is_status: bool) -> ApplyOptions {
-    ApplyOptions {
-        force: false,
-        subresource: if is_status {
-            Subresource::Status
-        } else {
-            Subresource::None
-        },
-        ..ApplyOptions::force(manager)
-    }
-}
-
-/// An object with nothing in it.
-fn identity(resource: &Resource, key: &ObjectKey, uid: &str) -> Value {
-    let mut metadata = json!({"name": key.name, "uid": uid});
-    if let Some(namespace) = key.namespace() {
-        metadata["namespace"] = namespace.into();
-    }
-    json!({"apiVersion": resource.api_version(), "kind": &*resource.kind, "metadata": metadata})
-}
-
 /// Writes the kinds on the instance.
 async fn record(instance: &Instance<'_>, kinds: &BTreeSet<(String, String)>) -> Result<(), Error> {
     let resource = &instance.id.resource;
@@ -284,140 +238,4 @@ async fn record(instance: &Instance<'_>, kinds: &BTreeSet<(String, String)>) -> 
         .apply(resource, &patch, &options)
         .await
         .map(drop)
-}
-
-/// Gives the fields of one patch to all its objects.
-async fn run(
-    instance: &Instance<'_>,
-    node: usize,
-    this: &Node,
-    manager: String,
-    targets: Vec<Target>,
-) -> NodeResult {
-    let limit = instance.context.options.apply_concurrency.max(1);
-    let results: Vec<(Target, Outcome, Option<Duration>)> = futures::stream::iter(targets)
-        .map(|mut target| {
-            let manager = &manager;
-            async move {
-                let (outcome, again) = give(instance, this, manager, &mut target).await;
-                (target, outcome, again)
-            }
-        })
-        .buffered(limit)
-        .collect()
-        .await;
-    let (mut missing, mut failed) = (None, None);
-    let mut result = NodeResult::empty(node);
-    for (target, outcome, again) in results {
-        let what = || format!("{} \"{}\"", this.resource.kind, target.key);
-        match outcome {
-            Outcome::Done => {}
-            Outcome::Missing => {
-                let waiting = || {
-                    format!(
-                        "waiting for {} to exist, which \"{}\" patches",
-                        what(),
-                        this.id
-                    )
-                };
-                missing = missing.or_else(|| Some(NodeState::Waiting(waiting())));
-            }
-            Outcome::Failed(message) => {
-                let message = format!("resource \"{}\": {}: {message}", this.id, what());
-                failed = failed.or(Some(NodeState::Error(message)));
-            }
-        }
-        result.again = earliest(result.again, again);
-        result.given.push((target.key, target.given));
-    }
-    result.state = failed.or(missing).or(Some(NodeState::Synced));
-    result
-}
-
-/// Gives fields to one object, unless it has them.
-async fn give(
-    instance: &Instance<'_>,
-    node: &Node,
-    manager: &str,
-    target: &mut Target,
-) -> (Outcome, Option<Duration>) {
-    let api = &instance.context.api;
-    let live = match target.seen.take() {
-        Some(seen) => seen,
-        None => match api.get_opt(&node.resource, &target.key).await {
-            Ok(Some(found)) => Arc::new(found),
-            Ok(None) => return (Outcome::Missing, None),
-            Err(error) => return (Outcome::Failed(error.to_string()), None),
-        },
-    };
-    // Whoever deletes it need not wait for us.
-    if live.is_terminating() || is_given(target, &live) {
-        return (Outcome::Done, None);
-    }
-    let first_wait = instance.context.options.retry_interval;
-    let attempt = memory::attempt(&target.desired, Some(&live));
-    let patience = &mut target.given.patience;
-    if let Some((message, wait)) = patience.too_early(attempt, first_wait, Instant::now()) {
-        return (Outcome::Failed(message), Some(wait));
-    }
-    match apply(instance, node, manager, &target.desired, &live).await {
-        Ok(written) => {
-            patience.accepted();
-            target.given.applied = Some(Applied::new(&node.id, &target.desired, &written, &[]));
-            (Outcome::Done, None)
-        }
-        Err(error) if is_of_another(&error) || error.is_not_found() => {
-            // Replaced since it was read; that wakes us, and so does its coming.
-            target.given.applied = None;
-            (Outcome::Missing, None)
-        }
-        Err(error) if error.is_retryable() => (Outcome::Failed(error.to_string()), None),
-        Err(error) => {
-            let message = error.to_string();
-            let wait = patience.refused(attempt, message.clone(), first_wait, Instant::now());
-            (Outcome::Failed(message), Some(wait))
-        }
-    }
-}
-
-/// Whether nothing would change: it was given before, and is there.
-fn is_given(target: &Target, live: &Object) -> bool {
-    let Some(applied) = &target.given.applied else {
-        return false;
-    };
-    let is_same = applied.uid == live.uid() && applied.is_of(&target.desired);
-    // The server may write values in another way than the patch does; then the object must be as it was left.
-    let has_no_status = target.desired.get("status").is_none();
-    is_same
-        && (contribution::is_given(live.value(), &target.desired)
-            || (has_no_status && applied.still_holds(&target.desired, live)))
-}
-
-/// Applies the fields, those of the status to the status.
-async fn apply(
-    instance: &Instance<'_>,
-    node: &Node,
-    manager: &str,
-    desired: &Value,
-    live: &Object,
-) -> Result<Object, Error> {
-    let api = &instance.context.api;
-    let mut body = desired.clone();
-    body["metadata"]["uid"] = live.uid().into();
-    let status = body
-        .as_object_mut()
-        .and_then(|fields| fields.remove("status"));
-    let options_of = |is_status| options(manager, is_status);
-    let mut written = api.apply(&node.resource, &body, &options_of(false)).await?;
-    let had_status = contribution::managers(live, manager)
-        .iter()
-        .any(|managed| managed.is_status && managed.manager == manager);
-    if status.is_some() || had_status {
-        let mut body = identity(&node.resource, &live.key(), live.uid());
-        if let Some(status) = status {
-            body["status"] = status;
-        }
-        written = api.apply(&node.resource, &body, &options_of(true)).await?;
-    }
-    Ok(written)
 }

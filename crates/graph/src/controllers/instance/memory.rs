@@ -7,7 +7,8 @@ use controller::{Object, ObjectKey, Resource};
 use serde_json::Value;
 
 use super::children;
-use super::contributions::{Given, Place};
+use super::contributions::Place;
+use super::give::Given;
 use super::patience::Patience;
 use crate::external_fields::ExternalField;
 

@@ -9,6 +9,7 @@ mod children;
 mod contributions;
 mod deletion;
 mod external_fields;
+mod give;
 mod inventory;
 mod later;
 mod memory;

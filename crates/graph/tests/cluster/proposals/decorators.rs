@@ -288,6 +288,52 @@ async fn a_field_that_somebody_takes_away_is_given_again() {
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_objects_cost_one_write_each_and_a_change_of_one_costs_a_list() {
+    const MANY: usize = 40;
+    let world = World::with(options(Feature::Decorators)).await;
+    for number in 0..MANY {
+        let object = foreign(&format!("m{number}"), "default");
+        world.create(&config_maps(), object).await;
+    }
+    let rgd = app(
+        json!({}),
+        json!({"marked": "${all.filter(one, 'mark' in one.data).size()}"}),
+        json!([
+            {"id": "all", "externalRef": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"selector": {"matchLabels": {"decorate": "yes"}}}}},
+            {"id": "given", "forEach": [{"one": "${all}"}], "patch": {"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "${one.metadata.name}", "namespace": "${one.metadata.namespace}"}, "data": {"note": "n"}}},
+        ]),
+    );
+    world.create(&rgds(), rgd).await;
+    world.wait_rgd_active("app").await;
+    world.log.clear();
+    world.app(json!({})).await;
+    world.wait_active().await;
+    let asked = |method: &str, path: &str| {
+        let requests = world.log.requests();
+        let hits = requests
+            .iter()
+            .filter(|(found, at)| found.as_str() == method && at.contains(path));
+        hits.count()
+    };
+    assert_eq!(asked("PATCH", "/configmaps/"), MANY);
+    super::quiet(&world).await;
+    world.log.clear();
+    let mark = json!({"data": {"mark": "x"}});
+    world.change(&config_maps(), &config("m7"), mark).await;
+    world
+        .wait(&apps(), &it(), |app| app.status()["marked"] == 1)
+        .await;
+    assert_eq!(asked("PATCH", "/configmaps/"), 0);
+    assert_eq!(asked("GET", "/configmaps/"), 0);
+    assert!(
+        asked("GET", "/configmaps") <= 4,
+        "{:?}",
+        world.log.requests()
+    );
+}
+
 fn one_patch() -> Value {
     app(
         json!({}),

@@ -34,10 +34,10 @@ async fn a_renamed_key_takes_the_old_one_away_whatever_fails() {
 async fn the_example_becomes_active() {
     let features = Features::default().with(Feature::DynamicTemplateKeys);
     let world = example("dynamic-keys", features, async |_| {}).await;
-    let found = world.get(&config_maps(), &config("shop")).await.unwrap();
+    let found = world.get(&config_maps(), &config("checkout")).await.unwrap();
     assert_eq!(found.label("example.com/team"), Some("checkout"));
     assert_eq!(
         found.value()["data"],
-        json!({"shop.properties": "region=eu"})
+        json!({"checkout.properties": "region=eu"})
     );
 }
