@@ -219,16 +219,7 @@ pub(crate) async fn advance(
         context.rollouts.under_way.lock().remove(rgd);
         return Ok(None);
     }
-    let resource = graph.schema.resource();
-    let list = context.api.list(&resource, &ListOptions::default()).await?;
-    let pinning = context.options.build.features.has(Feature::RevisionPinning);
-    let mut instances: Vec<Object> = list
-        .items
-        .into_iter()
-        .filter(|it| !it.is_terminating() && !is_suspended(it))
-        .filter(|it| !pinning || pin(it).is_none())
-        .collect();
-    instances.sort_by_cached_key(|it| (it.creation_timestamp().to_owned(), it.key()));
+    // Before anything is read: an instance that comes further after that has to say so.
     let cleared = {
         let mut all = context.rollouts.under_way.lock();
         let under_way = all.entry(rgd.to_owned()).or_default();
@@ -240,6 +231,16 @@ pub(crate) async fn advance(
         }
         under_way.cleared.clone()
     };
+    let resource = graph.schema.resource();
+    let list = context.api.list(&resource, &ListOptions::default()).await?;
+    let pinning = context.options.build.features.has(Feature::RevisionPinning);
+    let mut instances: Vec<Object> = list
+        .items
+        .into_iter()
+        .filter(|it| !it.is_terminating() && !is_suspended(it))
+        .filter(|it| !pinning || pin(it).is_none())
+        .collect();
+    instances.sort_by_cached_key(|it| (it.creation_timestamp().to_owned(), it.key()));
     let (progress, may_move) = step(graph, revision, &instances, &cleared);
     if progress.updated == progress.total {
         let ended = context.rollouts.under_way.lock().remove(rgd);
