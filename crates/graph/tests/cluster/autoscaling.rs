@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use controller::{Backoff, FaultPlan, Faults, ObjectKey, Resource};
+use controller::{FaultPlan, Faults, ObjectKey, Resource};
 use graph::{BuildOptions, Feature, Features, Options};
 use serde_json::{Value, json};
 
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use crate::world::{
+    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+};
 
 fn options() -> Options {
     let features = Features::default()
@@ -267,17 +269,8 @@ async fn only_what_was_handed_over_is_left_alone_and_at_no_cost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_takes_back_what_was_handed_over() {
-    let impatient = || Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..options()
-    };
     for seed in 0..4 {
-        let mut world = World::with(impatient()).await;
+        let mut world = World::with(impatient(options())).await;
         world.create(&rgds(), handing_over()).await;
         world.wait_rgd_active("app").await;
         world.app(json!({"text": "a"})).await;
@@ -289,7 +282,9 @@ async fn no_fault_takes_back_what_was_handed_over() {
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
-        world.start_controllers_with(client, impatient()).await;
+        world
+            .start_controllers_with(client, impatient(options()))
+            .await;
         for text in ["b", "c", "d"] {
             world
                 .change(&apps(), &it(), json!({"spec": {"text": text}}))

@@ -2,34 +2,24 @@
 
 use std::time::Duration;
 
-use controller::{Backoff, DeleteOptions, FaultPlan, Faults, ListOptions};
+use controller::{DeleteOptions, FaultPlan, Faults, ListOptions};
 use graph::Options;
 use serde_json::json;
 
-use crate::world::{World, apps, chain, config, config_maps, it, rgds};
-
-fn impatient() -> Options {
-    Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..Options::default()
-    }
-}
+use crate::world::{World, apps, chain, config, config_maps, impatient, it, rgds};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_converges_when_the_faults_stop() {
     for seed in 0..3 {
-        let mut world = World::with(impatient()).await;
+        let mut world = World::with(impatient(Options::default())).await;
         world.stop_controllers().await;
         let faults = Faults::new(FaultPlan::evenly(seed, 0.05));
         world.create(&rgds(), chain()).await;
         for _ in 0..3 {
             let client = faults.wrap(world.cluster.client());
-            world.start_controllers_with(client, impatient()).await;
+            world
+                .start_controllers_with(client, impatient(Options::default()))
+                .await;
             tokio::time::sleep(Duration::from_millis(150)).await;
             if world.get(&apps(), &it()).await.is_none() {
                 let object = json!({"apiVersion": "kro.run/v1", "kind": "App",
@@ -55,7 +45,9 @@ async fn it_converges_when_the_faults_stop() {
         };
         assert!(every_child_is_a_member().await, "seed {seed}");
         let client = faults.wrap(world.cluster.client());
-        world.start_controllers_with(client, impatient()).await;
+        world
+            .start_controllers_with(client, impatient(Options::default()))
+            .await;
         faults.stop();
         world.wait_rgd_active("app").await;
         if world.get(&apps(), &it()).await.is_none() {

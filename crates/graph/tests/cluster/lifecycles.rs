@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use controller::{Backoff, DeleteOptions, FaultPlan, Faults, Object, ObjectKey};
+use controller::{DeleteOptions, FaultPlan, Faults, Object, ObjectKey};
 use graph::{BuildOptions, Feature, Features, Options, keys};
 use serde_json::{Value, json};
 
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use crate::world::{
+    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+};
 
 fn options() -> Options {
     let features = Features::default()
@@ -278,17 +280,8 @@ async fn update_never_makes_once_and_then_only_keeps_its_marks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_deletes_what_is_to_be_kept() {
-    let impatient = || Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..options()
-    };
     for seed in 0..4 {
-        let mut world = World::with(impatient()).await;
+        let mut world = World::with(impatient(options())).await;
         let kept = json!({"deletionPolicy": "Orphaned"});
         let resources = json!([
             resource("kept", kept.clone(), json!({})),
@@ -314,7 +307,9 @@ async fn no_fault_deletes_what_is_to_be_kept() {
             .await;
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
-        world.start_controllers_with(client, impatient()).await;
+        world
+            .start_controllers_with(client, impatient(options()))
+            .await;
         wait_released(&world, "pruned").await;
         delete_instance(&world).await;
         faults.stop();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use controller::{Backoff, DeleteOptions, FaultPlan, Faults};
+use controller::{DeleteOptions, FaultPlan, Faults};
 use graph::{BuildOptions, Feature, Features, Options};
 use serde_json::{Value, json};
 
-use crate::world::{World, app, apps, config, config_map, config_maps, it, rgds};
+use crate::world::{World, app, apps, config, config_map, config_maps, impatient, it, rgds};
 
 fn options(features: Features) -> Options {
     Options {
@@ -199,17 +199,8 @@ async fn switching_the_gate_breaks_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_is_right_once_faults_have_stopped() {
-    let impatient = || Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..options(on())
-    };
     for seed in 0..2 {
-        let mut world = World::with(impatient()).await;
+        let mut world = World::with(impatient(options(on()))).await;
         let mut resources = resources();
         resources[0]["readyWhen"] = json!([]);
         let spec = json!({"names": "[]string"});
@@ -222,7 +213,9 @@ async fn the_list_is_right_once_faults_have_stopped() {
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
-        world.start_controllers_with(client, impatient()).await;
+        world
+            .start_controllers_with(client, impatient(options(on())))
+            .await;
         for names in [json!(["a", "b"]), json!(["c"]), json!(["c", "d", "e"])] {
             let change = json!({"spec": {"names": names}});
             world.change(&apps(), &it(), change).await;

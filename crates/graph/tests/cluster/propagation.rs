@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use controller::{Backoff, FaultPlan, Faults, ListOptions, Object, ObjectKey};
+use controller::{FaultPlan, Faults, ListOptions, Object, ObjectKey};
 use graph::{BuildOptions, Feature, Features, Options};
 use serde_json::{Value, json};
 
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use crate::world::{
+    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+};
 
 fn options() -> Options {
     Options {
@@ -277,17 +279,8 @@ async fn an_expression_that_fails_keeps_the_gate_closed_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_makes_a_step_too_large() {
-    let impatient = || Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..options()
-    };
     for seed in 0..3 {
-        let mut world = World::with(impatient()).await;
+        let mut world = World::with(impatient(options())).await;
         let gates = json!(["${linearlyUpdated(each, all, 2)}"]);
         world.create(&rgds(), rollout(gates)).await;
         world.wait_rgd_active("app").await;
@@ -298,7 +291,9 @@ async fn no_fault_makes_a_step_too_large() {
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
-        world.start_controllers_with(client, impatient()).await;
+        world
+            .start_controllers_with(client, impatient(options()))
+            .await;
         world
             .change(&apps(), &it(), json!({"spec": {"text": "two"}}))
             .await;

@@ -9,23 +9,15 @@ mod variables;
 use std::path::Path;
 use std::time::Duration;
 
-use controller::{Backoff, DeleteOptions, FaultPlan, Faults, ObjectKey, Resource};
+use controller::{DeleteOptions, FaultPlan, Faults, ObjectKey, Resource};
 use graph::{Feature, Features, Options};
 use serde_json::Value;
 
-use crate::world::{World, apps, it, rgds};
+use crate::world::{World, apps, impatient, it, rgds};
 
 /// Controllers with a feature, that do not wait long.
 pub fn options(feature: Feature) -> Options {
-    let mut options = Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..Options::default()
-    };
+    let mut options = impatient(Options::default());
     options.build.features = Features::default().with(feature);
     options
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use controller::{Backoff, FaultPlan, Faults, ListOptions, Object, ObjectKey};
+use controller::{FaultPlan, Faults, ListOptions, Object, ObjectKey};
 use graph::{BuildOptions, Feature, Features, Options, keys};
 use serde_json::{Value, json};
 
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, revisions, rgds};
+use crate::world::{
+    World, app, apps, condition, config, config_map, config_maps, impatient, revisions, rgds,
+};
 
 fn options() -> Options {
     let features = Features::default()
@@ -257,24 +259,17 @@ async fn with_the_manual_strategy_instances_move_when_told_to() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_lets_too_many_instances_through() {
-    let impatient = || Options {
-        backoff: Backoff {
-            base: Duration::from_millis(5),
-            max: Duration::from_millis(100),
-        },
-        max_retries: u32::MAX,
-        retry_interval: Duration::from_millis(20),
-        ..options()
-    };
     for seed in 0..3 {
         println!("seed {seed}");
-        let mut world = world(impatient(), &linear(1)).await;
+        let mut world = world(impatient(options()), &linear(1)).await;
         world.stop_controllers().await;
         let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.1, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
-        world.start_controllers_with(client, impatient()).await;
+        world
+            .start_controllers_with(client, impatient(options()))
+            .await;
         let change = json!({"spec": definition("v2", &linear(1))["spec"]});
         world
             .change(&rgds(), &ObjectKey::cluster("app"), change)
@@ -285,7 +280,9 @@ async fn no_fault_lets_too_many_instances_through() {
             // In the middle of everything.
             world.stop_controllers().await;
             let client = world.log.wrap(faults.wrap(world.cluster.client()));
-            world.start_controllers_with(client, impatient()).await;
+            world
+                .start_controllers_with(client, impatient(options()))
+                .await;
         }
         faults.stop();
         for name in ["a", "b", "c"] {

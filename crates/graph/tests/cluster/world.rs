@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controller::{Api, Object, ObjectKey, RequestLog, Resource, Subresource};
+use controller::{Api, Backoff, Object, ObjectKey, RequestLog, Resource, Subresource};
 use graph::{GraphControllers, Options};
 use serde_json::{Value, json};
 use testkit::{Cluster, eventually};
@@ -187,6 +187,19 @@ impl World {
             "metadata": {"name": "it", "namespace": "default"}, "spec": spec}),
         )
         .await;
+    }
+}
+
+/// The same, but failures are tried again at once, so that tests under faults need not wait.
+pub fn impatient(options: Options) -> Options {
+    Options {
+        backoff: Backoff {
+            base: Duration::from_millis(5),
+            max: Duration::from_millis(100),
+        },
+        max_retries: u32::MAX,
+        retry_interval: Duration::from_millis(20),
+        ..options
     }
 }
 
