@@ -121,8 +121,15 @@ impl Plane {
             &arguments.disable_admission_plugins,
         )
         .map_err(anyhow::Error::msg)?;
+        // Other servers may share an etcd, and no other store.
+        let shared = matches!(arguments.store, StoreKind::Etcd(_));
         let options = Options {
-            authentication: access::authentication(&arguments.access, &data, &credentials.token)?,
+            authentication: access::authentication(
+                &arguments.access,
+                &data,
+                &credentials.token,
+                shared,
+            )?,
             authorization: arguments.access.authorization_mode.clone(),
             flow: access::flow(&arguments.access),
             request_timeout: Duration::from_secs(arguments.access.request_timeout),

@@ -384,10 +384,19 @@ impl Autoscalers {
         let api = self.cluster.api();
         let mut attempt = 1;
         loop {
-            target.scale["spec"]["replicas"] = json!(desired);
-            match api.put_path(&path, &target.scale).await {
-                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
-                    target.scale = api.get_path(&path).await?;
+            let mut wanted = target.scale.clone();
+            wanted["spec"]["replicas"] = json!(desired);
+            match api.put_path(&path, &wanted).await {
+                // Of a lost answer nobody knows whether it is done, and it has to be told if it is.
+                Err(error)
+                    if (error.is_conflict() || error.is_ambiguous()) && attempt < ATTEMPTS =>
+                {
+                    if let Ok(scale) = api.get_path(&path).await {
+                        target.scale = scale;
+                    }
+                    if error.is_ambiguous() && target.replicas("spec") == desired {
+                        return Ok(());
+                    }
                     attempt += 1;
                 }
                 outcome => return outcome.map(drop),

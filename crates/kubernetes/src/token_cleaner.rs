@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use controller::{
-    Backoff, DeleteOptions, Informer, InformerOptions, Object, ObjectKey, Outcome, Reconciler,
-    Subresource, WorkQueue, enqueue, index,
+    Backoff, DeleteOptions, Informer, InformerOptions, ListOptions, Object, ObjectKey, Outcome,
+    Reconciler, Subresource, WorkQueue, enqueue, index,
 };
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
@@ -163,6 +163,21 @@ impl Cleaner {
         (uid.is_empty() || uid == account.uid()) && is_listed && !is_named()
     }
 
+    /// Whether a Pod names a Secret, as the server has it.
+    async fn is_named_after_all(&self, secret: &Object) -> Result<bool, Error> {
+        let options = ListOptions {
+            namespace: secret.namespace().map(str::to_owned),
+            ..ListOptions::default()
+        };
+        let pods = self
+            .cluster
+            .api()
+            .list(&resources::pods(), &options)
+            .await?;
+        let mut pods = pods.items.iter();
+        Ok(pods.any(|pod| secrets_of(pod).contains(secret.name())))
+    }
+
     /// Since when the use of tokens is noted.
     async fn tracked_since(&self) -> Result<Option<Date>, Error> {
         let key = ObjectKey::new("kube-system", TRACKING);
@@ -190,12 +205,17 @@ impl Reconciler for Cleaner {
             return Ok(Outcome::RequeueAfter(PERIOD));
         };
         let (now, api) = (self.cluster.now(), self.cluster.api());
-        let outcome = match judge(&secret, since, now, self.unused) {
+        let verdict = judge(&secret, since, now, self.unused);
+        // A Pod may have come that the cache does not show yet, and would be locked out.
+        if verdict != Verdict::Keep && self.is_named_after_all(&secret).await? {
+            return Ok(Outcome::RequeueAfter(PERIOD));
+        }
+        let outcome = match verdict {
             Verdict::Keep => Ok(()),
             Verdict::Invalidate => {
                 let today = now.strftime("%Y-%m-%d").to_string();
                 let patch = json!({"metadata": {
-                    "uid": secret.uid(),
+                    "resourceVersion": secret.resource_version(),
                     "labels": {INVALID_SINCE: today},
                 }});
                 let patched = api
@@ -215,7 +235,9 @@ impl Reconciler for Cleaner {
             }
         };
         match outcome {
-            Err(error) if !error.is_conflict() && !error.is_not_found() => Err(error.into()),
+            // It has changed: its event wakes it, too.
+            Err(error) if error.is_conflict() => Ok(Outcome::Requeue),
+            Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(Outcome::RequeueAfter(PERIOD)),
         }
     }

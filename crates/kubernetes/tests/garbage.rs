@@ -44,6 +44,8 @@ async fn names(h: &Harness) -> Vec<String> {
         .expect("a list")
         .items
         .iter()
+        // The server has some of its own.
+        .filter(|object| object.namespace() != Some("kube-system"))
         .map(|object| object.name().to_owned())
         .collect();
     names.sort();

@@ -20,11 +20,13 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Who may come in. The administrator's token is always one of them.
+/// Who may come in. The administrator's token is always one of them. Where other servers may share the store (`shared`), the key of
+/// service accounts is there when this returns: it is copied to them.
 pub fn authentication(
     arguments: &AccessArguments,
     data: &DataDir,
     admin_token: &str,
+    shared: bool,
 ) -> anyhow::Result<Authentication> {
     let mut tokens = Tokens::default();
     if let Some(path) = &arguments.token_auth_file {
@@ -38,9 +40,13 @@ pub fn authentication(
     };
     tokens.insert(admin_token, admin);
     let service_accounts = Arc::new(service_accounts(arguments, data)?);
-    // The key is wanted soon, but the start need not wait for it.
-    let early = service_accounts.clone();
-    std::thread::spawn(move || early.prepare());
+    if shared {
+        service_accounts.prepare();
+    } else {
+        // The key is wanted soon, but the start need not wait for it.
+        let early = service_accounts.clone();
+        std::thread::spawn(move || early.prepare());
+    }
     Ok(Authentication {
         tokens,
         anonymous: arguments.anonymous_auth,

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::kubelet::{Act, Kubelet};
 use self::recorder::{Recorder, World};
@@ -82,6 +83,10 @@ impl Setup {
 struct Running {
     task: JoinHandle<()>,
     shutdown: CancellationToken,
+    /// From then on nothing is sent any more.
+    dead: CancellationToken,
+    /// Those that are on their way.
+    requests: TaskTracker,
 }
 
 /// A cluster and all that runs beside it.
@@ -127,7 +132,9 @@ impl Harness {
     }
 
     fn run_controllers(&self) {
-        let client = self.log.wrap(self.faults.wrap(self.cluster.client()));
+        let (requests, dead) = (TaskTracker::new(), CancellationToken::new());
+        let client = mortal(self.cluster.client(), requests.clone(), dead.clone());
+        let client = self.log.wrap(self.faults.wrap(client));
         let names: Vec<String> = self
             .setup
             .controllers
@@ -157,7 +164,12 @@ impl Harness {
         };
         let token = shutdown.clone();
         let task = tokio::spawn(async move { kubernetes::run(client, &options, token).await });
-        *self.running.lock() = Some(Running { task, shutdown });
+        *self.running.lock() = Some(Running {
+            task,
+            shutdown,
+            dead,
+            requests,
+        });
     }
 
     /// Kills the controllers wherever they are and starts them anew: their memory is lost.
@@ -169,11 +181,21 @@ impl Harness {
     /// Kills the controllers wherever they are.
     pub async fn kill(&self) {
         let running = self.running.lock().take();
-        if let Some(Running { task, shutdown }) = running {
+        if let Some(Running {
+            task,
+            shutdown,
+            dead,
+            requests,
+        }) = running
+        {
+            dead.cancel();
             task.abort();
             shutdown.cancel();
             // An aborted task ends with an error, which is what was wanted.
             let _ = task.await;
+            // What is on its way has been sent, or never will be.
+            requests.close();
+            requests.wait().await;
             // What it has sent arrives before another one takes over, as a Lease makes sure of. The server takes writes in
             // turn, so they are done once this one is.
             let leases = Resource::namespaced("coordination.k8s.io/v1", "leases", "Lease");
@@ -300,6 +322,23 @@ impl Harness {
     pub fn pods_become(&self, act: impl Fn(&Object) -> Act + Send + Sync + 'static) {
         self.kubelet.set(Arc::new(act));
     }
+}
+
+/// A client that sends nothing any more once its process is dead; `requests` are those on their way.
+fn mortal(client: kube::Client, requests: TaskTracker, dead: CancellationToken) -> kube::Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (client, dead, on_its_way) = (client.clone(), dead.clone(), requests.token());
+        async move {
+            if dead.is_cancelled() {
+                return Err(tower::BoxError::from("the process is dead"));
+            }
+            let answer = client.send(request).await;
+            drop(on_its_way);
+            Ok(answer?)
+        }
+    });
+    kube::Client::new(service, namespace)
 }
 
 /// Ranges for sixteen nodes.
