@@ -38,6 +38,11 @@ pub(crate) async fn run(state: &Arc<State>) -> Result<(), Error> {
     rest.extend(flow::objects());
     rest.extend(api_services::built_in());
     ensure_all(state, rest).await?;
+    for object in config_maps(state) {
+        if let Err(error) = ensure(state, object).await {
+            tracing::warn!(%error, "an object the server keeps for others");
+        }
+    }
     // Clients that ask for revisions from before the server was ready are told they are too old.
     state.store.compact(state.store.revision());
     Ok(())
@@ -96,14 +101,20 @@ fn objects(state: &State) -> Vec<Value> {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
         },
     }));
+    objects
+}
+
+/// What others read. Whoever refuses these, a webhook that was registered before say, does not keep the server from
+/// starting; they are made at the next start then.
+fn config_maps(state: &State) -> Vec<Value> {
     // Since when it is known which tokens in Secrets are used: those who clean up after a year must know.
     let since = (state.options.clock)().strftime("%Y-%m-%d").to_string();
-    objects.push(json!({
+    let mut objects = vec![json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": TOKEN_TRACKING, "namespace": "kube-system"},
         "data": {"since": since},
-    }));
+    })];
     if let Some(authority) = &state.options.authority {
         // How servers that extend this one know its clients.
         objects.push(json!({

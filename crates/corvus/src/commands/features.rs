@@ -69,7 +69,7 @@ mod tests {
         fails("CELOmitFunction=on", "write Feature=true");
         fails(
             "CelOmitFunction=true",
-            "MaxUnavailableStatefulSet, CELOmitFunction, ",
+            "HPAScaleToZero, CELOmitFunction, ",
         );
     }
 }
