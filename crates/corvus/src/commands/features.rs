@@ -67,9 +67,6 @@ mod tests {
         };
         fails("CELOmitFunction", "write Feature=true");
         fails("CELOmitFunction=on", "write Feature=true");
-        fails(
-            "CelOmitFunction=true",
-            "HPAScaleToZero, CELOmitFunction, ",
-        );
+        fails("CelOmitFunction=true", "HPAScaleToZero, CELOmitFunction, ");
     }
 }
