@@ -16,7 +16,7 @@ use crate::template::{FieldPath, Step as PathStep};
 /// What stands for an object that was not found yet: `.?field` of it is none, other fields are missing data.
 static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
 
-/// A field that is left out for now.
+/// A field that is left out until its data is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deferred {
     /// Which.

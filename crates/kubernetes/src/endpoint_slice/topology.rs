@@ -68,7 +68,7 @@ pub struct Place {
     pub identity: String,
     /// Its zone.
     pub zone: Option<String>,
-    /// The zone it is hinted for now.
+    /// The zone its present hint names.
     pub hinted: Option<String>,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Item {
     pub known: Option<Applied>,
     /// The troubles with it.
     pub patience: Patience,
-    /// What is left out of it for now.
+    /// What is left out of it until its data is there.
     pub deferred: Vec<Deferred>,
 }
 
