@@ -7,6 +7,7 @@
 mod apply;
 mod children;
 mod contributions;
+mod creation;
 mod deletion;
 mod external_fields;
 mod give;
