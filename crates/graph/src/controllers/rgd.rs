@@ -170,9 +170,13 @@ impl RgdReconciler {
                 report.wait(reason, message);
             }
             Decision::Issue => {
-                metrics.revision_issued(newest.is_none());
-                self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report)
-                    .await?;
+                let number = newest.unwrap_or_default();
+                let issued = self.issue(rgd, &spec_hash, number, report).await;
+                match &issued {
+                    Ok(()) => metrics.revision_issued(newest.is_none()),
+                    Err(_) => metrics.revision_resolved("failed"),
+                }
+                issued?;
             }
             Decision::Serve(revision, graph) => {
                 metrics.revision_resolved("serve");
@@ -399,14 +403,16 @@ impl RgdReconciler {
     }
 
     async fn delete(&self, rgd: &Object) -> Result<Outcome, RgdError> {
+        let started = Instant::now();
         if self.context.options.allow_crd_deletion && self.delete_crd(rgd).await? {
             // Instances are still being deleted, which needs the kind to be served. The definition's end wakes us.
             return Ok(Outcome::Done);
         }
-        self.context.options.metrics.rgd_deleted(rgd.name());
         self.context.serving.stop(rgd.uid());
         self.context.rollouts.forget(rgd.name());
         finalizer::remove(&self.context.api, &rgd_resource(), rgd, keys::FINALIZER).await?;
+        let metrics = &self.context.options.metrics;
+        metrics.rgd_deleted(rgd.name(), started.elapsed());
         Ok(Outcome::Done)
     }
 
