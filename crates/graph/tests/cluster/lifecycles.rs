@@ -261,6 +261,7 @@ async fn update_never_makes_once_and_then_only_keeps_its_marks() {
         assert_eq!(object.value()["data"], data, "{name}");
     }
     world.wait_active().await;
+    world.quiet().await;
     world.log.clear();
     world
         .change(&apps(), &it(), json!({"spec": {"text": "three"}}))

@@ -103,6 +103,7 @@ async fn the_status_lists_what_an_instance_is_made_of() {
     let active = world.wait_active().await;
     assert!(list(&active).contains(&"many ConfigMap SYNCED first-a,first-b".to_owned()));
     // Nothing changes, nothing is written.
+    world.quiet().await;
     world.log.clear();
     world
         .change(
@@ -117,6 +118,7 @@ async fn the_status_lists_what_an_instance_is_made_of() {
         looked.then_some(())
     })
     .await;
+    world.quiet().await;
     // A resource that waits again keeps the names of those after it.
     world
         .change(
@@ -130,6 +132,7 @@ async fn the_status_lists_what_an_instance_is_made_of() {
             list(app).contains(&"many ConfigMap IN_PROGRESS first-a,first-b".to_owned())
         })
         .await;
+    world.quiet().await;
     let writes = world.log.writes();
     let of_statuses = writes.iter().filter(|(_, path)| path.ends_with("/status"));
     assert_eq!(of_statuses.count(), 1, "the new state only: {writes:?}");

@@ -114,6 +114,7 @@ async fn nothing_is_made_changed_or_corrected_while_a_gate_is_closed() {
     world.stop_controllers().await;
     world.start_controllers(options()).await;
     set_window(&world, "still no").await;
+    world.quiet().await;
     wait_gated(&world).await;
     assert_eq!(text_of(&world, "gated").await.as_deref(), Some("edited"));
     set_window(&world, "yes").await;

@@ -317,14 +317,15 @@ async fn many_objects_cost_one_write_each_and_a_change_of_one_costs_a_list() {
             .filter(|(found, at)| found.as_str() == method && at.contains(path));
         hits.count()
     };
+    world.quiet().await;
     assert_eq!(asked("PATCH", "/configmaps/"), MANY);
-    super::quiet(&world).await;
     world.log.clear();
     let mark = json!({"data": {"mark": "x"}});
     world.change(&config_maps(), &config("m7"), mark).await;
     world
         .wait(&apps(), &it(), |app| app.status()["marked"] == 1)
         .await;
+    world.quiet().await;
     assert_eq!(asked("PATCH", "/configmaps/"), 0);
     assert_eq!(asked("GET", "/configmaps/"), 0);
     assert!(
