@@ -275,7 +275,7 @@ async fn only_what_was_handed_over_is_left_alone_and_at_no_cost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_takes_back_what_was_handed_over() {
-    for seed in 0..4 {
+    for seed in testkit::seeds(4) {
         let mut world = World::with(impatient(options())).await;
         world.create(&rgds(), handing_over()).await;
         world.wait_rgd_active("app").await;
@@ -284,7 +284,8 @@ async fn no_fault_takes_back_what_was_handed_over() {
         world.stop_controllers().await;
         let theirs = json!({"data": {"free": "theirs"}});
         world.change(&config_maps(), &config("it"), theirs).await;
-        let plan = FaultPlan::evenly(seed, 0.1).with_stale_caches(0.3, Duration::from_millis(20));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.1).with_stale_caches(0.3, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -300,12 +301,12 @@ async fn no_fault_takes_back_what_was_handed_over() {
                     map.value()["data"]["ours"] == text
                 })
                 .await;
-            assert_eq!(map.value()["data"]["free"], "theirs", "seed {seed}");
+            assert_eq!(map.value()["data"]["free"], "theirs", "{seed}");
         }
         faults.stop();
         world.wait_active().await;
         let writes = world.log.writes().len();
-        assert!(writes < 100, "seed {seed}: {writes} writes");
+        assert!(writes < 100, "{seed}: {writes} writes");
         world.stop_controllers().await;
     }
 }

@@ -202,7 +202,7 @@ async fn switching_the_gate_breaks_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_is_right_once_faults_have_stopped() {
-    for seed in 0..2 {
+    for seed in testkit::seeds(2) {
         let mut world = World::with(impatient(options(on()))).await;
         let mut resources = resources();
         resources[0]["readyWhen"] = json!([]);
@@ -212,7 +212,8 @@ async fn the_list_is_right_once_faults_have_stopped() {
         world.app(json!({"names": ["a"]})).await;
         world.wait_active().await;
         world.stop_controllers().await;
-        let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -236,7 +237,7 @@ async fn the_list_is_right_once_faults_have_stopped() {
             .wait(&apps(), &it(), |app| list(app).contains(&expect))
             .await;
         let writes = world.log.writes().len();
-        assert!(writes < 150, "seed {seed}: {writes} writes");
+        assert!(writes < 150, "{seed}: {writes} writes");
         world.stop_controllers().await;
     }
 }

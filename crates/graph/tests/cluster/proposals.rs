@@ -31,13 +31,13 @@ pub async fn under_faults(
     prepare: impl AsyncFn(&World),
     check: impl AsyncFn(&World),
 ) {
-    for seed in 0..2 {
+    for seed in testkit::seeds(2) {
         let mut world = World::with(options(feature)).await;
         world.create(&rgds(), rgd.clone()).await;
         world.wait_rgd_active("app").await;
         prepare(&world).await;
         world.stop_controllers().await;
-        let faults = Faults::new(FaultPlan::evenly(seed, 0.05));
+        let faults = Faults::new(FaultPlan::evenly(seed.number, 0.05));
         world.app(spec.clone()).await;
         for _ in 0..2 {
             let client = world.log.wrap(faults.wrap(world.cluster.client()));

@@ -257,11 +257,11 @@ async fn with_the_manual_strategy_instances_move_when_told_to() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_lets_too_many_instances_through() {
-    for seed in 0..3 {
-        println!("seed {seed}");
+    for seed in testkit::seeds(3) {
         let mut world = world(impatient(options()), &linear(1)).await;
         world.stop_controllers().await;
-        let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.1, Duration::from_millis(20));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.1, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -287,7 +287,7 @@ async fn no_fault_lets_too_many_instances_through() {
             wait_app(&world, name, |app| app.status()["state"] == "ACTIVE").await;
         }
         let writes = world.log.writes().len();
-        assert!(writes < 300, "seed {seed}: {writes} writes");
+        assert!(writes < 300, "{seed}: {writes} writes");
         world.stop_controllers().await;
     }
 }
