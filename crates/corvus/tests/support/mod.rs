@@ -121,6 +121,16 @@ impl Running {
 
     /// Repeats a kubectl command until what it prints is as wanted; gives that.
     pub fn until(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+        self.until_within(LIMIT, arguments, wanted)
+    }
+
+    /// The same for what takes long by itself.
+    pub fn until_within(
+        &self,
+        limit: Duration,
+        arguments: &[&str],
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
         let started = Instant::now();
         loop {
             let output = self.kubectl(arguments);
@@ -130,7 +140,7 @@ impl Running {
             }
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(
-                started.elapsed() < LIMIT,
+                started.elapsed() < limit,
                 "waited in vain for kubectl {}: {text}{said}",
                 arguments.join(" ")
             );
@@ -143,6 +153,18 @@ impl Drop for Running {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Repeats `probe` until it gives a value.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(started.elapsed() < LIMIT, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -11,6 +11,7 @@
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+pub mod autoscaling;
 pub mod kubelet;
 pub mod objects;
 pub mod recorder;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub faults: FaultPlan,
     /// The number of nodes.
     pub nodes: usize,
+    /// How often autoscalers look.
+    pub autoscaler_period: Duration,
 }
 
 impl Setup {
@@ -62,6 +65,7 @@ impl Setup {
             controllers,
             faults,
             nodes: 3,
+            autoscaler_period: AUTOSCALER_PERIOD,
         }
     }
 
@@ -71,12 +75,21 @@ impl Setup {
             controllers,
             faults: FaultPlan::default(),
             nodes: 3,
+            autoscaler_period: AUTOSCALER_PERIOD,
         }
     }
 
     /// With so many nodes.
     pub fn nodes(self, nodes: usize) -> Self {
         Self { nodes, ..self }
+    }
+
+    /// With autoscalers that look every so often.
+    pub fn autoscaler_period(self, autoscaler_period: Duration) -> Self {
+        Self {
+            autoscaler_period,
+            ..self
+        }
     }
 }
 
@@ -146,7 +159,7 @@ impl Harness {
             node_cidrs: Some(node_cidrs()),
             // Whatever is not used today is old.
             token_clean_up_period: Some(Duration::from_millis(1)),
-            autoscaler_sync_period: Some(AUTOSCALER_PERIOD),
+            autoscaler_sync_period: Some(self.setup.autoscaler_period),
             hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
             stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()
@@ -349,27 +362,13 @@ fn node_cidrs() -> kubernetes::NodeCidrs {
 
 /// Runs a test under several seeds (`CORVUS_SEEDS`), or under the one in `CORVUS_SEED`; says which one failed.
 pub fn each_seed<F: Future<Output = ()>>(count: u64, test: impl Fn(u64) -> F) {
-    struct Telling(u64);
-    impl Drop for Telling {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("failed with seed {0}; CORVUS_SEED={0} repeats it", self.0);
-            }
-        }
-    }
-    let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
-    let seeds: Vec<u64> = match number("CORVUS_SEED") {
-        Some(seed) => vec![seed],
-        None => (1..=number("CORVUS_SEEDS").unwrap_or(count)).collect(),
-    };
-    for seed in seeds {
-        let _telling = Telling(seed);
+    for seed in testkit::seeds(count) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(test(seed));
+        runtime.block_on(test(seed.number));
         runtime.shutdown_timeout(Duration::from_secs(5));
     }
 }
