@@ -36,6 +36,8 @@ pub enum Feature {
     Decorators,
     /// Instances that stay on a revision of their definition.
     RevisionPinning,
+    /// Definitions wait for their instances to be gone, and instances say which objects they wait for.
+    DeletionSafety,
 }
 
 /// All features, by the names of their gates.
@@ -58,6 +60,7 @@ const FEATURES: &[(&str, Feature)] = &[
     ("DynamicTemplateKeys", Feature::DynamicTemplateKeys),
     ("Decorators", Feature::Decorators),
     ("RevisionPinning", Feature::RevisionPinning),
+    ("DeletionSafety", Feature::DeletionSafety),
 ];
 
 impl Feature {
