@@ -38,6 +38,8 @@ pub enum Feature {
     RevisionPinning,
     /// Definitions wait for their instances to be gone, and instances say which objects they wait for.
     DeletionSafety,
+    /// Changes of generated kinds are judged by everything their schemas say (kro's).
+    ConservativeCrdComparison,
 }
 
 /// All features, by the names of their gates.
@@ -61,6 +63,10 @@ const FEATURES: &[(&str, Feature)] = &[
     ("Decorators", Feature::Decorators),
     ("RevisionPinning", Feature::RevisionPinning),
     ("DeletionSafety", Feature::DeletionSafety),
+    (
+        "ConservativeCRDComparison",
+        Feature::ConservativeCrdComparison,
+    ),
 ];
 
 impl Feature {
