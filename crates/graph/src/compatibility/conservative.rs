@@ -79,7 +79,7 @@ fn values(report: &mut Report, path: &str, old: &Value, new: &Value, depth: usiz
         }
         _ if before == after => {}
         (None, Some(Value::Bool(true))) => {
-            report.compatible(path, "Any further fields are allowed")
+            report.compatible(path, "Any further fields are allowed");
         }
         _ => report.breaking(path, "The values of a map changed their shape"),
     }
