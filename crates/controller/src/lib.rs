@@ -37,6 +37,7 @@ pub use cache::{Event, IndexFunction};
 pub use clock::{Clock, FixedClock, SystemClock, format_micro_time, format_time};
 pub use controller::{Controller, ControllerStats, Outcome, Reconciler};
 pub use discovery::Discovery;
+pub use document::Document;
 pub use error::Error;
 pub use events::EventRecorder;
 pub use expectations::Expectations;
