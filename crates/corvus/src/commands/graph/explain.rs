@@ -31,7 +31,8 @@ pub struct Arguments {
 /// Explains.
 pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let graph = documents::one_graph(&arguments.definition, features, |_| true, "")?;
-    let root = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let crd = graph.crd();
+    let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut schema = root;
     for name in arguments.field.split('.').filter(|name| !name.is_empty()) {
         // Elements of lists and values of maps are looked into without saying so.
@@ -56,7 +57,7 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
     if !arguments.field.is_empty() {
         println!("FIELD:    {} <{}>", arguments.field, type_of(schema));
     }
-    let scale = &graph.crd["spec"]["versions"][0]["subresources"]["scale"];
+    let scale = &crd["spec"]["versions"][0]["subresources"]["scale"];
     if arguments.field.is_empty() && scale.is_object() {
         let path = |key: &str| scale[key].as_str().unwrap_or("-").to_owned();
         println!(
