@@ -228,6 +228,23 @@ impl Api {
             .map(Object::new)
     }
 
+    /// Creates an object as `field_manager`; fields that its kind does not have are an error, as they are when applied.
+    pub async fn create_as(
+        &self,
+        resource: &Resource,
+        object: &Value,
+        field_manager: &str,
+    ) -> Result<Object, Error> {
+        let key = key_of(object);
+        let operation = describe("create", resource, &key);
+        let mut path = resource.collection_path(key.namespace());
+        let manager = escape(field_manager);
+        let _ = write!(path, "?fieldManager={manager}&fieldValidation=Strict");
+        self.call(&operation, Method::POST, &path, Some(JSON), Some(object))
+            .await
+            .map(Object::new)
+    }
+
     /// Posts to a subresource such as `binding` or `eviction`.
     pub async fn create_subresource(
         &self,

@@ -11,6 +11,7 @@ mod election;
 mod features;
 mod graph;
 mod graph_arguments;
+mod image;
 mod nodes;
 mod run;
 mod tuning;
@@ -64,6 +65,8 @@ enum Command {
     Restore(backup::RestoreArguments),
     /// Work on ResourceGraphDefinitions, and see what they do on a cluster.
     Graph(graph::Arguments),
+    /// Write a container image of this program.
+    Image(image::Arguments),
     /// Print the version.
     Version(version::Arguments),
     /// Print a completion script for a shell.
@@ -86,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Graph(arguments) => {
             return graph::run(&arguments).unwrap_or_else(|error| fail(&error));
         }
+        Command::Image(arguments) => image::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completion(arguments) => completion::run::<Arguments>(&arguments),
     };

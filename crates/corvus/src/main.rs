@@ -4,6 +4,7 @@
 //! together out of the crates.
 
 mod commands;
+mod image;
 mod monitoring;
 mod plane;
 

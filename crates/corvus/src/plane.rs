@@ -250,6 +250,7 @@ fn start_controllers(
             .tuning
             .legacy_service_account_token_clean_up_period,
         node_cidrs,
+        node_lifecycle: arguments.tuning.node_lifecycle(),
         scheduler,
         ..kubernetes::Options::default()
     };

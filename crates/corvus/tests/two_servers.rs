@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use support::{Running, has};
@@ -16,9 +17,17 @@ struct Etcd {
     port: u16,
 }
 
+/// A port that nobody listens on. It is below those the system gives to outgoing connections, so that none of them takes
+/// it before a server does.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + u16::try_from(number % 22_000).expect("small");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Etcd {
@@ -87,8 +96,32 @@ fn server(folder: &Path, etcd: &Etcd, nodes: &str) -> Running {
             "--leader-elect-lease-duration=3s",
             "--leader-elect-renew-deadline=2s",
             "--leader-elect-retry-period=500ms",
+            "--virtual-nodes-lease-duration=2s",
+            "--node-monitor-grace-period=8s",
         ],
     )
+}
+
+/// Two servers on one etcd with so many virtual nodes; the first one leads.
+fn two_servers(folder: &Path, etcd: &Etcd, nodes: [&str; 2]) -> (Running, Running) {
+    let (first, second) = (folder.join("s1"), folder.join("s2"));
+    let leader = server(&first, etcd, nodes[0]);
+    let holder = [
+        "get",
+        "lease",
+        "corvus-controllers",
+        "-n",
+        "kube-system",
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ];
+    leader.until(&holder, |holder| !holder.is_empty());
+    std::fs::create_dir(&second).expect("a folder");
+    for shared in ["ca.crt", "ca.key", "service-account.key", "admin.token"] {
+        std::fs::copy(first.join(shared), second.join(shared)).expect(shared);
+    }
+    let other = server(&second, etcd, nodes[1]);
+    (leader, other)
 }
 
 const WORK: &str = r#"
@@ -121,7 +154,7 @@ spec:
   replicas: 20
   selector: {matchLabels: {app: web}}
   template:
-    metadata: {labels: {app: web}, annotations: {virtual.corvus.dev/ready-seconds: "1"}}
+    metadata: {labels: {app: web}, annotations: {virtual.corvus.dev/ready-seconds: "3"}}
     spec: {containers: [{name: c, image: "web:1"}]}
 "#;
 
@@ -132,13 +165,7 @@ fn a_killed_leader_leaves_nothing_undone() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let etcd = Etcd::start(&folder.path().join("etcd"));
-    let (first, second) = (folder.path().join("s1"), folder.path().join("s2"));
-    let leader = server(&first, &etcd, "0");
-    std::fs::create_dir(&second).expect("a folder");
-    for shared in ["ca.crt", "ca.key", "service-account.key", "admin.token"] {
-        std::fs::copy(first.join(shared), second.join(shared)).expect(shared);
-    }
-    let other = server(&second, &etcd, "3");
+    let (leader, other) = two_servers(folder.path(), &etcd, ["0", "3"]);
     other.apply(WORK);
     let ready = [
         "get",
@@ -154,7 +181,7 @@ fn a_killed_leader_leaves_nothing_undone() {
         "-o",
         "jsonpath={.status.updatedReplicas}",
     ];
-    // The rollout has begun; Pods take a second to be ready, so it has not ended.
+    // It takes a quarter at a time, each for three seconds.
     other.until(&updated, |count| {
         count.parse().is_ok_and(|count: u32| count > 0)
     });
@@ -197,4 +224,75 @@ fn a_killed_leader_leaves_nothing_undone() {
         .filter_map(|line| line.split(' ').next_back())
         .collect();
     assert_eq!(addresses.len(), 26, "{pods}");
+}
+
+const SPREAD: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: spread}
+spec:
+  replicas: 6
+  selector: {matchLabels: {app: spread}}
+  template:
+    metadata: {labels: {app: spread}}
+    spec:
+      containers: [{name: c, image: "spread:1"}]
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector: {matchLabels: {app: spread}}
+"#;
+
+/// The one that is killed leads, too, so that the other one has to find out about everything.
+#[test]
+fn a_killed_servers_nodes_go_with_their_pods() {
+    if !has("etcd", "two_servers") || !has("kubectl", "two_servers") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let etcd = Etcd::start(&folder.path().join("etcd"));
+    let (killed, other) = two_servers(folder.path(), &etcd, ["2", "2"]);
+    let nodes = ["get", "nodes", "-o", "jsonpath={.items[*].metadata.uid}"];
+    let before = other.until(&nodes, |nodes| nodes.split(' ').count() == 4);
+    let killed_id = std::fs::read_to_string(folder.path().join("s1/server-id")).expect("its name");
+    let selector = format!("node.corvus.dev/server={}", killed_id.trim());
+    let mut of_killed = nodes.to_vec();
+    of_killed.extend(["-l", &selector]);
+    let lost = other.must(&of_killed);
+    assert_eq!(lost.split(' ').count(), 2, "{before}");
+    other.apply(SPREAD);
+    let where_to = [
+        "get",
+        "pods",
+        "-l",
+        "app=spread",
+        "-o",
+        r#"jsonpath={range .items[?(@.status.phase=="Running")]}{.spec.nodeName} {end}"#,
+    ];
+    let placed = other.until(&where_to, |placed| placed.split_whitespace().count() == 6);
+    let names: BTreeSet<&str> = placed.split_whitespace().collect();
+    assert_eq!(names.len(), 4, "{placed}");
+    killed.kill();
+
+    // Nobody speaks for them any more; the next leader finds that out, and their Pods are made anew on the others.
+    let left = other.until(&nodes, |nodes| nodes.split(' ').count() == 2);
+    for node in left.split(' ') {
+        assert!(before.contains(node) && !lost.contains(node), "{left}");
+    }
+    let names = [
+        "get",
+        "nodes",
+        "-o",
+        r#"jsonpath={range .items[*]}{.metadata.name} {end}"#,
+    ];
+    let names = other.must(&names);
+    let names: BTreeSet<&str> = names.split_whitespace().collect();
+    // A minute goes by before Pods of a node that is not there are believed to be lost.
+    let collected = |placed: &str| {
+        let placed: Vec<&str> = placed.split_whitespace().collect();
+        placed.len() == 6 && placed.iter().all(|node| names.contains(node))
+    };
+    other.until_within(Duration::from_mins(3), &where_to, collected);
+    other.must(&["rollout", "status", "deployment/spread", "--timeout=60s"]);
 }

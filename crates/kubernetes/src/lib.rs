@@ -53,6 +53,7 @@ mod ttl_after_finished;
 pub use cluster::Cluster;
 pub use error::Error;
 pub use node_ipam::{MaskSizes, NodeCidrs, NodeCidrsError};
+pub use node_lifecycle::NodeLifecycleSettings;
 pub use pod::{is_active, is_ready};
 pub use scheduler::{
     Attempt, AttemptObserver, AttemptOutcome, ConfigurationError, SchedulerConfiguration,
@@ -88,6 +89,8 @@ pub struct Options {
     pub token_clean_up_period: Option<Duration>,
     /// The ranges nodes get their Pods' addresses from; none leaves that to others.
     pub node_cidrs: Option<NodeCidrs>,
+    /// When nodes are lost, and how fast Pods leave lost ones.
+    pub node_lifecycle: NodeLifecycleSettings,
     /// What to read through, where others read the same; otherwise the controllers have their own.
     pub informers: Option<Informers>,
 }
@@ -136,7 +139,7 @@ pub async fn run(client: kube::Client, options: &Options, shutdown: Cancellation
             "rootcacertificatepublisher" => {
                 running.spawn(root_ca::run(cluster, options.root_certificate.clone()))
             }
-            "nodelifecycle" => running.spawn(node_lifecycle::run(cluster)),
+            "nodelifecycle" => running.spawn(node_lifecycle::run(cluster, options.node_lifecycle)),
             "nodeipam" => {
                 // As upstream, nodes get no ranges unless that is asked for.
                 let Some(settings) = options.node_cidrs.clone() else {

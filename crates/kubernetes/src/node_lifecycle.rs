@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub use self::health::NodeLifecycleSettings;
 use self::health::{Health, ready_status};
 use crate::cluster::Cluster;
 use crate::error::Error;
@@ -49,7 +50,7 @@ const DRIVES_OFF: &str = "NoExecute";
 const LATER: Duration = Duration::from_mins(1);
 
 /// Runs the controller.
-pub async fn run(cluster: Cluster) {
+pub async fn run(cluster: Cluster, settings: NodeLifecycleSettings) {
     let queue: WorkQueue = WorkQueue::new("nodelifecycle", Backoff::default());
     let nodes = cluster.informer(&resources::nodes());
     let pods = cluster.informer(&resources::pods());
@@ -59,7 +60,7 @@ pub async fn run(cluster: Cluster) {
         ..InformerOptions::default()
     };
     let leases = cluster.informers().informer(&resources::leases(), selected);
-    let health: Arc<Mutex<Health>> = Arc::default();
+    let health = Arc::new(Mutex::new(Health::new(settings)));
     let (seen, pending) = (health.clone(), queue.clone());
     let _node_handler = nodes.add_handler(move |event| {
         let node = event.object();

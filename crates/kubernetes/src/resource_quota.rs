@@ -2,6 +2,9 @@
 //!
 //! The admission plugin charges every write at once; this controller sets the limits in force, counts
 //! when a quota is new or changed, and gives back what deleted objects and ended Pods were charged for.
+//!
+//! A write is charged a moment before its object is there, and who counts in between finds too little. So less than was
+//! charged is believed only when it is found twice, [`SETTLE`] apart, with no charge in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +18,7 @@ use kinds::quota;
 use model::object;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
@@ -45,6 +49,7 @@ pub async fn run(cluster: Cluster) {
         discovery: Discovery::new(cluster.api().clone()),
         queue: queue.clone(),
         followed: Mutex::default(),
+        doubts: Mutex::default(),
     };
     cluster
         .drive("resourcequota", queue, reconciler, vec![quotas])
@@ -57,6 +62,17 @@ struct Quotas {
     queue: WorkQueue,
     /// What is counted for some quota; each wakes the quotas of its namespace when something goes.
     followed: Mutex<BTreeMap<(String, String), Followed>>,
+    /// The quotas of which less was found than was charged.
+    doubts: Mutex<BTreeMap<ObjectKey, Doubt>>,
+}
+
+/// Less was found than was charged.
+#[derive(Clone)]
+struct Doubt {
+    /// The resource version of the quota, which every charge changes.
+    version: String,
+    found: Value,
+    since: Instant,
 }
 
 /// A resource that is counted.
@@ -74,12 +90,16 @@ impl Reconciler for Quotas {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let api = self.cluster.api();
         let Some(quota) = api.get_opt(&resources::resource_quotas(), key).await? else {
+            self.doubts.lock().remove(key);
             return Ok(Outcome::Done);
         };
         let namespace = key.namespace().unwrap_or_default();
         let hard = demand::amounts(quota.get(&["spec", "hard"]));
         let counted = self.count(quota.value(), namespace, &hard).await?;
         let wanted = json!({"hard": print(&hard), "used": print(&counted)});
+        if let Some(left) = self.doubt(key, &quota, &counted, &wanted) {
+            return Ok(Outcome::RequeueAfter(left));
+        }
         if *quota.status() != wanted {
             let mut updated = quota.into_value();
             updated["status"] = wanted;
@@ -104,6 +124,40 @@ fn print(amounts: &Amounts) -> Map<String, Value> {
 }
 
 impl Quotas {
+    /// How long to wait before what was found is believed: none unless it is less than was charged.
+    fn doubt(
+        &self,
+        key: &ObjectKey,
+        quota: &Object,
+        counted: &Amounts,
+        wanted: &Value,
+    ) -> Option<Duration> {
+        let charged = demand::amounts(quota.get(&["status", "used"]));
+        let less = counted
+            .iter()
+            .any(|(name, found)| charged.get(name).is_some_and(|charged| found < charged));
+        let mut doubts = self.doubts.lock();
+        if !less {
+            doubts.remove(key);
+            return None;
+        }
+        let fresh = Doubt {
+            version: quota.resource_version().to_owned(),
+            found: wanted.clone(),
+            since: Instant::now(),
+        };
+        let doubt = doubts.entry(key.clone()).or_insert_with(|| fresh.clone());
+        if doubt.version != fresh.version || doubt.found != fresh.found {
+            *doubt = fresh;
+        }
+        let left = SETTLE.saturating_sub(doubt.since.elapsed());
+        if left.is_zero() {
+            doubts.remove(key);
+            return None;
+        }
+        Some(left)
+    }
+
     /// What is used of every limit that is on something the cluster serves.
     async fn count(
         &self,

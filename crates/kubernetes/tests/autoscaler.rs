@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::time::Duration;
+
+use common::autoscaling::{autoscaler, autoscalers, serve};
 use common::objects::{DEPLOYMENTS, condition, number, workload};
 use common::{Harness, NAMESPACE, Setup, each_seed};
 use controller::Resource;
@@ -9,44 +12,8 @@ use serde_json::{Value, json};
 
 const CONTROLLERS: &[&str] = &["deployment", "replicaset", "horizontalpodautoscaler"];
 
-fn autoscalers() -> Resource {
-    Resource::namespaced(
-        "autoscaling/v2",
-        "horizontalpodautoscalers",
-        "HorizontalPodAutoscaler",
-    )
-}
-
 fn pod_metrics() -> Resource {
     Resource::namespaced("metrics.k8s.io/v1beta1", "pods", "PodMetrics")
-}
-
-/// Serves the metrics API by custom resources that the test writes.
-async fn serve_metrics(h: &Harness) {
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": "pods.metrics.k8s.io",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, test"},
-        },
-        "spec": {
-            "group": "metrics.k8s.io", "scope": "Namespaced",
-            "names": {"plural": "pods", "singular": "pod", "kind": "PodMetrics"},
-            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
-        },
-    });
-    let definitions = Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    );
-    h.create(&definitions, &definition).await;
-    testkit::eventually("metrics are served", || async {
-        let list = h.api.list(&pod_metrics(), &Default::default()).await;
-        list.ok().map(drop)
-    })
-    .await;
 }
 
 /// Every Pod uses so much CPU.
@@ -81,25 +48,20 @@ async fn two_run(h: &Harness) {
     .await;
 }
 
-fn autoscaler(most: i64, percent: i64) -> Value {
-    json!({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "web", "namespace": NAMESPACE},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
-            "minReplicas": 1, "maxReplicas": most,
-            "metrics": [{"type": "Resource", "resource": {
-                "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent},
-            }}],
-        },
-    })
+fn by_cpu(most: i64, percent: i64) -> Value {
+    let metric = json!({"type": "Resource", "resource": {
+        "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent},
+    }});
+    autoscaler(1, most, &metric)
 }
 
 #[test]
 fn load_makes_more_pods() {
     each_seed(1, |_| async move {
-        let h = Harness::start(Setup::calm(CONTROLLERS)).await;
-        serve_metrics(&h).await;
+        // One look, whose findings stay: the next would find four Pods where this one found two.
+        let setup = Setup::calm(CONTROLLERS).autoscaler_period(Duration::from_hours(1));
+        let h = Harness::start(setup).await;
+        serve(&h, &pod_metrics()).await;
         h.always(|w| match w.get("deployments", "web") {
             Some(web) if number(web, "/spec/replicas") > 6 => Err("more than it may".to_owned()),
             _ => Ok(()),
@@ -107,7 +69,7 @@ fn load_makes_more_pods() {
         h.create(&DEPLOYMENTS(), &web(2)).await;
         two_run(&h).await;
         use_cpu(&h, "150m").await;
-        h.create(&autoscalers(), &autoscaler(6, 60)).await;
+        h.create(&autoscalers(), &by_cpu(6, 60)).await;
         h.until("more are wanted", |w| {
             w.get("deployments", "web")
                 .is_some_and(|web| number(web, "/spec/replicas") == 4)
@@ -147,7 +109,7 @@ fn load_makes_more_pods() {
 fn limits_are_kept_whatever_goes_wrong() {
     each_seed(2, |seed| async move {
         let h = Harness::start(Setup::faulty(seed, CONTROLLERS)).await;
-        serve_metrics(&h).await;
+        serve(&h, &pod_metrics()).await;
         h.always(|w| match w.get("deployments", "web") {
             Some(web) if !(2..=4).contains(&number(web, "/spec/replicas")) => {
                 Err("not within the limits".to_owned())
@@ -158,7 +120,7 @@ fn limits_are_kept_whatever_goes_wrong() {
         two_run(&h).await;
         use_cpu(&h, "500m").await;
         h.requests();
-        h.create(&autoscalers(), &autoscaler(4, 60)).await;
+        h.create(&autoscalers(), &by_cpu(4, 60)).await;
         testkit::eventually("a first look", || async {
             let asked = h.requests().into_iter();
             asked
@@ -179,7 +141,7 @@ fn limits_are_kept_whatever_goes_wrong() {
 fn what_cannot_be_known_is_told() {
     each_seed(1, |_| async move {
         let h = Harness::start(Setup::calm(CONTROLLERS)).await;
-        h.create(&autoscalers(), &autoscaler(6, 60)).await;
+        h.create(&autoscalers(), &by_cpu(6, 60)).await;
         let condition_of = |kind: &'static str| {
             let h = &h;
             async move {

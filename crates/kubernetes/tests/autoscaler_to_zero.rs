@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::autoscaling::{autoscaler, autoscalers, serve};
 use common::objects::{DEPLOYMENTS, condition, number, workload};
 use common::{Harness, NAMESPACE, Setup, each_seed};
 use controller::{Object, Resource};
@@ -10,47 +11,13 @@ use testkit::eventually;
 
 const CONTROLLERS: &[&str] = &["deployment", "replicaset", "horizontalpodautoscaler"];
 
-fn autoscalers() -> Resource {
-    Resource::namespaced(
-        "autoscaling/v2",
-        "horizontalpodautoscalers",
-        "HorizontalPodAutoscaler",
-    )
-}
-
 /// The external metric `queue`, served by custom resources.
 fn queue() -> Resource {
     Resource::namespaced("external.metrics.k8s.io/v1beta1", "queue", "QueueLength")
 }
 
 async fn serve_metrics(h: &Harness) {
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": "queue.external.metrics.k8s.io",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, test"},
-        },
-        "spec": {
-            "group": "external.metrics.k8s.io", "scope": "Namespaced",
-            "names": {"plural": "queue", "kind": "QueueLength"},
-            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
-        },
-    });
-    let definitions = Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    );
-    h.create(&definitions, &definition).await;
-    eventually("metrics are served", || async {
-        h.api
-            .list(&queue(), &Default::default())
-            .await
-            .ok()
-            .map(drop)
-    })
-    .await;
+    serve(h, &queue()).await;
     let length = json!({
         "apiVersion": "external.metrics.k8s.io/v1beta1", "kind": "QueueLength",
         "metadata": {"name": "jobs", "namespace": NAMESPACE},
@@ -59,19 +26,13 @@ async fn serve_metrics(h: &Harness) {
     h.create(&queue(), &length).await;
 }
 
-fn autoscaler(least: i64) -> Value {
-    json!({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "web", "namespace": NAMESPACE},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
-            "minReplicas": least, "maxReplicas": 5,
-            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-            "metrics": [{"type": "External", "external": {
-                "metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "5"},
-            }}],
-        },
-    })
+fn by_queue(least: i64) -> Value {
+    let metric = json!({"type": "External", "external": {
+        "metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "5"},
+    }});
+    let mut wanted = autoscaler(least, 5, &metric);
+    wanted["spec"]["behavior"] = json!({"scaleDown": {"stabilizationWindowSeconds": 0}});
+    wanted
 }
 
 async fn scaled(h: &Harness, replicas: i64) {
@@ -102,7 +63,7 @@ fn a_target_goes_to_zero_and_comes_back_whatever_goes_wrong() {
         let only_resources = json!([{"type": "Resource", "resource": {
             "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50},
         }}]);
-        let mut refused = autoscaler(0);
+        let mut refused = by_queue(0);
         refused["spec"]["metrics"] = only_resources;
         let error = h.api.create(&autoscalers(), &refused).await;
         let error = error.expect_err("no load is known of no Pods").to_string();
@@ -114,7 +75,7 @@ fn a_target_goes_to_zero_and_comes_back_whatever_goes_wrong() {
             &workload("Deployment", "web", &json!({"replicas": 1})),
         )
         .await;
-        h.create(&autoscalers(), &autoscaler(0)).await;
+        h.create(&autoscalers(), &by_queue(0)).await;
         scaled(&h, 2).await;
         told(&h, "ScaledToZero", "False NotScaledToZero").await;
         h.patch(&queue(), "jobs", &json!({"value": "0"})).await;

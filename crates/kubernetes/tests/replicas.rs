@@ -368,14 +368,14 @@ fn a_recreated_deployment_never_has_two_versions() {
             h.until("it is there", settled(version, 3)).await;
         }
         h.calm();
-        h.at_rest().await;
         // The first was used twice; its revisions are remembered.
         let history = "deployment.kubernetes.io/revision-history";
-        let found = h.recorder.with(|w| {
+        h.until("its history is told", |w| {
             w.all("replicasets")
-                .find_map(|set| set.annotation(history).map(str::to_owned))
-        });
-        assert_eq!(found.as_deref(), Some("1"));
+                .any(|set| set.annotation(history) == Some("1"))
+        })
+        .await;
+        h.at_rest().await;
     });
 }
 
@@ -395,16 +395,16 @@ fn the_annotation_of_old_rolls_back() {
                 .any(|e| e.value()["message"] == "Rolled back deployment \"web\" to revision 1")
         })
         .await;
+        h.until("it is the third revision", |w| {
+            w.get("deployments", "web").is_some_and(|deployment| {
+                deployment.annotation("deployment.kubernetes.io/revision") == Some("3")
+                    && deployment
+                        .annotation("deprecated.deployment.rollback.to")
+                        .is_none()
+            })
+        })
+        .await;
         h.at_rest().await;
-        let deployment = h.get(&DEPLOYMENTS(), "web").await;
-        assert_eq!(
-            deployment.annotation("deployment.kubernetes.io/revision"),
-            Some("3")
-        );
-        assert_eq!(
-            deployment.annotation("deprecated.deployment.rollback.to"),
-            None
-        );
     });
 }
 

@@ -102,8 +102,10 @@ fn slices_follow_pods_whatever_goes_wrong() {
             endpoints.is_some_and(|endpoints| list(endpoints, "/subsets/0/addresses").len() == 2)
         })
         .await;
-        h.recorder
-            .with(|w| assert_eq!(w.all("endpointslices").count(), 1));
+        h.until("one slice has them all", |w| {
+            w.all("endpointslices").count() == 1
+        })
+        .await;
         h.at_rest().await;
         h.kubelet.set(Arc::new(|_| Act::Unready));
         h.delete(&SERVICES(), "web").await;

@@ -20,9 +20,11 @@ fn an_update_takes_no_more_pods_down_than_it_may() {
             });
             let set = workload("StatefulSet", "web", &spec);
             h.create(&STATEFUL_SETS(), &set).await;
+            // By the controller, and by whoever watches over it.
             h.until("it is seen that all are available", |w| {
                 let set = w.get("statefulsets", "web");
                 set.is_some_and(|set| number(set, "/status/availableReplicas") == 6)
+                    && w.pods().filter(|pod| is_ready(pod)).count() == 6
             })
             .await;
             h.always(|world| {

@@ -47,8 +47,8 @@ pub const SERVER: &str = "node.corvus.dev/server";
 
 /// Parallel status writes.
 const WORKERS: usize = 8;
-/// How often nodes say that they live: half of what a kubelet's lease lasts.
-const LEASE_EVERY: Duration = Duration::from_secs(20);
+/// How long nodes' Leases last, as kubelets' do; they are renewed twice in that time.
+pub const LEASE_DURATION: Duration = Duration::from_secs(40);
 /// A virtual node that the node life cycle controller has lost is not waited for longer than this: its server is gone.
 const ABANDONED_AFTER: Duration = Duration::from_secs(10);
 /// How often nodes repeat their status, as a kubelet does.
@@ -63,6 +63,8 @@ pub struct Options {
     pub templates: Vec<Template>,
     /// Whether nodes are given ranges for their Pods (`spec.podCIDRs`): Pods wait for them.
     pub pod_cidrs: bool,
+    /// How long the nodes' Leases last ([`LEASE_DURATION`] is usual); they are renewed twice in that time.
+    pub lease_duration: Duration,
     /// What happens to Pods and nodes, counted from the start; none leaves that to annotations.
     pub scenario: Option<Scenario>,
 }
@@ -106,6 +108,7 @@ pub async fn run(
         server,
         templates,
         pod_cidrs,
+        lease_duration,
         scenario,
     } = options;
     let play = scenario.map(|scenario| Arc::new(Play::new(scenario)));
@@ -161,6 +164,7 @@ pub async fn run(
         known,
         server,
         leases: Mutex::default(),
+        lease_duration,
         play: play.clone(),
     };
     let wakes = Wakes {

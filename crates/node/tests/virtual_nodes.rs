@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller::{
     Api, Event, FaultPlan, Faults, InformerOptions, Informers, ListOptions, Object, ObjectKey,
@@ -45,6 +44,7 @@ impl Server {
             server,
             templates,
             pod_cidrs: name.starts_with("ranged"),
+            lease_duration: virtual_nodes::LEASE_DURATION,
             scenario: None,
         };
         let task = tokio::spawn(virtual_nodes::run(
@@ -298,16 +298,39 @@ async fn servers_keep_their_nodes_apart() {
     .await;
     // And a restart takes nothing away that nobody asked it to.
     first.stop().await;
+    let (before, renewed) = (uids(&api).await, renewals(&api, &ones).await);
+    assert_eq!((before.len(), renewed.len()), (5, 3), "{before:?}");
     let first = Server::start(cluster.client(), "one", vec![Template::plain(3)]);
-    tokio::time::timeout(Duration::from_secs(5), async {
-        while names(&api).await.len() != 5 {
-            tokio::task::yield_now().await;
-        }
+    eventually("all its nodes speak again", async || {
+        let now = renewals(&api, &ones).await;
+        let again = |(node, at): (&String, &Value)| renewed.get(node) != Some(at);
+        (now.len() == 3 && now.iter().all(again)).then_some(())
     })
-    .await
-    .expect("all five are there");
+    .await;
+    assert_eq!(uids(&api).await, before);
     first.stop().await;
     second.stop().await;
+}
+
+async fn uids(api: &Api) -> BTreeMap<String, String> {
+    let list = api
+        .list(&nodes(), &ListOptions::default())
+        .await
+        .expect("a list");
+    let uid = |node: &Object| (node.name().to_owned(), node.uid().to_owned());
+    list.items.iter().map(uid).collect()
+}
+
+/// When each of these nodes renewed its Lease last.
+async fn renewals(api: &Api, of: &BTreeSet<String>) -> BTreeMap<String, Value> {
+    let leases = Resource::namespaced("coordination.k8s.io/v1", "leases", "Lease");
+    let list = api
+        .list(&leases, &ListOptions::default())
+        .await
+        .expect("a list");
+    let renewal = |lease: &Object| (lease.name().to_owned(), lease.spec()["renewTime"].clone());
+    let theirs = list.items.iter().filter(|lease| of.contains(lease.name()));
+    theirs.map(renewal).collect()
 }
 
 fn addresses(pod: &Object) -> Vec<String> {

@@ -3,12 +3,16 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use store::{
     Change, Document, EtcdOptions, EtcdStore, Expect, ListOptions, Revision, Store, Write,
     conformance, open_etcd,
 };
+
+/// Far longer than anything takes.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An etcd of its own, killed at the end.
 struct Etcd {
@@ -18,9 +22,17 @@ struct Etcd {
     peer: u16,
 }
 
+/// A port that nobody listens on. It is below those the system gives to outgoing connections, so that none of them takes
+/// it before a server does.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + u16::try_from(number % 22_000).expect("small");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn is_missing() -> bool {
@@ -63,7 +75,7 @@ impl Etcd {
     }
 
     fn wait(&self) {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", self.client)).is_err() {
             assert!(Instant::now() < until, "etcd does not listen");
             std::thread::sleep(Duration::from_millis(20));
@@ -86,7 +98,7 @@ impl Etcd {
 
     async fn open(&self) -> EtcdStore {
         // It listens a moment before it has elected itself.
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + PATIENCE;
         loop {
             match open_etcd(&self.options()).await {
                 Ok(store) => return store,
@@ -181,7 +193,7 @@ async fn what_is_acknowledged_outlives_etcd_and_the_store_follows_again() {
         .expect("fresh");
     etcd.crash();
     let update = || put("//pods/a", Expect::Revision(entry.revision()), "2");
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + PATIENCE;
     let updated = loop {
         match store.commit(update()).await {
             Ok(updated) => break updated,

@@ -1,12 +1,14 @@
 //! Virtual nodes and how Pods come to nodes: the flags, and the files they name.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kubernetes::SchedulerConfiguration;
-use node::virtual_nodes::{Options, Scenario, Template};
+use node::virtual_nodes::{LEASE_DURATION, Options, Scenario, Template};
 use serde_json::Value;
 
+use super::duration;
 use super::graph::read as read_documents;
 
 /// Virtual nodes, and how Pods come to nodes.
@@ -24,6 +26,9 @@ pub struct Arguments {
     /// A file that says what happens to virtual nodes and their Pods, and when.
     #[arg(long, value_name = "FILE")]
     pub virtual_nodes_scenario: Option<PathBuf>,
+    /// How long the Leases of virtual nodes last, which are renewed twice in that time [default: 40s].
+    #[arg(long, value_name = "DURATION", value_parser = lease_duration)]
+    pub virtual_nodes_lease_duration: Option<Duration>,
     /// A KubeSchedulerConfiguration: profiles, plugins and their weights.
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
@@ -62,6 +67,7 @@ impl Arguments {
             server,
             templates,
             pod_cidrs,
+            lease_duration: self.virtual_nodes_lease_duration.unwrap_or(LEASE_DURATION),
             scenario: scenario.transpose()?,
         })
     }
@@ -71,6 +77,15 @@ impl Arguments {
         let read = self.scheduler_config.as_deref().map(configuration);
         Ok(read.transpose()?.unwrap_or_default())
     }
+}
+
+/// A Lease says in whole seconds how long it lasts.
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration::parse(text)?;
+    if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
+        return Err("write whole seconds, such as 40s".to_owned());
+    }
+    Ok(duration)
 }
 
 fn documents(path: &Path) -> anyhow::Result<Vec<Value>> {

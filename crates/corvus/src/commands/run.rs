@@ -100,6 +100,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .tuning
                 .legacy_service_account_token_clean_up_period,
             node_cidrs,
+            node_lifecycle: arguments.tuning.node_lifecycle(),
             scheduler: arguments.nodes.scheduler()?,
             ..kubernetes::Options::default()
         },

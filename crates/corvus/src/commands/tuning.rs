@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kubernetes::{MaskSizes, NodeCidrs};
+use kubernetes::{MaskSizes, NodeCidrs, NodeLifecycleSettings};
 
 use super::duration::parse as duration;
 
@@ -35,6 +35,32 @@ pub struct Arguments {
     /// The size of a node's range of IPv6 [default: 64].
     #[arg(long, value_name = "BITS")]
     pub node_cidr_mask_size_ipv6: Option<u8>,
+    /// How long a node may be silent before it is `NotReady`; several times what its Lease lasts between renewals
+    /// [default: 50s].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub node_monitor_grace_period: Option<Duration>,
+    /// How long a node that has never said anything may be silent [default: 1m].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub node_startup_grace_period: Option<Duration>,
+    /// From how many lost nodes Pods are driven in a second, in each zone [default: 0.1].
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub node_eviction_rate: Option<f64>,
+    /// The same, in a large zone of which much is lost [default: 0.01].
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub secondary_node_eviction_rate: Option<f64>,
+    /// Zones of more nodes are large; from small ones of which much is lost no Pods are driven [default: 50].
+    #[arg(long, value_name = "NODES")]
+    pub large_cluster_size_threshold: Option<usize>,
+    /// From which share of lost nodes on much of a zone is lost; three at least [default: 0.55].
+    #[arg(long, value_name = "SHARE", value_parser = rate)]
+    pub unhealthy_zone_threshold: Option<f64>,
+}
+
+/// A number that is not less than 0.
+fn rate(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "write a number such as 0.1".to_owned())
 }
 
 /// What nodes of a cluster of one's own get where nothing is said: 2,048 ranges, each for more Pods than a node takes.
@@ -42,6 +68,29 @@ const OWN_RANGE: &str = "10.128.0.0/9";
 const OWN_MASK: u8 = 20;
 
 impl Arguments {
+    /// When nodes are lost, and how fast Pods leave lost ones.
+    pub fn node_lifecycle(&self) -> NodeLifecycleSettings {
+        let usual = NodeLifecycleSettings::default();
+        NodeLifecycleSettings {
+            node_monitor_grace_period: self
+                .node_monitor_grace_period
+                .unwrap_or(usual.node_monitor_grace_period),
+            node_startup_grace_period: self
+                .node_startup_grace_period
+                .unwrap_or(usual.node_startup_grace_period),
+            node_eviction_rate: self.node_eviction_rate.unwrap_or(usual.node_eviction_rate),
+            secondary_node_eviction_rate: self
+                .secondary_node_eviction_rate
+                .unwrap_or(usual.secondary_node_eviction_rate),
+            large_cluster_size_threshold: self
+                .large_cluster_size_threshold
+                .unwrap_or(usual.large_cluster_size_threshold),
+            unhealthy_zone_threshold: self
+                .unhealthy_zone_threshold
+                .unwrap_or(usual.unhealthy_zone_threshold),
+        }
+    }
+
     fn mask_sizes(&self) -> MaskSizes {
         MaskSizes {
             one: self.node_cidr_mask_size,

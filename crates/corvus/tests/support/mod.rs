@@ -121,6 +121,16 @@ impl Running {
 
     /// Repeats a kubectl command until what it prints is as wanted; gives that.
     pub fn until(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+        self.until_within(LIMIT, arguments, wanted)
+    }
+
+    /// The same for what takes long by itself.
+    pub fn until_within(
+        &self,
+        limit: Duration,
+        arguments: &[&str],
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
         let started = Instant::now();
         loop {
             let output = self.kubectl(arguments);
@@ -130,7 +140,7 @@ impl Running {
             }
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(
-                started.elapsed() < LIMIT,
+                started.elapsed() < limit,
                 "waited in vain for kubectl {}: {text}{said}",
                 arguments.join(" ")
             );

@@ -61,7 +61,7 @@ impl Rollouts {
     }
 
     /// Whether it matters to others how far an instance has come.
-    pub fn is_under_way(&self, rgd: &str) -> bool {
+    fn is_under_way(&self, rgd: &str) -> bool {
         self.under_way.lock().contains_key(rgd)
     }
 
@@ -266,6 +266,13 @@ pub(crate) async fn advance(
     Ok(Some(progress))
 }
 
+/// Says that an instance has come further, to a rollout that may wait for it.
+pub(crate) fn tell(context: &Context, rgd: &str) {
+    if context.rollouts.is_under_way(rgd) {
+        context.rgd_queue.add(ObjectKey::cluster(rgd));
+    }
+}
+
 /// How far a rollout is, and which instances may move now.
 fn step(
     graph: &Graph,
@@ -379,6 +386,55 @@ mod tests {
         let object = Object::new(json!({"metadata": {"annotations": {keys::GRAPH_REVISION: "1"}}}));
         let off = decide(Features::default(), &object, Some(&plain), |_| false);
         assert_eq!(off, Choice::Newest);
+    }
+
+    /// A server that gives this list, and lets `meanwhile` happen when the list is read and before it arrives.
+    fn lists(list: Value, meanwhile: impl Fn() + Send + Sync + 'static) -> kube::Client {
+        let meanwhile = Arc::new(meanwhile);
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let body = kube::client::Body::from(list.to_string().into_bytes());
+            meanwhile();
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_comes_further_while_they_are_looked_at_is_heard() {
+        let waiting = graph(&json!({"propagateWhen": ["${apps.all(it, it.ready())}"]}));
+        let is_heard = |revision: i64, before: Option<i64>| {
+            let graph = Arc::clone(&waiting);
+            async move {
+                let late = instance("a", Some(1), "IN_PROGRESS").into_value();
+                let list = json!({"kind": "AppList", "metadata": {}, "items": [late]});
+                let context = Arc::new(std::sync::OnceLock::<Arc<Context>>::new());
+                let at_once = Arc::clone(&context);
+                // The instance is ready right after it was read: it tells, if anybody listens.
+                let becomes_ready = move || {
+                    tell(at_once.get().expect("a context"), "app");
+                };
+                let client = lists(list, becomes_ready);
+                let shutdown = tokio_util::sync::CancellationToken::new();
+                let options = crate::controllers::Options::default();
+                let (made, _recorder) = Context::new(client, options, shutdown);
+                let context = context.get_or_init(|| made);
+                if let Some(revision) = before {
+                    let earlier = UnderWay {
+                        revision,
+                        ..UnderWay::default()
+                    };
+                    let mut all = context.rollouts.under_way.lock();
+                    all.insert("app".to_owned(), earlier);
+                }
+                let progress = advance(context, "app", revision, &graph).await;
+                let progress = progress.expect("a list").expect("a rollout");
+                assert!(matches!(progress.waiting, Some(Gate::Closed(_))));
+                !context.rgd_queue.is_empty()
+            }
+        };
+        for before in [None, Some(1), Some(2)] {
+            assert!(is_heard(2, before).await, "{before:?}");
+        }
     }
 
     #[test]

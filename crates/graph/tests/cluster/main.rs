@@ -8,6 +8,7 @@ mod clouds;
 mod examples;
 mod faults;
 mod features;
+mod lifecycle_races;
 mod lifecycles;
 mod load;
 mod managed_resources;

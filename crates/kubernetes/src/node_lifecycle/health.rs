@@ -9,16 +9,36 @@ use model::object;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// A node that has been silent for so long is lost.
-pub const GRACE: Duration = Duration::from_secs(50);
-/// One that has never said anything may be for longer.
-pub const STARTUP_GRACE: Duration = Duration::from_mins(1);
-/// Between two nodes of a zone whose Pods are driven off.
-const EVERY: Duration = Duration::from_secs(10);
-/// The same, in a large zone of which much is lost.
-const EVERY_UNHEALTHY: Duration = Duration::from_secs(100);
-/// From so many nodes on a zone is large.
-const LARGE: usize = 50;
+/// When nodes are lost, and how fast Pods leave lost ones: kube-controller-manager's flags of these names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NodeLifecycleSettings {
+    /// A node that has been silent for so long is lost.
+    pub node_monitor_grace_period: Duration,
+    /// One that has never said anything may be for longer.
+    pub node_startup_grace_period: Duration,
+    /// Nodes of a zone whose Pods are driven off, in a second.
+    pub node_eviction_rate: f64,
+    /// The same, in a large zone of which much is lost.
+    pub secondary_node_eviction_rate: f64,
+    /// Above so many nodes a zone is large.
+    pub large_cluster_size_threshold: usize,
+    /// Much of a zone is lost from this share on.
+    pub unhealthy_zone_threshold: f64,
+}
+
+impl Default for NodeLifecycleSettings {
+    fn default() -> Self {
+        Self {
+            node_monitor_grace_period: Duration::from_secs(50),
+            node_startup_grace_period: Duration::from_mins(1),
+            node_eviction_rate: 0.1,
+            secondary_node_eviction_rate: 0.01,
+            large_cluster_size_threshold: 50,
+            unhealthy_zone_threshold: 0.55,
+        }
+    }
+}
+
 /// What a kubelet says; what nobody says becomes `Unknown`.
 const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
@@ -35,11 +55,12 @@ pub enum Zone {
 
 impl Zone {
     /// By how many nodes are ready and not.
-    pub fn of(ready: usize, lost: usize) -> Self {
+    #[expect(clippy::cast_precision_loss, reason = "numbers of nodes")]
+    pub fn of(ready: usize, lost: usize, threshold: f64) -> Self {
         match (ready, lost) {
             (0, 1..) => Self::Full,
-            // More than two, and at least 55 %.
-            (_, 3..) if lost * 100 >= (lost + ready) * 55 => Self::Partial,
+            // A few are never much.
+            (_, 3..) if lost as f64 / (lost + ready) as f64 >= threshold => Self::Partial,
             _ => Self::Normal,
         }
     }
@@ -57,6 +78,7 @@ struct Heard {
 /// All nodes.
 #[derive(Debug, Default)]
 pub struct Health {
+    settings: NodeLifecycleSettings,
     nodes: HashMap<String, Heard>,
     /// When the Pods of a zone's node were last driven off.
     driven: HashMap<String, Instant>,
@@ -79,6 +101,14 @@ fn zone_of(node: &Object) -> String {
 }
 
 impl Health {
+    /// No nodes yet.
+    pub fn new(settings: NodeLifecycleSettings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
     /// A node has been seen.
     pub fn saw_node(&mut self, node: &Object, now: Instant) {
         let heartbeat = controller::condition::find(node.status(), "Ready")
@@ -125,8 +155,8 @@ impl Health {
     /// How much longer a node may be silent; none when it is lost.
     pub fn patience(&self, node: &Object, now: Instant) -> Option<Duration> {
         let grace = match ready_status(node) {
-            "" => STARTUP_GRACE,
-            _ => GRACE,
+            "" => self.settings.node_startup_grace_period,
+            _ => self.settings.node_monitor_grace_period,
         };
         let heard = self.nodes.get(node.name()).map_or(now, |heard| heard.at);
         (heard + grace)
@@ -138,7 +168,8 @@ impl Health {
         let own = || self.nodes.values().filter(|heard| heard.zone == zone);
         let ready = own().filter(|heard| heard.ready).count();
         let size = own().count();
-        (Zone::of(ready, size - ready), size)
+        let threshold = self.settings.unhealthy_zone_threshold;
+        (Zone::of(ready, size - ready, threshold), size)
     }
 
     /// Whether no node at all is ready: then it is rather this program that is cut off.
@@ -164,11 +195,16 @@ impl Health {
             return Err(None);
         }
         let name = zone_of(node);
-        let every = match self.zone(&name) {
-            (Zone::Normal | Zone::Full, _) => EVERY,
-            (Zone::Partial, size) if size > LARGE => EVERY_UNHEALTHY,
+        let rate = match self.zone(&name) {
+            (Zone::Normal | Zone::Full, _) => self.settings.node_eviction_rate,
+            (Zone::Partial, size) if size > self.settings.large_cluster_size_threshold => {
+                self.settings.secondary_node_eviction_rate
+            }
             // A small zone of which much is lost: wait until it is better.
-            (Zone::Partial, _) => return Err(None),
+            (Zone::Partial, _) => 0.0,
+        };
+        let Ok(every) = Duration::try_from_secs_f64(1.0 / rate) else {
+            return Err(None);
         };
         if let Some(last) = self.driven.get(&name) {
             let next = *last + every;
@@ -226,7 +262,7 @@ mod tests {
     #[test]
     fn zones_fare_by_what_is_lost() {
         let check = |ready: usize, lost: usize, expect: Zone| {
-            assert_eq!(Zone::of(ready, lost), expect, "{ready} {lost}");
+            assert_eq!(Zone::of(ready, lost, 0.55), expect, "{ready} {lost}");
         };
         check(0, 0, Zone::Normal);
         check(0, 1, Zone::Full);
@@ -278,6 +314,36 @@ mod tests {
         }
         assert!(health.is_all_lost());
         assert_eq!(health.may_drive_off(&lost, start + wait * 9), Err(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_count() {
+        let settings = NodeLifecycleSettings {
+            node_monitor_grace_period: Duration::from_secs(4),
+            node_startup_grace_period: Duration::from_secs(9),
+            node_eviction_rate: 0.5,
+            secondary_node_eviction_rate: 0.0,
+            large_cluster_size_threshold: 3,
+            unhealthy_zone_threshold: 0.6,
+        };
+        let (mut health, start) = (Health::new(settings), Instant::now());
+        let (quiet, new) = (node("n0", "z", "True", "t"), node("n1", "z", "", "t"));
+        for node in [&quiet, &new] {
+            health.saw_node(node, start);
+        }
+        let seconds = Duration::from_secs;
+        assert_eq!(health.patience(&quiet, start), Some(seconds(4)));
+        assert_eq!(health.patience(&new, start), Some(seconds(9)));
+        for number in 1..5 {
+            let status = if number < 3 { "Unknown" } else { "True" };
+            health.saw_node(&node(&format!("n{number}"), "z", status, "t"), start);
+        }
+        assert_eq!(health.may_drive_off(&quiet, start), Ok(()));
+        let wait = Err(Some(seconds(2)));
+        assert_eq!(health.may_drive_off(&quiet, start), wait);
+        // Three of five are much, and the zone is large; but a rate of 0 is never.
+        health.saw_node(&node("n3", "z", "Unknown", "t"), start);
+        assert_eq!(health.may_drive_off(&quiet, start + seconds(60)), Err(None));
     }
 
     #[test]

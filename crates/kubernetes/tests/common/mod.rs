@@ -11,6 +11,7 @@
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+pub mod autoscaling;
 pub mod kubelet;
 pub mod objects;
 pub mod recorder;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub faults: FaultPlan,
     /// The number of nodes.
     pub nodes: usize,
+    /// How often autoscalers look.
+    pub autoscaler_period: Duration,
 }
 
 impl Setup {
@@ -62,6 +65,7 @@ impl Setup {
             controllers,
             faults,
             nodes: 3,
+            autoscaler_period: AUTOSCALER_PERIOD,
         }
     }
 
@@ -71,12 +75,21 @@ impl Setup {
             controllers,
             faults: FaultPlan::default(),
             nodes: 3,
+            autoscaler_period: AUTOSCALER_PERIOD,
         }
     }
 
     /// With so many nodes.
     pub fn nodes(self, nodes: usize) -> Self {
         Self { nodes, ..self }
+    }
+
+    /// With autoscalers that look every so often.
+    pub fn autoscaler_period(self, autoscaler_period: Duration) -> Self {
+        Self {
+            autoscaler_period,
+            ..self
+        }
     }
 }
 
@@ -146,7 +159,7 @@ impl Harness {
             node_cidrs: Some(node_cidrs()),
             // Whatever is not used today is old.
             token_clean_up_period: Some(Duration::from_millis(1)),
-            autoscaler_sync_period: Some(AUTOSCALER_PERIOD),
+            autoscaler_sync_period: Some(self.setup.autoscaler_period),
             hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
             stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
             ..kubernetes::Options::default()

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::plan::{Host, Plan, needs_addresses, plan};
 use super::{
-    ABANDONED_AFTER, LEASE_EVERY, Own, Play, SERVER, SILENCED, STATUS_EVERY, Shared, allocatable,
-    node, nodes, pod_cidrs, pods, register, seen,
+    ABANDONED_AFTER, Own, Play, SERVER, SILENCED, STATUS_EVERY, Shared, allocatable, node, nodes,
+    pod_cidrs, pods, register, seen,
 };
 
 /// How soon a Pod that got no address is looked at again.
@@ -156,6 +156,8 @@ pub struct Nodes {
     pub server: String,
     /// The leases as last written, and when.
     pub leases: Mutex<HashMap<String, (Value, Instant)>>,
+    /// How long the leases last.
+    pub lease_duration: Duration,
     /// What happens by a scenario.
     pub play: Option<Arc<Play>>,
 }
@@ -183,10 +185,11 @@ impl Nodes {
 
     /// Renews the lease of a node where it is time; says when it is time again.
     async fn lease(&self, node: &Arc<Object>) -> Result<Duration, Error> {
+        let every = self.lease_duration / 2;
         let known = self.leases.lock().get(node.name()).cloned();
         let renewed = match known {
-            Some((_, at)) if at.elapsed() < LEASE_EVERY => {
-                return Ok(LEASE_EVERY.saturating_sub(at.elapsed()));
+            Some((_, at)) if at.elapsed() < every => {
+                return Ok(every.saturating_sub(at.elapsed()));
             }
             Some((mut lease, _)) => {
                 lease["spec"]["renewTime"] = json!(format_micro_time(SystemClock.now()));
@@ -194,7 +197,7 @@ impl Nodes {
             }
             None => {
                 let now = format_micro_time(SystemClock.now());
-                let lease = node::lease(node, &now);
+                let lease = node::lease(node, self.lease_duration, &now);
                 match self.api.create(&leases(), &lease).await {
                     Err(error) if error.is_already_exists() => self.take_over(node, lease).await,
                     outcome => outcome,
@@ -205,7 +208,7 @@ impl Nodes {
             Ok(lease) => {
                 let entry = (lease.into_value(), Instant::now());
                 self.leases.lock().insert(node.name().to_owned(), entry);
-                Ok(LEASE_EVERY)
+                Ok(every)
             }
             Err(error) => {
                 // Whatever it was: look afresh next time.

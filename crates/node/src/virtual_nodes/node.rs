@@ -1,5 +1,7 @@
 //! The Node objects of virtual nodes, and what they say of themselves. Pure.
 
+use std::time::Duration;
+
 use controller::{Object, condition};
 use jiff::Timestamp;
 use model::object;
@@ -276,7 +278,7 @@ pub fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// A lease that says that a node lives.
-pub fn lease(node: &Object, now: &str) -> Value {
+pub fn lease(node: &Object, duration: Duration, now: &str) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -286,7 +288,11 @@ pub fn lease(node: &Object, now: &str) -> Value {
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "Node", "name": node.name(), "uid": node.uid()}],
         },
-        "spec": {"holderIdentity": node.name(), "leaseDurationSeconds": 40, "renewTime": now},
+        "spec": {
+            "holderIdentity": node.name(),
+            "leaseDurationSeconds": duration.as_secs(),
+            "renewTime": now,
+        },
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controller::{ApplyOptions, Error, ListOptions, Object, ObjectKey};
+use controller::{Error, ListOptions, Object, ObjectKey};
 use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use super::external_fields::leave_out;
 use super::give::Given;
 use super::memory::{self, Applied};
 use super::patience::{Correction, Patience};
-use super::{Instance, quarrel, retention};
+use super::{Instance, creation, quarrel, retention};
 use crate::build::{Node, NodeKind};
 use crate::controllers::watches::Children;
 use crate::external_fields::ExternalField;
 use crate::keys;
-use crate::lifecycle::{Policy, Update};
+use crate::lifecycle::{Adoption, Policy, Update};
 use crate::runtime::{Deferred, Gate, NodeState, Observation, hold};
 
 /// When to look again at an object that is not admitted, though its coming or going is watched.
@@ -315,10 +315,13 @@ async fn try_one(
         *again = Some(wait);
         return Err(ItemError::Refused(message));
     }
-    let options = ApplyOptions::force(keys::MANAGER_APPLYSET);
-    let api = &instance.context.api;
-    let written = match api.apply(&node.resource, &item.desired, &options).await {
+    let written = match creation::write(instance, node, item, live.as_deref()).await {
         Ok(written) => without_managed_fields(written),
+        Err(error) if error.is_already_exists() && item.policy.adoption == Adoption::CreateOnly => {
+            // Somebody was faster.
+            *again = Some(UNADMITTED_WAIT);
+            return Err(ItemError::NotAdmitted(retention::EXISTS));
+        }
         Err(error) => {
             if !error.is_retryable() {
                 let wait = patience.refused(attempt, error.to_string(), first_wait, Instant::now());

@@ -7,6 +7,7 @@
 mod apply;
 mod children;
 mod contributions;
+mod creation;
 mod deletion;
 mod external_fields;
 mod give;
@@ -87,13 +88,6 @@ impl InstanceReconciler {
         }
     }
 
-    /// Others may wait for an instance to come further.
-    fn tell_rollout(&self, owner: &Owner) {
-        if self.context.rollouts.is_under_way(&owner.rgd) {
-            self.context.rgd_queue.add(ObjectKey::cluster(&owner.rgd));
-        }
-    }
-
     fn forget(&self, id: &InstanceKey) {
         self.context
             .options
@@ -131,7 +125,7 @@ impl InstanceReconciler {
         };
         let Some(object) = self.context.api.get_opt(&id.resource, &id.key).await? else {
             self.forget(id);
-            self.tell_rollout(&owner);
+            rollout::tell(&self.context, &owner.rgd);
             return Ok(Outcome::Done);
         };
         let applyset = applyset::id(
@@ -168,7 +162,7 @@ impl InstanceReconciler {
             // The revision it was on may be garbage now; or nobody has decided yet about this one.
             self.context.rgd_queue.add(ObjectKey::cluster(&owner.rgd));
         }
-        self.tell_rollout(&owner);
+        rollout::tell(&self.context, &owner.rgd);
         result.map(|_| outcome)
     }
 }

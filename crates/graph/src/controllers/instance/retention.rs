@@ -16,6 +16,10 @@ use crate::lifecycle::Adoption;
 /// Attempts to patch an object that others write at the same time.
 const ATTEMPTS: usize = 5;
 
+/// Why an object that somebody else made is left alone.
+pub(super) const EXISTS: &str =
+    "exists already, and adoptPolicy is createOnly: it is not taken over";
+
 /// Whether an object that is, or is not, there may be ours; otherwise why not.
 pub(super) fn admits(
     adoption: Adoption,
@@ -27,9 +31,7 @@ pub(super) fn admits(
         (Adoption::AdoptOnly, None) => {
             Err("does not exist, and adoptPolicy is adoptOnly: it is not created")
         }
-        (Adoption::CreateOnly, Some(live)) if !is_ours(live) => {
-            Err("exists already, and adoptPolicy is createOnly: it is not taken over")
-        }
+        (Adoption::CreateOnly, Some(live)) if !is_ours(live) => Err(EXISTS),
         _ => Ok(()),
     }
 }
