@@ -3,22 +3,8 @@
 mod support;
 
 use std::net::TcpListener;
-use std::process::Command;
 
-use support::{CORVUS, Running};
-
-fn corvus(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(CORVUS)
-        .args(arguments)
-        .output()
-        .expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
+use support::{Running, corvus};
 
 /// Wrong use ends with code 1 and one line that says what to do.
 fn check_refused(arguments: &[&str], expect: &[&str]) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::{EdgeKind, edges};
 use crate::build::Graph;
 
 const BOX_WIDTH: usize = 180;
@@ -35,20 +36,13 @@ pub fn svg(graph: &Graph) -> String {
          <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
          orient=\"auto\"><path d=\"M0 0 8 4 0 8z\" fill=\"#57606a\"/></marker></defs>\n"
     );
-    for (node, place) in graph.nodes.iter().zip(&places) {
-        let dashes = if node.include_when.is_empty() {
-            ""
-        } else {
-            " stroke-dasharray=\"5 4\""
-        };
-        if node.dependencies.is_empty() {
-            arrow(&mut text, &schema, place, dashes);
-        }
-        for dependency in &node.dependencies {
-            arrow(&mut text, &places[*dependency], place, dashes);
-        }
-        for later in &node.soft_dependencies {
-            arrow_aside(&mut text, &places[*later], place);
+    for edge in edges(graph) {
+        let from = edge.from.map_or(&schema, |from| &places[from]);
+        let to = &places[edge.to];
+        match edge.kind {
+            EdgeKind::Always => arrow(&mut text, from, to, ""),
+            EdgeKind::Conditional => arrow(&mut text, from, to, " stroke-dasharray=\"5 4\""),
+            EdgeKind::Later => arrow_aside(&mut text, from, to),
         }
     }
     draw(&mut text, &schema, "instance", &graph.schema.kind, 24, "");
