@@ -2,48 +2,17 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
+use common::expect::{at_most_per_node, settled};
 use common::kubelet::Act;
 use common::objects::{
-    DAEMON_SETS, NODES, image, image_of, is_active, is_ready, node, node_by_affinity, number,
-    workload,
+    DAEMON_SETS, NODES, daemon_set, image, image_of, is_active, is_ready, node, node_by_affinity,
+    number, workload,
 };
-use common::recorder::{World, available_at_least};
+use common::recorder::available_at_least;
 use common::{Harness, Setup, each_seed};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const CONTROLLERS: &[&str] = &["daemonset", "garbagecollector"];
-
-fn daemon_set(rolling: &Value) -> Value {
-    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": rolling});
-    workload("DaemonSet", "agent", &json!({"updateStrategy": strategy}))
-}
-
-fn settled(image: &'static str, count: usize) -> impl Fn(&World) -> bool {
-    move |world| {
-        world.pods().count() == count
-            && world
-                .pods()
-                .all(|pod| is_active(pod) && is_ready(pod) && image_of(pod) == image)
-    }
-}
-
-/// No node has more Pods that stay than `most`.
-fn at_most_per_node(most: usize) -> impl Fn(&World) -> Result<(), String> {
-    move |world| {
-        let mut by_node: BTreeMap<String, usize> = BTreeMap::new();
-        for pod in world.pods().filter(|pod| is_active(pod)) {
-            *by_node
-                .entry(node_by_affinity(pod).unwrap_or_default())
-                .or_default() += 1;
-        }
-        match by_node.iter().find(|(_, count)| **count > most) {
-            Some((node, count)) => Err(format!("{count} Pods on {node}")),
-            None => Ok(()),
-        }
-    }
-}
 
 #[test]
 fn every_node_gets_one_pod_whatever_goes_wrong() {

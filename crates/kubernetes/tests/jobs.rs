@@ -5,55 +5,21 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::expect::{INDEX, at_most_work};
 use common::kubelet::Act;
-use common::objects::{CRON_JOBS, JOBS, PODS, condition, is_active, number};
+use common::objects::{CRON_JOBS, JOBS, PODS, condition, is_active, job, number};
 use common::recorder::World;
 use common::{Harness, NAMESPACE, Setup, each_seed};
 use controller::{DeleteOptions, Object};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// What a cron job needs; the garbage collector ends foreground deletions.
 const CRON: &[&str] = &["job", "cronjob", "ttlafterfinished", "garbagecollector"];
-const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-
-fn job(name: &str, more: &Value) -> Value {
-    let mut spec = json!({
-        "template": {"spec": {
-            "restartPolicy": "Never",
-            "containers": [{"name": "main", "image": "v1"}],
-        }},
-    });
-    for (key, value) in more.as_object().into_iter().flatten() {
-        spec[key] = value.clone();
-    }
-    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
-}
 
 fn has(world: &World, name: &str, kind: &str) -> bool {
     let job = world.get("jobs", name);
     job.is_some_and(|job| condition(job, kind).is_some_and(|c| c["status"] == "True"))
-}
-
-/// At most so many run, and no index runs twice.
-fn at_most(most: usize) -> impl Fn(&World) -> Result<(), String> {
-    move |world| {
-        let mut indexes: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut active = 0;
-        for pod in world.pods().filter(|pod| is_active(pod)) {
-            active += 1;
-            if let Some(index) = pod.annotation(INDEX) {
-                *indexes.entry(index).or_default() += 1;
-            }
-        }
-        if active > most {
-            return Err(format!("{active} Pods where at most {most} may be"));
-        }
-        match indexes.iter().find(|(_, count)| **count > 1) {
-            Some((index, count)) => Err(format!("index {index} runs {count} times")),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Counts never go back and never pass what has ended.
@@ -78,7 +44,7 @@ fn counts_are_true(world: &World) -> Result<(), String> {
 fn a_job_completes_whatever_goes_wrong() {
     each_seed(4, |seed| async move {
         let h = Harness::start(Setup::faulty(seed, &["job"])).await;
-        h.always(at_most(3));
+        h.always(at_most_work(3));
         h.always(counts_are_true);
         h.kubelet.set(Arc::new(|_| Act::Succeed));
         let more = json!({"completions": 9, "parallelism": 3});
@@ -114,7 +80,7 @@ fn a_job_completes_whatever_goes_wrong() {
 fn every_index_succeeds_once_whatever_goes_wrong() {
     each_seed(4, |seed| async move {
         let h = Harness::start(Setup::faulty(seed, &["job"])).await;
-        h.always(at_most(4));
+        h.always(at_most_work(4));
         // Index 2 fails once, index 5 always.
         let failures: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
         h.kubelet.set(Arc::new(move |pod: &Object| {
@@ -159,7 +125,7 @@ fn every_index_succeeds_once_whatever_goes_wrong() {
 fn a_suspended_job_gives_its_pods_back() {
     each_seed(3, |seed| async move {
         let h = Harness::start(Setup::faulty(seed, &["job"])).await;
-        h.always(at_most(3));
+        h.always(at_most_work(3));
         let more = json!({"completions": 3, "parallelism": 3});
         h.create(&JOBS(), &job("work", &more)).await;
         h.until("three run", |w| {

@@ -2,60 +2,16 @@
 
 mod common;
 
+use common::expect::{active, settled, within};
 use common::kubelet::Act;
 use common::objects::{
-    self, DEPLOYMENTS, PODS, REPLICA_SETS, image, image_of, is_active, is_ready, number, workload,
+    self, DEPLOYMENTS, PODS, REPLICA_SETS, deployment, image, image_of, is_active, number, workload,
 };
 use common::recorder::World;
 use common::{Harness, Setup, each_seed};
 use serde_json::json;
 
 const CONTROLLERS: &[&str] = &["deployment", "replicaset", "garbagecollector"];
-
-fn active(world: &World) -> usize {
-    world.pods().filter(|pod| is_active(pod)).count()
-}
-
-fn ready(world: &World) -> usize {
-    world
-        .pods()
-        .filter(|pod| is_active(pod) && is_ready(pod))
-        .count()
-}
-
-/// So many ready Pods of an image and no others.
-fn settled(image: &'static str, count: usize) -> impl Fn(&World) -> bool {
-    move |world| {
-        world.pods().count() == count
-            && world
-                .pods()
-                .all(|pod| is_ready(pod) && image_of(pod) == image)
-    }
-}
-
-fn within(least: usize, most: usize) -> impl Fn(&World) -> Result<(), String> {
-    move |world| {
-        let (all, ready) = (active(world), ready(world));
-        if all > most {
-            return Err(format!("{all} Pods where at most {most} may be"));
-        }
-        if ready < least {
-            return Err(format!("{ready} Pods ready where at least {least} must be"));
-        }
-        Ok(())
-    }
-}
-
-fn deployment(replicas: i64, surge: i64, unavailable: i64) -> serde_json::Value {
-    workload(
-        "Deployment",
-        "web",
-        &json!({
-            "replicas": replicas,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
-        }),
-    )
-}
 
 #[test]
 fn a_rollout_keeps_its_bounds_whatever_goes_wrong() {

@@ -6,21 +6,13 @@ use std::collections::BTreeSet;
 
 use common::kubelet::Act;
 use common::objects::{
-    self, CLAIMS, PODS, STATEFUL_SETS, image, image_of, is_active, is_ready, number, workload,
+    self, CLAIMS, PODS, STATEFUL_SETS, image, image_of, is_active, is_ready, number, stateful_set,
 };
 use common::recorder::{World, available_at_least};
 use common::{Harness, Setup, each_seed};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const CONTROLLERS: &[&str] = &["statefulset", "garbagecollector"];
-
-fn stateful_set(more: &Value) -> Value {
-    let mut spec = json!({"serviceName": "web"});
-    for (key, value) in more.as_object().into_iter().flatten() {
-        spec[key] = value.clone();
-    }
-    workload("StatefulSet", "web", &spec)
-}
 
 fn names(world: &World) -> Vec<&str> {
     world.pods().map(|pod| pod.name()).collect()

@@ -12,7 +12,9 @@
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
 pub mod autoscaling;
+pub mod expect;
 pub mod kubelet;
+pub mod leaders;
 pub mod objects;
 pub mod recorder;
 
@@ -120,6 +122,13 @@ pub struct Harness {
 impl Harness {
     /// Starts a cluster, its nodes, its kubelets and the controllers.
     pub async fn start(setup: Setup) -> Self {
+        let harness = Self::without_controllers(setup).await;
+        harness.run_controllers();
+        harness
+    }
+
+    /// Starts a cluster, its nodes and its kubelets.
+    pub async fn without_controllers(setup: Setup) -> Self {
         let mut options = testkit::options();
         // No accounts are needed here, and nobody would take the taint of new nodes away.
         let off = ["ServiceAccount", "TaintNodesByCondition"].map(str::to_owned);
@@ -130,7 +139,7 @@ impl Harness {
             let node = objects::node(&format!("node-{number}"));
             api.create(&objects::NODES(), &node).await.expect("a node");
         }
-        let harness = Self {
+        Self {
             recorder: Recorder::start(api.clone(), cluster.shutdown()).await,
             kubelet: Kubelet::start(api.clone(), cluster.shutdown()),
             api,
@@ -139,42 +148,15 @@ impl Harness {
             log: RequestLog::new(),
             setup,
             running: Mutex::new(None),
-        };
-        harness.run_controllers();
-        harness
+        }
     }
 
     fn run_controllers(&self) {
         let (requests, dead) = (TaskTracker::new(), CancellationToken::new());
         let client = mortal(self.cluster.client(), requests.clone(), dead.clone());
-        let client = self.log.wrap(self.faults.wrap(client));
-        let names: Vec<String> = self
-            .setup
-            .controllers
-            .iter()
-            .map(|&n| n.to_owned())
-            .collect();
-        let options = kubernetes::Options {
-            selection: Selection::parse(&names).expect("known controllers"),
-            node_cidrs: Some(node_cidrs()),
-            // Whatever is not used today is old.
-            token_clean_up_period: Some(Duration::from_millis(1)),
-            autoscaler_sync_period: Some(self.setup.autoscaler_period),
-            hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
-            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
-            ..kubernetes::Options::default()
-        };
+        let client = self.faulty(client);
         let shutdown = self.cluster.shutdown().child_token();
-        // Several failures in a row would be a wait of half a minute with client-go's delays.
-        let delays = Backoff {
-            base: Duration::from_millis(50),
-            max: Duration::from_secs(1),
-        };
-        let informers = Informers::new(Api::new(client.clone()), shutdown.clone());
-        let options = kubernetes::Options {
-            informers: Some(informers.with_backoff(delays)),
-            ..options
-        };
+        let options = options(&self.setup, &client, &shutdown);
         let token = shutdown.clone();
         let task = tokio::spawn(async move { kubernetes::run(client, &options, token).await });
         *self.running.lock() = Some(Running {
@@ -183,6 +165,11 @@ impl Harness {
             dead,
             requests,
         });
+    }
+
+    /// A client for which everything goes wrong now and then, and whose requests are noted.
+    fn faulty(&self, client: kube::Client) -> kube::Client {
+        self.log.wrap(self.faults.wrap(client))
     }
 
     /// Kills the controllers wherever they are and starts them anew: their memory is lost.
@@ -334,6 +321,32 @@ impl Harness {
     /// What the kubelets do with every Pod from now on.
     pub fn pods_become(&self, act: impl Fn(&Object) -> Act + Send + Sync + 'static) {
         self.kubelet.set(Arc::new(act));
+    }
+}
+
+/// What controllers are run with.
+fn options(
+    setup: &Setup,
+    client: &kube::Client,
+    shutdown: &CancellationToken,
+) -> kubernetes::Options {
+    let names: Vec<String> = setup.controllers.iter().map(|&n| n.to_owned()).collect();
+    // Several failures in a row would be a wait of half a minute with client-go's delays.
+    let delays = Backoff {
+        base: Duration::from_millis(50),
+        max: Duration::from_secs(1),
+    };
+    let informers = Informers::new(Api::new(client.clone()), shutdown.clone());
+    kubernetes::Options {
+        selection: Selection::parse(&names).expect("known controllers"),
+        node_cidrs: Some(node_cidrs()),
+        // Whatever is not used today is old.
+        token_clean_up_period: Some(Duration::from_millis(1)),
+        autoscaler_sync_period: Some(setup.autoscaler_period),
+        hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
+        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+        informers: Some(informers.with_backoff(delays)),
+        ..kubernetes::Options::default()
     }
 }
 

@@ -65,6 +65,47 @@ pub fn workload(kind: &str, name: &str, more: &Value) -> Value {
     json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": super::NAMESPACE}, "spec": spec})
 }
 
+/// The Deployment `web` with a rolling update.
+pub fn deployment(replicas: i64, surge: i64, unavailable: i64) -> Value {
+    workload(
+        "Deployment",
+        "web",
+        &json!({
+            "replicas": replicas,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
+        }),
+    )
+}
+
+/// The StatefulSet `web`; `more` is merged into its spec.
+pub fn stateful_set(more: &Value) -> Value {
+    let mut spec = json!({"serviceName": "web"});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    workload("StatefulSet", "web", &spec)
+}
+
+/// The DaemonSet `agent` with a rolling update.
+pub fn daemon_set(rolling: &Value) -> Value {
+    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": rolling});
+    workload("DaemonSet", "agent", &json!({"updateStrategy": strategy}))
+}
+
+/// A Job; `more` is merged into its spec.
+pub fn job(name: &str, more: &Value) -> Value {
+    let mut spec = json!({
+        "template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "v1"}],
+        }},
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": super::NAMESPACE}, "spec": spec})
+}
+
 /// A patch that changes the image of a template.
 pub fn image(image: &str) -> Value {
     json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": image}]}}}})
