@@ -284,7 +284,7 @@ fn a_killed_servers_nodes_go_with_their_pods() {
         "get",
         "nodes",
         "-o",
-        r#"jsonpath={range .items[*]}{.metadata.name} {end}"#,
+        r"jsonpath={range .items[*]}{.metadata.name} {end}",
     ];
     let names = other.must(&names);
     let names: BTreeSet<&str> = names.split_whitespace().collect();
