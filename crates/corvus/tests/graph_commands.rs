@@ -238,7 +238,8 @@ fn definitions_are_explained_and_formatted() {
     }
     let (code, _, stderr) = corvus(&["graph", "explain", &definition, "spec.replica"]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("no field \"replica\""), "{stderr}");
+    let told = "there is no field \"replica\" in spec; there are greeting, image, replicas";
+    assert!(stderr.contains(told), "{stderr}");
 
     let (_, stdout, _) = corvus(&["graph", "schema", &definition]);
     let schema: Value = serde_json::from_str(&stdout).expect("JSON");
