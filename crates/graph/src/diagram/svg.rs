@@ -118,7 +118,7 @@ fn box_width(graph: &Graph) -> usize {
     let names = nodes.flat_map(|node| [node.id.as_str(), &node.resource.kind]);
     let names = names.chain([graph.schema.kind.as_str()]);
     let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
-    BOX_WIDTH_MIN.max((longest + 2) * LETTER_WIDTH)
+    BOX_WIDTH_MIN.max((longest + 4) * LETTER_WIDTH)
 }
 
 fn places(graph: &Graph, rows: &[Vec<usize>], width: usize, box_width: usize) -> Vec<Place> {
