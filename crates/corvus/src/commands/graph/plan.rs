@@ -140,7 +140,11 @@ async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan>
     let api = before
         .as_ref()
         .map_or_else(compatibility::Report::default, |before| {
-            compatibility::compare(&before.crd(), &after.crd())
+            compatibility::compare(
+                &before.crd(),
+                &after.crd(),
+                compatibility::Rules::of(features),
+            )
         });
     let mut instances = Vec::new();
     if let Some(before) = &before {
