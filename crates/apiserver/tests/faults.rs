@@ -4,7 +4,6 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use apiserver::identity::User;
 use bytes::Bytes;
@@ -89,11 +88,12 @@ async fn slow_clients_do_not_hold_up_others() {
         lorises.push(socket);
     }
     let client = client_of(&endpoint).await;
-    let version = tokio::time::timeout(Duration::from_secs(5), client.apiserver_version()).await;
-    version
-        .expect("answered while the others wait")
-        .expect("allowed");
-    drop(lorises);
+    client.apiserver_version().await.expect("answered");
+    // None of them had to go for it.
+    for socket in lorises {
+        let nothing = socket.try_read(&mut [0]).expect_err("nobody talks to it");
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    }
 }
 
 /// Times in objects follow the clock wherever it goes; versions and watches do not look at it.

@@ -137,6 +137,28 @@ fn regular_expressions_and_versions() {
 }
 
 #[test]
+fn a_wrong_pattern_that_is_written_out_does_not_compile() {
+    let check = |source: &str, expect: Option<&str>| {
+        let compiled = kubernetes_env().compile(source);
+        match (compiled, expect) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+            (compiled, _) => panic!("{source}: {}", compiled.is_ok()),
+        }
+    };
+    check("'a'.matches('(')", Some("1:13: invalid matches argument"));
+    check("matches('a', '(')", Some("1:14: invalid matches argument"));
+    check("'a'.find('(')", Some("1:10: invalid find argument"));
+    check(
+        "'a'.findAll('(', 1)",
+        Some("1:13: invalid findAll argument"),
+    );
+    check("'('.find('a')", None);
+    // What is computed is only known when it is evaluated.
+    check("'a'.find('(' + 'a')", None);
+}
+
+#[test]
 fn network() {
     check_all(
         &kubernetes_env(),

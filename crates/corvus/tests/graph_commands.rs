@@ -27,7 +27,8 @@ fn example(name: &str) -> String {
 
 /// Applies the example to a cluster and waits until it is there.
 fn apply_site(cluster: &Running) {
-    cluster.must(&["apply", "-f", &example("rgd.yaml")]);
+    // Where the controllers are attached, the kind of definitions is served a moment after they are.
+    cluster.until(&["apply", "-f", &example("rgd.yaml")], |_| true);
     let state = [
         "get",
         "rgd",
@@ -462,7 +463,7 @@ fn run_serves_graphs_on_another_cluster() {
     let (metrics, health) = (address("metrics"), address("health"));
     apply_site(&cluster);
     assert!(page(&health, "/readyz").ends_with("ok"));
-    let text = page(&metrics, "/metrics");
+    // A pass is counted when it is over, a moment after the status it wrote can be read.
     for series in [
         "dynamic_controller_gvr_count 1",
         "instance_reconcile_total{gvr=\"kro.run/v1alpha1, Resource=sites\"} ",
@@ -470,7 +471,9 @@ fn run_serves_graphs_on_another_cluster() {
         "cel_expr_eval_total ",
         "instance_condition_current_status_seconds{gvr=\"kro.run/v1alpha1, Resource=sites\",",
     ] {
-        assert!(text.contains(series), "{series} is missing in\n{text}");
+        support::eventually(&format!("{series} is there"), || {
+            page(&metrics, "/metrics").contains(series).then_some(())
+        });
     }
     let interrupted = Command::new("kill")
         .args(["-INT", &attached.id().to_string()])
@@ -514,9 +517,6 @@ fn run_needs_no_more_than_the_roles_of_its_manifest() {
         .stdout(Stdio::null())
         .spawn()
         .expect("the program starts");
-    cluster.until(&["get", "crd", "-o", "name"], |crds| {
-        crds.contains("resourcegraphdefinitions")
-    });
     apply_site(&cluster);
     let lease = [
         "-n",
@@ -625,7 +625,7 @@ fn an_author_sees_who_is_on_which_revision() {
         "rgd/branch.kro.run",
         "--timeout=60s",
     ]);
-    cluster.must(&["apply", "-f", &example("instance.yaml")]);
+    cluster.until(&["apply", "-f", &example("instance.yaml")], |_| true);
     let branch = "branches.kro.run/berlin";
     cluster.must(&["wait", "--for=condition=Ready", branch, "--timeout=60s"]);
     cluster.must(&["annotate", branch, "kro.run/graph-revision=1"]);

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::{Running, has};
 
@@ -31,7 +31,21 @@ fn free_port() -> u16 {
 }
 
 impl Etcd {
+    /// Starts one, on other ports where somebody else was faster to take one.
     fn start(folder: &Path) -> Self {
+        support::eventually("etcd is healthy", || {
+            let mut etcd = Self::spawn(folder);
+            while matches!(etcd.child.try_wait(), Ok(None)) {
+                if etcd.is_healthy() {
+                    return Some(etcd);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            None
+        })
+    }
+
+    fn spawn(folder: &Path) -> Self {
         let (port, peer) = (free_port(), free_port());
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let child = Command::new("etcd")
@@ -46,16 +60,7 @@ impl Etcd {
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd starts");
-        let etcd = Self { child, port };
-        let started = Instant::now();
-        while !etcd.is_healthy() {
-            assert!(
-                started.elapsed() < Duration::from_mins(1),
-                "etcd is not healthy"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        etcd
+        Self { child, port }
     }
 
     /// Whether it has a leader: it listens a moment before it has.
@@ -203,18 +208,22 @@ fn a_killed_leader_leaves_nothing_undone() {
         "jsonpath={.status.succeeded} {.status.completedIndexes} {.status.failed} {.status.conditions[-1].type}",
     ];
     other.until(&done, |said| said == "24 0-23  Complete");
-    // Nobody was counted twice, nor runs beside its successor, nor shares an address.
-    let pods = other.must(&[
+    // Nobody was counted twice, nor runs beside its successor for long, nor shares an address.
+    let pods = [
         "get",
         "pods",
         "-o",
         r#"jsonpath={range .items[*]}{.metadata.labels.app} {.spec.containers[0].image} {.status.phase} {.status.podIP}{"\n"}{end}"#,
-    ]);
+    ];
+    let pods = other.until(&pods, |pods| !pods.contains("web:1"));
     let count = |text: &str| pods.lines().filter(|line| line.contains(text)).count();
-    assert_eq!((count("web:2 Running"), count("web:1")), (20, 0), "{pods}");
     assert_eq!(
-        (count("db:1 Running"), count("job Succeeded")),
-        (6, 24),
+        (
+            count("web:2 Running"),
+            count("db:1 Running"),
+            count("job Succeeded")
+        ),
+        (20, 6, 24),
         "{pods}"
     );
     let running = pods.lines().filter(|line| line.contains("Running"));

@@ -10,6 +10,8 @@ use crate::rgd::{SchemaSpec, Scope};
 /// Labels that name the ResourceGraphDefinition are added by whoever installs it.
 pub fn instance_crd(schema: &SchemaSpec, spec: &Value, status: &Value) -> Value {
     let plural = crate::plural(&schema.kind);
+    let mut validation = instance_schema(spec, status);
+    leave_out_empty(&mut validation);
     let mut names = json!({
         "kind": schema.kind,
         "listKind": format!("{}List", schema.kind),
@@ -41,7 +43,7 @@ pub fn instance_crd(schema: &SchemaSpec, spec: &Value, status: &Value) -> Value 
                 "name": schema.api_version,
                 "served": true,
                 "storage": true,
-                "schema": {"openAPIV3Schema": instance_schema(spec, status)},
+                "schema": {"openAPIV3Schema": validation},
                 "subresources": {"status": {}},
                 "additionalPrinterColumns": printer_columns(schema),
             }],
@@ -61,6 +63,27 @@ pub fn instance_schema(spec: &Value, status: &Value) -> Value {
             "status": with_builtin_status(status),
         },
     })
+}
+
+/// Takes away what says nothing, as upstream and API servers do, so that what is stored is what was written. Built schemas
+/// nest no deeper than their limits.
+fn leave_out_empty(schema: &mut Value) {
+    let Some(fields) = schema.as_object_mut() else {
+        return;
+    };
+    fields.retain(|name, value| match name.as_str() {
+        "properties" => value.as_object().is_none_or(|all| !all.is_empty()),
+        "description" => value != "",
+        _ => true,
+    });
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(leave_out_empty);
+    }
+    for below in ["items", "additionalProperties"] {
+        if let Some(below) = fields.get_mut(below) {
+            leave_out_empty(below);
+        }
+    }
 }
 
 /// Adds `state` and `conditions` unless the author declared them.

@@ -368,6 +368,9 @@ fn kinds_with_open_schemas_take_anything() {
     assert_eq!(schema["arn"], json!({"type": "string"}));
     assert_eq!(
         schema["labels"],
-        json!({"x-kubernetes-preserve-unknown-fields": true})
+        json!({
+            "x-kubernetes-preserve-unknown-fields": true,
+            "description": "unknown CEL type: optional_type(map(string, string))",
+        })
     );
 }

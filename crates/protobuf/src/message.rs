@@ -149,6 +149,22 @@ fn map_entry(
     Ok((key, found))
 }
 
+/// A number as upstream writes it: without a fraction where it has none.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is whole and small enough"
+)]
+fn number_value(value: f64) -> Value {
+    /// Up to here whole numbers are exact.
+    const EXACT_LIMIT: f64 = 9_007_199_254_740_992.0;
+    let is_negative_zero = value == 0.0 && value.is_sign_negative();
+    if value.fract() == 0.0 && value.abs() < EXACT_LIMIT && !is_negative_zero {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
+}
+
 fn value(
     name: &str,
     number: u64,
@@ -161,7 +177,7 @@ fn value(
         (FieldType::Bytes, Field::Bytes(bytes)) => json!(STANDARD.encode(bytes)),
         (FieldType::Integer, Field::Varint(value)) => json!(value as i64),
         (FieldType::Bool, Field::Varint(value)) => json!(value != 0),
-        (FieldType::Double, Field::Fixed64(bits)) => json!(f64::from_bits(bits)),
+        (FieldType::Double, Field::Fixed64(bits)) => number_value(f64::from_bits(bits)),
         (FieldType::Message(other) | FieldType::Inline(other), Field::Bytes(bytes)) => {
             message(other, bytes, depth)?
         }
@@ -275,6 +291,19 @@ mod tests {
     fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
         let meta = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
         [PREFIX.to_vec(), bytes(1, &meta), bytes(2, raw)].concat()
+    }
+
+    #[test]
+    fn whole_numbers_have_no_fraction() {
+        let check = |number: f64, expect: &str| {
+            assert_eq!(number_value(number).to_string(), expect);
+        };
+        check(3.0, "3");
+        check(-3.0, "-3");
+        check(0.5, "0.5");
+        check(-0.0, "-0.0");
+        check(1e300, "1e+300");
+        check(f64::NAN, "null");
     }
 
     #[test]

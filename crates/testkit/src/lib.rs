@@ -2,7 +2,7 @@
 //!
 //! [`Cluster::start`] gives an API server on a memory store, with no socket; [`Cluster::listen`] puts
 //! it behind HTTPS on a free port for clients that need one. Everything ends when the cluster is
-//! dropped.
+//! dropped. [`eventually`] waits for what comes a moment later, and [`seeds`] are those of a test of chance.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -159,4 +159,36 @@ where
         assert!(started.elapsed() < LIMIT, "waited in vain until {what}");
         tokio::time::sleep(STEP).await;
     }
+}
+
+/// A seed a test runs under; says how to repeat the test when it fails.
+#[derive(Debug)]
+pub struct Seed {
+    /// What generators are seeded with.
+    pub number: u64,
+}
+
+impl std::fmt::Display for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seed {}", self.number)
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with {self}; CORVUS_SEED={} repeats it", self.number);
+        }
+    }
+}
+
+/// The seeds of a test, `count` of them. The environment variable `CORVUS_SEEDS` asks for another number of them, and
+/// `CORVUS_SEED` for a certain one.
+pub fn seeds(count: u64) -> impl Iterator<Item = Seed> {
+    let asked = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
+    let numbers = match asked("CORVUS_SEED") {
+        Some(number) => number..=number,
+        None => 1..=asked("CORVUS_SEEDS").unwrap_or(count),
+    };
+    numbers.map(|number| Seed { number })
 }

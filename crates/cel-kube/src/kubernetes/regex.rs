@@ -28,7 +28,8 @@ pub fn library() -> Library {
                     },
                 )
                 .cost(cost)
-                .estimate(finding),
+                .estimate(finding)
+                .pattern(1),
         )
         .function(
             Function::new("findAll")
@@ -40,6 +41,7 @@ pub fn library() -> Library {
                 )
                 .cost(cost)
                 .estimate(finding)
+                .pattern(1)
                 .member(
                     "string_find_all_string_int",
                     [Type::String, Type::String, Type::Int],
@@ -54,7 +56,8 @@ pub fn library() -> Library {
                     },
                 )
                 .cost(cost)
-                .estimate(finding),
+                .estimate(finding)
+                .pattern(1),
         )
 }
 

@@ -29,6 +29,8 @@ pub struct Overload {
     pub(crate) run: Option<Arc<Run>>,
     pub(crate) cost: Option<Arc<CallCost>>,
     pub(crate) estimate: Option<Arc<Estimate>>,
+    /// The parameter that is a regular expression.
+    pub(crate) pattern: Option<usize>,
 }
 
 impl fmt::Debug for Overload {
@@ -155,6 +157,16 @@ impl Function {
         self
     }
 
+    /// Which parameter of the last added overload is a regular expression, so that a wrong one that is written out is told
+    /// when the call is compiled.
+    #[must_use]
+    pub fn pattern(mut self, parameter: usize) -> Self {
+        if let Some(overload) = self.overloads.last_mut() {
+            Arc::make_mut(overload).pattern = Some(parameter);
+        }
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -189,6 +201,7 @@ impl Function {
             run,
             cost: None,
             estimate: None,
+            pattern: None,
         }));
         self
     }

@@ -134,6 +134,7 @@ fn matches() -> Function {
             },
         )
         .cost(pattern_cost)
+        .pattern(1)
         .member(
             "matches_string",
             [Type::String, Type::String],
@@ -144,6 +145,7 @@ fn matches() -> Function {
             },
         )
         .cost(pattern_cost)
+        .pattern(1)
 }
 
 fn conversions() -> Vec<Function> {

@@ -469,19 +469,26 @@ impl<'e> Lowering<'e> {
         for argument in arguments {
             nodes.push(self.node(*argument)?);
         }
+        let position = overloads.iter().find_map(|overload| overload.pattern);
+        let pattern = position
+            .and_then(|position| nodes.get(position))
+            .and_then(|pattern| pattern.constant().and_then(Value::as_str).map(Name::from));
+        if let (Some(position), Some(pattern)) = (position, &pattern)
+            && let Err(error) = crate::regex::validate(pattern)
+        {
+            // The receiver, if there is one, is no argument.
+            let argument = (position + arguments.len()).checked_sub(nodes.len());
+            let at = argument
+                .and_then(|argument| arguments.get(argument))
+                .map_or(span, |pattern| self.ast.node(*pattern).span);
+            let message = format!("invalid {name} argument");
+            return Err(Issue::new(at, message).with_hint(Some(error.to_string())));
+        }
         if &**name == "matches"
-            && let [_, pattern] = &*nodes
-            && let Some(pattern) = pattern.constant().and_then(Value::as_str).map(Name::from)
+            && nodes.len() == 2
+            && let Some(pattern) = pattern
             && let Some(target) = nodes.drain(..).next()
         {
-            if let Err(error) = crate::regex::validate(&pattern) {
-                let at = arguments
-                    .last()
-                    .map_or(span, |pattern| self.ast.node(*pattern).span);
-                return Err(
-                    Issue::new(at, "invalid matches argument").with_hint(Some(error.to_string()))
-                );
-            }
             return Ok(Node::Matches(Box::new(Matches {
                 target,
                 pattern,

@@ -156,6 +156,18 @@ impl Drop for Running {
     }
 }
 
+/// Repeats `probe` until it gives a value.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(started.elapsed() < LIMIT, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Whether a program is there; says by name what is skipped where it is not.
 pub fn has(program: &str, test: &str) -> bool {
     let found = Command::new(program).arg("version").output().is_ok();

@@ -105,10 +105,12 @@ pub(crate) fn node(resource: ParsedResource, variables: &Variables) -> Result<No
         .fields
         .iter()
         .map(|field| {
-            let expected = if is_written {
-                field_type(&object_type, &field.path)
-            } else {
-                Type::Dyn
+            let names_object =
+                field.path.is(&["metadata", "name"]) || field.path.is(&["metadata", "namespace"]);
+            let expected = match resource.node_kind {
+                NodeKind::External | NodeKind::ExternalCollection if names_object => Type::String,
+                _ if is_written => field_type(&object_type, &field.path),
+                _ => Type::Dyn,
             };
             template_field(&resource.id, field, &template_env, &expected)
         })

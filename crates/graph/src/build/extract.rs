@@ -164,7 +164,7 @@ impl Walk<'_> {
                 Ok(())
             }
             scalar => {
-                self.expect(json_kind(scalar), schema.as_deref(), path)?;
+                self.expect(scalar_kind(scalar), schema.as_deref(), path)?;
                 self.literals.push(path.clone());
                 Ok(())
             }
@@ -283,6 +283,14 @@ impl Walk<'_> {
             .map(String::as_str);
         let hint = suggestion(name, names);
         self.fail(path, format!("schema not found for field {name}{hint}"))
+    }
+}
+
+/// The type of a scalar: numbers without a fraction are integers, however they are written.
+fn scalar_kind(scalar: &Value) -> &'static str {
+    match scalar.as_f64() {
+        Some(number) if number.fract() == 0.0 => "integer",
+        _ => json_kind(scalar),
     }
 }
 

@@ -131,22 +131,27 @@ fn start(schema: &mut Value, rest: &[Step]) {
     }
 }
 
+fn described(description: &str) -> Value {
+    let mut schema = open();
+    schema["description"] = description.into();
+    schema
+}
+
 fn open() -> Value {
     json!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// The schema of a value of this type. `seen` holds the object types around it.
+/// The schema of a value of this type; `at_top` outside declared objects. `seen` holds the object types around it.
 fn schema_of(ty: &Type, at_top: bool, seen: &mut Vec<String>) -> Result<Value, String> {
     if seen.len() > DEPTH_LIMIT {
         return Ok(open());
     }
     if let Some(element) = ty.element() {
-        return Ok(json!({"type": "array", "items": schema_of(element, false, seen)?}));
+        return Ok(json!({"type": "array", "items": schema_of(element, at_top, seen)?}));
     }
     if let Some((_, value)) = ty.key_value() {
-        return Ok(
-            json!({"type": "object", "additionalProperties": schema_of(value, false, seen)?}),
-        );
+        let values = schema_of(value, at_top, seen)?;
+        return Ok(json!({"type": "object", "additionalProperties": values}));
     }
     if let Some(object) = ty.as_object() {
         let name = object.name().to_owned();
@@ -174,10 +179,13 @@ fn schema_of(ty: &Type, at_top: bool, seen: &mut Vec<String>) -> Result<Value, S
         Type::Double => json!({"type": "number"}),
         Type::String => json!({"type": "string"}),
         Type::Bytes => json!({"type": "string", "format": "byte"}),
-        Type::Timestamp if at_top => {
-            json!({"type": "string", "format": "date-time", "description": "Timestamp in RFC3339 format"})
+        _ if !at_top || ty.is_dyn() => open(),
+        Type::Timestamp => {
+            json!({"type": "string", "format": "date-time", "description": "Timestamp representing a creation time"})
         }
-        _ => open(),
+        // The words are upstream's, so that the definitions are the same to the letter.
+        Type::Null => described("null type - any value allowed"),
+        other => described(&format!("unknown CEL type: {other}")),
     })
 }
 

@@ -79,15 +79,14 @@ pub(crate) fn check(
         let message = "metadata.name is required: it names the object to make";
         return Err(BuildError::of(id, message).at("metadata.name"));
     }
-    let namespace = template
-        .pointer("/metadata/namespace")
-        .filter(|namespace| !namespace.is_null());
+    let namespace = template.pointer("/metadata/namespace");
     let namespace_path = "metadata.namespace";
     if !kind.resource.namespaced && namespace.is_some() {
         let message =
             format!("resource \"{id}\" is cluster-scoped and must not set metadata.namespace");
         return Err(BuildError::of(id, message).at(namespace_path));
     }
+    let namespace = namespace.filter(|namespace| !namespace.is_null());
     if let Some(namespace) = namespace
         && !namespace.is_string()
     {

@@ -186,9 +186,10 @@ impl RevisionReconciler {
         conditions: &ConditionSet,
         graph: Option<&Graph>,
     ) -> Result<(), controller::Error> {
+        let order = graph.map(Graph::topological_order);
         let status = json!({
             "conditions": conditions.to_value(),
-            "topologicalOrder": graph.map(Graph::topological_order),
+            "topologicalOrder": order.filter(|order| !order.is_empty()),
             "resources": graph.map(Graph::resources_status),
         });
         let current = revision.status();

@@ -60,7 +60,6 @@ pub(super) fn owner_reference(rgd: &Object) -> Value {
         "name": rgd.name(),
         "uid": rgd.uid(),
         "controller": true,
-        "blockOwnerDeletion": true,
     })
 }
 

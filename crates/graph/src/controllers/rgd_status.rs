@@ -92,10 +92,19 @@ impl Report {
         let is_active = is_true(ACCEPTED) && is_true(KIND_READY) && is_true(CONTROLLER_READY);
         json!({
             "state": if is_active { "Active" } else { "Inactive" },
-            "topologicalOrder": self.topological_order,
+            // Nothing is not said, as upstream leaves it out.
+            "topologicalOrder": unless_empty(&self.topological_order),
             "resources": self.resources,
-            "lastIssuedRevision": self.last_issued_revision,
+            "lastIssuedRevision": Some(self.last_issued_revision).filter(|number| *number > 0),
             "conditions": conditions,
         })
+    }
+}
+
+/// A list, or null where there is nothing in it.
+pub(super) fn unless_empty(list: &Value) -> &Value {
+    match list {
+        Value::Array(items) if items.is_empty() => &Value::Null,
+        other => other,
     }
 }

@@ -47,8 +47,8 @@ impl FieldType {
                     "invalid map type {text:?}: expected map[string]TYPE"
                 ));
             };
-            if key.trim() != "string" {
-                return Err(format!("map key must be string, got {:?}", key.trim()));
+            if key != "string" {
+                return Err(format!("map key must be string, got {key:?}"));
             }
             if value.trim().is_empty() {
                 return Err("map value type is required".to_owned());

@@ -199,9 +199,11 @@ pub(crate) fn apply(field: &mut Field, markers: &[Marker]) -> Result<(), String>
             .get("x-kubernetes-list-type")
             .is_none_or(|list_type| list_type != "map")
     {
-        return Err(
-            "listMapKey set while listType is unset, listType must be set to map".to_owned(),
-        );
+        let found = schema.get("x-kubernetes-list-type").and_then(Value::as_str);
+        let found = found.map_or_else(|| "unset".to_owned(), |found| format!("set to {found}"));
+        return Err(format!(
+            "listMapKey set while listType is {found}, listType must be set to map"
+        ));
     }
     Ok(())
 }
@@ -295,12 +297,26 @@ fn float(marker: &str, value: &str) -> Result<Value, String> {
     if let Ok(number) = value.parse::<i64>() {
         return Ok(number.into());
     }
-    value
-        .parse::<f64>()
-        .ok()
+    let number = value.parse::<f64>().ok();
+    number
         .filter(|number| number.is_finite())
-        .map(Value::from)
+        .map(whole_or_not)
         .ok_or_else(|| format!("failed to parse {marker} value: expected a number, got {value:?}"))
+}
+
+/// A number as upstream writes it: without a fraction where it has none.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is whole and small enough"
+)]
+fn whole_or_not(number: f64) -> Value {
+    /// Up to here whole numbers are exact.
+    const EXACT_LIMIT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < EXACT_LIMIT {
+        Value::from(number as i64)
+    } else {
+        Value::from(number)
+    }
 }
 
 /// What Go's `strconv.ParseBool` takes.

@@ -1,13 +1,13 @@
 //! The way of a graph from definition to deletion.
 
-use std::time::Duration;
-
-use controller::{DeleteOptions, Object, ObjectKey, Resource};
+use controller::{DeleteOptions, ListOptions, Object, ObjectKey, Resource};
 use graph::Options;
 use serde_json::json;
 use testkit::eventually;
 
-use crate::world::{World, apps, chain, config, config_map, config_maps, it, revisions, rgds};
+use crate::world::{
+    World, apps, chain, condition, config, config_map, config_maps, it, revisions, rgds,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graph_becomes_an_api_and_an_instance_becomes_objects() {
@@ -76,10 +76,7 @@ async fn a_graph_becomes_an_api_and_an_instance_becomes_objects() {
     );
 
     // Nothing changes, nothing is written.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    world.log.clear();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(world.log.requests(), []);
+    world.quiet().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,6 +86,7 @@ async fn changes_touch_only_what_depends_on_them_and_drift_is_corrected() {
     world.wait_rgd_active("app").await;
     world.app(json!({"extra": true})).await;
     world.wait_active().await;
+    world.quiet().await;
     world.log.clear();
     world
         .change(&apps(), &it(), json!({"spec": {"text": "bye"}}))
@@ -96,6 +94,7 @@ async fn changes_touch_only_what_depends_on_them_and_drift_is_corrected() {
     world
         .wait(&apps(), &it(), |app| app.status()["text"] == "bye!")
         .await;
+    world.quiet().await;
     let writes = world.log.writes();
     assert!(
         writes.iter().all(|(_, path)| !path.contains("it-extra")),
@@ -176,7 +175,7 @@ async fn deletion_goes_wave_by_wave() {
     world
         .wait(&config_maps(), &second, Object::is_terminating)
         .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.quiet().await;
     assert!(
         !world
             .get(&config_maps(), &first)
@@ -237,6 +236,18 @@ async fn an_invalid_change_leaves_the_last_good_graph_running() {
     assert_eq!(rgd.status()["lastIssuedRevision"], 1);
 }
 
+async fn revision_names(world: &World) -> Vec<String> {
+    let list = world.api.list(&revisions(), &ListOptions::default()).await;
+    let mut names: Vec<String> = list
+        .unwrap()
+        .items
+        .iter()
+        .map(|item| item.name().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revisions_are_numbered_kept_and_survive_restarts() {
     let options = || Options {
@@ -264,22 +275,8 @@ async fn revisions_are_numbered_kept_and_survive_restarts() {
                 .await;
         }
     }
-    let names = || async {
-        let list = world
-            .api
-            .list(&revisions(), &controller::ListOptions::default())
-            .await
-            .unwrap();
-        let mut names: Vec<String> = list
-            .items
-            .iter()
-            .map(|item| item.name().to_owned())
-            .collect();
-        names.sort();
-        names
-    };
     eventually("two revisions are left", || async {
-        (names().await == ["app-r00003", "app-r00004"]).then_some(())
+        (revision_names(&world).await == ["app-r00003", "app-r00004"]).then_some(())
     })
     .await;
     world.app(json!({})).await;
@@ -294,12 +291,8 @@ async fn revisions_are_numbered_kept_and_survive_restarts() {
     world
         .wait(&config_maps(), &config("it-extra"), |_| true)
         .await;
-    let list = world
-        .api
-        .list(&revisions(), &controller::ListOptions::default())
-        .await
-        .unwrap();
-    assert_eq!(list.items.len(), 2);
+    world.quiet().await;
+    assert_eq!(revision_names(&world).await, ["app-r00003", "app-r00004"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,16 +308,12 @@ async fn an_external_reference_is_waited_for_and_followed() {
     world.wait_rgd_active("app").await;
     world.app(json!({})).await;
     let app = world
-        .wait(&apps(), &it(), |app| app.status()["state"] == "IN_PROGRESS")
+        .wait(&apps(), &it(), |app| {
+            let message = condition(app, "ResourcesReady")["message"].to_string();
+            message.contains("waiting for external reference")
+        })
         .await;
-    let ready = controller::condition::find(app.status(), "ResourcesReady").unwrap();
-    assert!(
-        ready["message"]
-            .as_str()
-            .unwrap()
-            .contains("waiting for external reference"),
-        "{ready}"
-    );
+    assert_eq!(app.status()["state"], "IN_PROGRESS");
     let mut shared = config_map("shared", json!({"text": "one"}));
     shared["metadata"]["namespace"] = "default".into();
     world.create(&config_maps(), shared).await;
@@ -366,14 +355,15 @@ async fn a_suspended_instance_is_left_alone_until_it_is_resumed() {
         )
         .await;
     let suspended = |app: &Object| {
-        controller::condition::find(app.status(), "ResourcesReady")
-            .is_some_and(|condition| condition["reason"] == "ReconciliationSuspended")
+        let ready = condition(app, "ResourcesReady");
+        ready["reason"] == "ReconciliationSuspended"
+            && ready["observedGeneration"] == app.generation()
     };
     world.wait(&apps(), &it(), suspended).await;
     world
         .change(&apps(), &it(), json!({"spec": {"text": "later"}}))
         .await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.wait(&apps(), &it(), suspended).await;
     assert_eq!(
         world
             .get(&config_maps(), &config("it-first"))

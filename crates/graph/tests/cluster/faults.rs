@@ -10,10 +10,10 @@ use crate::world::{World, apps, chain, config, config_maps, impatient, it, rgds}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_converges_when_the_faults_stop() {
-    for seed in 0..3 {
+    for seed in testkit::seeds(3) {
         let mut world = World::with(impatient(Options::default())).await;
         world.stop_controllers().await;
-        let faults = Faults::new(FaultPlan::evenly(seed, 0.05));
+        let faults = Faults::new(FaultPlan::evenly(seed.number, 0.05));
         world.create(&rgds(), chain()).await;
         for _ in 0..3 {
             let client = faults.wrap(world.cluster.client());
@@ -43,7 +43,7 @@ async fn it_converges_when_the_faults_stop() {
                         && item.label("kro.run/instance-id").is_some()
                 })
         };
-        assert!(every_child_is_a_member().await, "seed {seed}");
+        assert!(every_child_is_a_member().await, "{seed}");
         let client = faults.wrap(world.cluster.client());
         world
             .start_controllers_with(client, impatient(Options::default()))
@@ -57,7 +57,7 @@ async fn it_converges_when_the_faults_stop() {
         for name in ["it-first", "it-first-second", "it-extra"] {
             assert!(
                 world.get(&config_maps(), &config(name)).await.is_some(),
-                "seed {seed}: {name}"
+                "{seed}: {name}"
             );
         }
         world
@@ -71,7 +71,7 @@ async fn it_converges_when_the_faults_stop() {
                 .get(&config_maps(), &config("it-first"))
                 .await
                 .is_none(),
-            "seed {seed}"
+            "{seed}"
         );
     }
 }

@@ -65,7 +65,7 @@ async fn measure(instances: usize, resources: usize, is_chain: bool) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let converged = started.elapsed();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.quiet().await;
     let (writes, all) = (world.log.writes().len(), world.log.requests().len());
     println!(
         "{instances} instances of {resources} ({}): created in {created:?}, active in {converged:?}; {writes} writes, {all} requests, {} MiB",
@@ -85,7 +85,7 @@ async fn measure(instances: usize, resources: usize, is_chain: bool) {
     world
         .wait(&apps(), &key, |app| app.status()["text"] == "y")
         .await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.quiet().await;
     assert_eq!(world.log.writes().len(), resources + 1);
     println!(
         "one change: {} writes, {} requests",

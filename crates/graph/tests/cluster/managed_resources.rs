@@ -103,6 +103,7 @@ async fn the_status_lists_what_an_instance_is_made_of() {
     let active = world.wait_active().await;
     assert!(list(&active).contains(&"many ConfigMap SYNCED first-a,first-b".to_owned()));
     // Nothing changes, nothing is written.
+    world.quiet().await;
     world.log.clear();
     world
         .change(
@@ -117,6 +118,7 @@ async fn the_status_lists_what_an_instance_is_made_of() {
         looked.then_some(())
     })
     .await;
+    world.quiet().await;
     // A resource that waits again keeps the names of those after it.
     world
         .change(
@@ -130,6 +132,7 @@ async fn the_status_lists_what_an_instance_is_made_of() {
             list(app).contains(&"many ConfigMap IN_PROGRESS first-a,first-b".to_owned())
         })
         .await;
+    world.quiet().await;
     let writes = world.log.writes();
     let of_statuses = writes.iter().filter(|(_, path)| path.ends_with("/status"));
     assert_eq!(of_statuses.count(), 1, "the new state only: {writes:?}");
@@ -199,7 +202,7 @@ async fn switching_the_gate_breaks_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_is_right_once_faults_have_stopped() {
-    for seed in 0..2 {
+    for seed in testkit::seeds(2) {
         let mut world = World::with(impatient(options(on()))).await;
         let mut resources = resources();
         resources[0]["readyWhen"] = json!([]);
@@ -209,7 +212,8 @@ async fn the_list_is_right_once_faults_have_stopped() {
         world.app(json!({"names": ["a"]})).await;
         world.wait_active().await;
         world.stop_controllers().await;
-        let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -233,7 +237,7 @@ async fn the_list_is_right_once_faults_have_stopped() {
             .wait(&apps(), &it(), |app| list(app).contains(&expect))
             .await;
         let writes = world.log.writes().len();
-        assert!(writes < 150, "seed {seed}: {writes} writes");
+        assert!(writes < 150, "{seed}: {writes} writes");
         world.stop_controllers().await;
     }
 }

@@ -114,6 +114,7 @@ async fn nothing_is_made_changed_or_corrected_while_a_gate_is_closed() {
     world.stop_controllers().await;
     world.start_controllers(options()).await;
     set_window(&world, "still no").await;
+    world.quiet().await;
     wait_gated(&world).await;
     assert_eq!(text_of(&world, "gated").await.as_deref(), Some("edited"));
     set_window(&world, "yes").await;
@@ -279,7 +280,7 @@ async fn an_expression_that_fails_keeps_the_gate_closed_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_makes_a_step_too_large() {
-    for seed in 0..3 {
+    for seed in testkit::seeds(3) {
         let mut world = World::with(impatient(options())).await;
         let gates = json!(["${linearlyUpdated(each, all, 2)}"]);
         world.create(&rgds(), rollout(gates)).await;
@@ -287,7 +288,8 @@ async fn no_fault_makes_a_step_too_large() {
         world.app(json!({"text": "one"})).await;
         roll(&world, "one", &[2, 2, 1]).await;
         world.stop_controllers().await;
-        let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -297,11 +299,10 @@ async fn no_fault_makes_a_step_too_large() {
         world
             .change(&apps(), &it(), json!({"spec": {"text": "two"}}))
             .await;
-        println!("seed {seed}");
         roll(&world, "two", &[2, 2, 1]).await;
         faults.stop();
         let writes = world.log.writes().len();
-        assert!(writes < 200, "seed {seed}: {writes} writes");
+        assert!(writes < 200, "{seed}: {writes} writes");
         world.stop_controllers().await;
     }
 }

@@ -31,13 +31,13 @@ pub async fn under_faults(
     prepare: impl AsyncFn(&World),
     check: impl AsyncFn(&World),
 ) {
-    for seed in 0..2 {
+    for seed in testkit::seeds(2) {
         let mut world = World::with(options(feature)).await;
         world.create(&rgds(), rgd.clone()).await;
         world.wait_rgd_active("app").await;
         prepare(&world).await;
         world.stop_controllers().await;
-        let faults = Faults::new(FaultPlan::evenly(seed, 0.05));
+        let faults = Faults::new(FaultPlan::evenly(seed.number, 0.05));
         world.app(spec.clone()).await;
         for _ in 0..2 {
             let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -64,9 +64,10 @@ pub async fn under_faults(
 /// Restarts the controllers: an instance that is as it should be is looked at, and nothing of it is written but what the
 /// server finds unchanged.
 pub async fn stays_quiet(world: &mut World, feature: Feature) {
-    quiet(world).await;
+    world.quiet().await;
     let before = world.get(&apps(), &it()).await.unwrap();
     world.stop_controllers().await;
+    world.log.clear();
     world.start_controllers(options(feature)).await;
     world.wait_rgd_active("app").await;
     world
@@ -75,7 +76,7 @@ pub async fn stays_quiet(world: &mut World, feature: Feature) {
             reads.iter().any(|(_, path)| path.contains("/apps/it"))
         })
         .await;
-    quiet(world).await;
+    world.quiet().await;
     let after = world.get(&apps(), &it()).await.unwrap();
     assert_eq!(
         before.resource_version(),
@@ -84,16 +85,6 @@ pub async fn stays_quiet(world: &mut World, feature: Feature) {
         before.value(),
         after.value()
     );
-}
-
-/// Waits until the controllers ask nothing any more: there is no hot loop.
-async fn quiet(world: &World) {
-    testkit::eventually("the controllers are done", || async {
-        world.log.clear();
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        world.log.requests().is_empty().then_some(())
-    })
-    .await;
 }
 
 /// Applies an example of the repository, and waits until its instance is active.

@@ -134,17 +134,14 @@ async fn instances_move_to_a_new_revision_one_after_the_other() {
     let mut world = world(options(), &linear(1)).await;
     redefine(&world, &definition("v2", &linear(1)), 2).await;
     wait_at(&world, "v2", &["a"]).await;
-    let rgd = world
-        .get(&rgds(), &ObjectKey::cluster("app"))
-        .await
-        .unwrap();
-    let propagated = condition(&rgd, "Propagated");
-    assert_eq!(propagated["status"], "False");
-    let message = propagated["message"].as_str().unwrap();
-    assert!(
-        message.ends_with("waiting for propagateWhen: linearlyUpdated(app, apps, 1)"),
-        "{message}"
-    );
+    world
+        .wait(&rgds(), &ObjectKey::cluster("app"), |rgd| {
+            let propagated = condition(rgd, "Propagated");
+            let why = "waiting for propagateWhen: linearlyUpdated(app, apps, 1)";
+            propagated["status"] == "False"
+                && (propagated["message"].as_str()).is_some_and(|message| message.ends_with(why))
+        })
+        .await;
     let held = wait_app(&world, "b", |app| app.status()["targetGraphRevision"] == 2).await;
     assert_eq!(held.status()["graphRevision"], 1);
     assert_eq!(held.status()["state"], "ACTIVE");
@@ -247,6 +244,7 @@ async fn with_the_manual_strategy_instances_move_when_told_to() {
     redefine(&world, &definition("v2", &manual), 2).await;
     create(&world, &["d"]).await;
     wait_at(&world, "v2", &["d"]).await;
+    world.quiet().await;
     for name in ["a", "b", "c"] {
         wait_app(&world, name, |app| app.status()["targetGraphRevision"] == 1).await;
     }
@@ -259,11 +257,11 @@ async fn with_the_manual_strategy_instances_move_when_told_to() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_lets_too_many_instances_through() {
-    for seed in 0..3 {
-        println!("seed {seed}");
+    for seed in testkit::seeds(3) {
         let mut world = world(impatient(options()), &linear(1)).await;
         world.stop_controllers().await;
-        let plan = FaultPlan::evenly(seed, 0.05).with_stale_caches(0.1, Duration::from_millis(20));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.1, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
         let client = world.log.wrap(faults.wrap(world.cluster.client()));
@@ -289,7 +287,7 @@ async fn no_fault_lets_too_many_instances_through() {
             wait_app(&world, name, |app| app.status()["state"] == "ACTIVE").await;
         }
         let writes = world.log.writes().len();
-        assert!(writes < 300, "seed {seed}: {writes} writes");
+        assert!(writes < 300, "{seed}: {writes} writes");
         world.stop_controllers().await;
     }
 }

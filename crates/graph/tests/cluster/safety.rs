@@ -178,18 +178,15 @@ async fn definitions_heal_themselves() {
             condition(rgd, "KindReady")["status"] == "False"
         })
         .await;
-    assert!(
-        condition(&failed, "KindReady")["message"]
-            .to_string()
-            .contains("Property b was removed")
-    );
+    let message = condition(&failed, "KindReady")["message"].to_string();
+    assert!(message.contains("Property b was removed"), "{message}");
     let edit = json!([{"op": "remove", "path": format!("{path}/b")}, {"op": "remove", "path": format!("{path}/a")}]);
     world
         .api
         .json_patch(&crds, &key, Subresource::None, &edit)
         .await
         .unwrap();
-    world
+    let healed = world
         .wait(&crds, &key, |crd| {
             crd.pointer(&format!("{path}/a")).is_some()
         })
@@ -201,7 +198,7 @@ async fn definitions_heal_themselves() {
         .unwrap();
     world
         .wait(&crds, &key, |crd| {
-            controller::condition::is_true(crd.status(), "Established")
+            crd.uid() != healed.uid() && controller::condition::is_true(crd.status(), "Established")
         })
         .await;
 }
@@ -262,8 +259,7 @@ async fn a_change_of_mind_leaves_nothing_behind() {
             app.status()["text"] == "9!" && controller::condition::is_true(app.status(), "Ready")
         })
         .await;
-    world.wait_gone(&config_maps(), &config("it-extra")).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.quiet().await;
     assert!(
         world
             .get(&config_maps(), &config("it-extra"))
@@ -346,6 +342,7 @@ async fn switching_from_kro_makes_nothing_anew() {
     world
         .wait(&apps(), &it(), |app| app.status()["text"] == "after!")
         .await;
+    world.quiet().await;
     let rgd = world.wait_rgd_active("app").await;
     assert_eq!(rgd.status()["lastIssuedRevision"], 1);
     let list = world

@@ -164,20 +164,31 @@ impl World {
         .await;
     }
 
+    /// Waits until the definition is served as it is now.
     pub async fn wait_rgd_active(&self, name: &str) -> Object {
         self.wait(&rgds(), &ObjectKey::cluster(name), |rgd| {
-            rgd.status()["state"] == "Active"
-                && controller::condition::is_true(rgd.status(), "Ready")
+            rgd.status()["state"] == "Active" && is_ready(rgd)
         })
         .await
     }
 
+    /// Waits until the instance is active as it is now.
     pub async fn wait_active(&self) -> Object {
         self.wait(&apps(), &it(), |app| {
-            app.status()["state"] == "ACTIVE"
-                && controller::condition::is_true(app.status(), "Ready")
+            app.status()["state"] == "ACTIVE" && is_ready(app)
         })
         .await
+    }
+
+    /// Waits until the controllers ask the server nothing any more: all that has happened is seen, and nothing turns in
+    /// circles. What is counted before and after a change is counted from here to here.
+    pub async fn quiet(&self) {
+        eventually("the controllers are done", || async {
+            let before = self.log.requests().len();
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            (self.log.requests().len() == before).then_some(())
+        })
+        .await;
     }
 
     pub async fn app(&self, spec: Value) {
@@ -214,6 +225,12 @@ pub fn app(spec: Value, status: Value, resources: Value) -> Value {
             "resources": resources,
         },
     })
+}
+
+/// Whether the object is ready, and says so of its newest generation.
+fn is_ready(object: &Object) -> bool {
+    let ready = condition(object, "Ready");
+    ready["status"] == "True" && ready["observedGeneration"] == object.generation()
 }
 
 pub fn condition(object: &Object, type_: &str) -> Value {

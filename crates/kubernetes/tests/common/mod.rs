@@ -375,27 +375,13 @@ fn node_cidrs() -> kubernetes::NodeCidrs {
 
 /// Runs a test under several seeds (`CORVUS_SEEDS`), or under the one in `CORVUS_SEED`; says which one failed.
 pub fn each_seed<F: Future<Output = ()>>(count: u64, test: impl Fn(u64) -> F) {
-    struct Telling(u64);
-    impl Drop for Telling {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("failed with seed {0}; CORVUS_SEED={0} repeats it", self.0);
-            }
-        }
-    }
-    let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
-    let seeds: Vec<u64> = match number("CORVUS_SEED") {
-        Some(seed) => vec![seed],
-        None => (1..=number("CORVUS_SEEDS").unwrap_or(count)).collect(),
-    };
-    for seed in seeds {
-        let _telling = Telling(seed);
+    for seed in testkit::seeds(count) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(test(seed));
+        runtime.block_on(test(seed.number));
         runtime.shutdown_timeout(Duration::from_secs(5));
     }
 }

@@ -125,13 +125,14 @@ async fn run_under(faults: &Faults, world: &mut World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_leaves_a_field_behind() {
-    for seed in 0..3 {
+    for seed in testkit::seeds(3) {
         let mut world = World::with(options(Feature::Decorators)).await;
         two_foreign(&world).await;
         world.create(&rgds(), definition()).await;
         world.wait_rgd_active("app").await;
         world.stop_controllers().await;
-        let plan = FaultPlan::evenly(seed, 0.1).with_stale_caches(0.2, Duration::from_millis(50));
+        let plan =
+            FaultPlan::evenly(seed.number, 0.1).with_stale_caches(0.2, Duration::from_millis(50));
         let faults = Faults::new(plan);
         world.app(json!({})).await;
         for _ in 0..3 {
@@ -146,10 +147,10 @@ async fn no_fault_leaves_a_field_behind() {
         world.wait_gone(&apps(), &it()).await;
         for key in [config("a"), ObjectKey::new("other", "b")] {
             let object = world.get(&config_maps(), &key).await.unwrap();
-            assert!(is_untouched(&object), "seed {seed}: {}", object.value());
+            assert!(is_untouched(&object), "{seed}: {}", object.value());
         }
         let companion = world.get(&config_maps(), &config("a-companion")).await;
-        assert!(companion.is_none(), "seed {seed}");
+        assert!(companion.is_none(), "{seed}");
     }
 }
 
@@ -317,14 +318,15 @@ async fn many_objects_cost_one_write_each_and_a_change_of_one_costs_a_list() {
             .filter(|(found, at)| found.as_str() == method && at.contains(path));
         hits.count()
     };
+    world.quiet().await;
     assert_eq!(asked("PATCH", "/configmaps/"), MANY);
-    super::quiet(&world).await;
     world.log.clear();
     let mark = json!({"data": {"mark": "x"}});
     world.change(&config_maps(), &config("m7"), mark).await;
     world
         .wait(&apps(), &it(), |app| app.status()["marked"] == 1)
         .await;
+    world.quiet().await;
     assert_eq!(asked("PATCH", "/configmaps/"), 0);
     assert_eq!(asked("GET", "/configmaps/"), 0);
     assert!(

@@ -54,6 +54,7 @@ async fn two_writes_make_an_object_of_two_phases_and_a_change_takes_as_many_as_i
             .filter(|(method, found)| method.as_str() == "PATCH" && found.contains(&path))
             .count()
     };
+    world.quiet().await;
     assert_eq!((patches("first"), patches("second")), (2, 1));
     world.log.clear();
     world
@@ -64,6 +65,7 @@ async fn two_writes_make_an_object_of_two_phases_and_a_change_takes_as_many_as_i
             first.value()["data"] == json!({"text": "b", "token": "b-token"})
         })
         .await;
+    world.quiet().await;
     assert_eq!((patches("first"), patches("second")), (2, 1));
 }
 

@@ -46,6 +46,7 @@ async fn a_changed_value_reaches_what_reads_it() {
     );
     world.app(json!({"name": "n", "workers": ["a"]})).await;
     world.wait_active().await;
+    world.quiet().await;
     world.log.clear();
     world
         .change(&apps(), &it(), json!({"spec": {"workers": ["a", "c"]}}))
@@ -55,6 +56,7 @@ async fn a_changed_value_reaches_what_reads_it() {
             last.value()["data"]["lines"] == "k=a,k=c"
         })
         .await;
+    world.quiet().await;
     let writes = world.log.writes();
     assert!(
         writes.iter().all(|(_, path)| !path.contains("it-n-first")),

@@ -149,8 +149,9 @@ async fn a_condition_that_fails_or_is_there_twice_is_dropped_and_the_state_says_
             runtime.newCondition({type: 'Twice', status: 'False'})] : []}",
     ]));
     let world = served(rgd, json!({"text": "0"})).await;
-    let found = wait_shown(&world, &["Good=True"]).await;
-    assert_eq!(found.status()["state"], "ERROR");
+    let is_told =
+        |app: &controller::Object| shown(app) == ["Good=True"] && app.status()["state"] == "ERROR";
+    world.wait(&apps(), &it(), is_told).await;
     assert!(world.get(&config_maps(), &config("map")).await.is_some());
 }
 
@@ -184,8 +185,9 @@ async fn bad_condition_blocks_are_refused_with_the_reason() {
         redefine(&world, json!({"schema": {"status": {"conditions": block}}})).await;
         world
             .wait(&crate::world::rgds(), &ObjectKey::cluster("app"), |rgd| {
-                let message = condition(rgd, "GraphAccepted")["message"].to_string();
-                message.contains(expect)
+                let accepted = condition(rgd, "GraphAccepted");
+                accepted["observedGeneration"] == rgd.generation()
+                    && accepted["message"].to_string().contains(expect)
             })
             .await;
     };

@@ -40,7 +40,8 @@ async fn times_and_bytes_have_their_types() {
         ]),
     );
     let world = served(rgd, json!({})).await;
-    let active = wait_status(&world, "/password", &json!("p w")).await;
+    let active = world.wait_active().await;
+    assert_eq!(active.status()["password"], "p w");
     let map = world.get(&config_maps(), &config("map")).await.unwrap();
     let created = &map.value()["metadata"]["creationTimestamp"];
     assert_eq!(active.status()["created"], *created);

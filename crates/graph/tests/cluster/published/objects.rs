@@ -154,7 +154,8 @@ async fn open_kinds_take_and_give_any_fields() {
     world.wait_rgd_active("app").await;
     let free = json!({"a": {"b": "c"}, "n": 7});
     world.app(json!({"free": free})).await;
-    wait_status(&world, "/back", &json!("c")).await;
+    let active = world.wait_active().await;
+    assert_eq!(active.status()["back"], "c");
     let thing = world.get(&things, &config("thing")).await.unwrap();
     assert_eq!(thing.value()["spec"]["deep"]["whole"], free);
     let map = world.get(&config_maps(), &config("map")).await.unwrap();

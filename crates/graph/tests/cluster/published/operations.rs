@@ -164,6 +164,7 @@ async fn either_word_in_any_case_pauses_an_instance_which_can_still_be_deleted()
                     map.value()["data"]["text"] == "b"
                 })
                 .await;
+            world.wait_active().await;
         }
     }
     delete(&world, &apps(), &it()).await;
