@@ -53,8 +53,7 @@ pub struct ListenerOptions {
 pub struct Listener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    /// Tells front proxies from others.
-    proxies: Option<Arc<dyn ClientCertVerifier>>,
+    authorities: Authorities,
     address: SocketAddr,
 }
 
@@ -65,13 +64,12 @@ impl Listener {
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let proxies = options.proxy_authority.clone();
-        let proxies = proxies.map(|authority| verifier([authority])).transpose()?;
+        let authorities = Authorities::of(&options)?;
         let acceptor = TlsAcceptor::from(Arc::new(tls(options)?));
         Ok(Self {
             listener,
             acceptor,
-            proxies,
+            authorities,
             address,
         })
     }
@@ -96,10 +94,10 @@ impl Listener {
             match accepted {
                 Ok((socket, _)) => {
                     let (server, acceptor) = (server.clone(), self.acceptor.clone());
-                    let proxies = self.proxies.clone();
+                    let authorities = self.authorities.clone();
                     let shutdown = shutdown.clone();
                     connections.spawn(async move {
-                        connection(socket, acceptor, proxies, server, shutdown).await;
+                        connection(socket, acceptor, authorities, server, shutdown).await;
                         drop(place);
                     });
                 }
@@ -135,23 +133,38 @@ fn verifier(
         .map_err(|error| Error::Option(format!("client certificates: {error}")))
 }
 
-/// What a client's certificate says, which one of the two authorities has signed.
-fn certified(
-    chain: &[CertificateDer<'_>],
-    proxies: Option<&dyn ClientCertVerifier>,
-) -> Option<Certified> {
-    let (own, rest) = chain.split_first()?;
-    let user = user_of_certificate(own)?;
-    let is_proxy = proxies.is_some_and(|proxies| {
-        proxies
-            .verify_client_cert(own, rest, UnixTime::now())
-            .is_ok()
-    });
-    Some(if is_proxy {
-        Certified::Proxy(user.name.into())
-    } else {
-        Certified::User(Arc::new(user))
-    })
+/// Tells the certificates of one authority from those of another.
+#[derive(Clone)]
+struct Authorities {
+    clients: Arc<dyn ClientCertVerifier>,
+    proxies: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Authorities {
+    fn of(options: &ListenerOptions) -> Result<Self, Error> {
+        let proxies = options.proxy_authority.clone();
+        Ok(Self {
+            clients: verifier([options.client_authority.clone()])?,
+            proxies: proxies.map(|own| verifier([own])).transpose()?,
+        })
+    }
+
+    /// What a client's certificate says, which one of them, or both, have signed.
+    fn certified(&self, chain: &[CertificateDer<'_>]) -> Option<Certified> {
+        let (own, rest) = chain.split_first()?;
+        let has_signed = |authority: &Arc<dyn ClientCertVerifier>| {
+            let now = UnixTime::now();
+            authority.verify_client_cert(own, rest, now).is_ok()
+        };
+        let user = Arc::new(user_of_certificate(own)?);
+        if !self.proxies.as_ref().is_some_and(has_signed) {
+            return Some(Certified::User(user));
+        }
+        Some(Certified::Proxy {
+            name: user.name.as_str().into(),
+            user: has_signed(&self.clients).then_some(user),
+        })
+    }
 }
 
 fn tls(options: ListenerOptions) -> Result<rustls::ServerConfig, Error> {
@@ -185,7 +198,7 @@ async fn speak(upgrade: hyper::upgrade::OnUpgrade, Spoken(bytes): Spoken) {
 async fn connection(
     socket: TcpStream,
     acceptor: TlsAcceptor,
-    proxies: Option<Arc<dyn ClientCertVerifier>>,
+    authorities: Authorities,
     server: ApiServer,
     shutdown: CancellationToken,
 ) {
@@ -206,7 +219,7 @@ async fn connection(
         Err(_) => return,
     };
     let presented = stream.get_ref().1.peer_certificates();
-    let certificate = presented.and_then(|chain| certified(chain, proxies.as_deref()));
+    let certificate = presented.and_then(|chain| authorities.certified(chain));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (server, certificate) = (server.clone(), certificate.clone());
         if let Some(remote) = remote {

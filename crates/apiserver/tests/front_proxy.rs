@@ -24,8 +24,11 @@ struct Setup {
 }
 
 async fn start() -> Setup {
-    let clients = Authority::new("clients").expect("an authority");
     let proxies = Authority::new("proxies").expect("an authority");
+    start_with(proxies, Authority::new("clients").expect("an authority")).await
+}
+
+async fn start_with(proxies: Authority, clients: Authority) -> Setup {
     let mut options = testkit::options();
     let settings = RequestHeader::usual(proxies.identity().certificate.clone());
     options.authority = Some(clients.identity().certificate.clone());
@@ -139,6 +142,26 @@ async fn a_proxy_says_who_asks() {
     let with_token = format!("{token}{jane}");
     let (_, answer) = setup.who_am_i(None, &with_token).await;
     assert_eq!(name(&answer), "admin", "headers alone say nothing");
+}
+
+/// Home-made clusters have one authority for everything: only proxies that are named ask for others then.
+#[tokio::test]
+async fn one_authority_may_sign_clients_and_proxies() {
+    let one = Authority::new("one").expect("an authority");
+    let same = Authority::load(one.identity().clone()).expect("its own files");
+    let setup = start_with(one, same).await;
+    let sign = |name: &str| setup.clients.client(name, &["dev"]).expect("a certificate");
+    let (proxy, client) = (sign("front-proxy-client"), sign("joe"));
+    let jane = "X-Remote-User: jane\r\n";
+    for (identity, headers, expect) in [
+        (&proxy, jane, "jane"),
+        (&proxy, "", "front-proxy-client"),
+        (&client, jane, "joe"),
+        (&client, "", "joe"),
+    ] {
+        let (_, answer) = setup.who_am_i(Some(identity), headers).await;
+        assert_eq!(answer["status"]["userInfo"]["username"], expect, "{answer}");
+    }
 }
 
 /// Servers that extend this one, and kube-controller-manager and kube-scheduler, read it.

@@ -91,8 +91,13 @@ fn comma_separated(line: &str) -> Vec<String> {
 pub enum Certified {
     /// Who asks.
     User(Arc<User>),
-    /// A front proxy of this common name asks for somebody else.
-    Proxy(Arc<str>),
+    /// A front proxy asks for somebody else.
+    Proxy {
+        /// Its common name.
+        name: Arc<str>,
+        /// Who it is itself, where the authority of clients has signed the certificate as well: who asks if it names nobody.
+        user: Option<Arc<User>>,
+    },
 }
 
 /// How requests are authenticated.
@@ -130,12 +135,15 @@ impl Authentication {
     ) -> Result<User, Status> {
         match certificate {
             Some(Certified::User(user)) => return Ok(User::clone(user)),
-            Some(Certified::Proxy(proxy)) => {
+            Some(Certified::Proxy { name, user }) => {
                 let settings = self.request_header.as_ref();
-                if let Some(user) = settings.and_then(|settings| settings.user(proxy, headers)) {
+                if let Some(user) = settings.and_then(|settings| settings.user(name, headers)) {
                     return Ok(user);
                 }
-                tracing::debug!(%proxy, "a front proxy names nobody, or is not believed");
+                if let Some(user) = user {
+                    return Ok(User::clone(user));
+                }
+                tracing::debug!(proxy = %name, "a front proxy names nobody, or is not believed");
             }
             None => {}
         }
@@ -252,7 +260,10 @@ mod tests {
             ..open.clone()
         };
         let through = |proxy: &str, headers: &HeaderMap| {
-            let proxy = Certified::Proxy(proxy.into());
+            let proxy = Certified::Proxy {
+                name: proxy.into(),
+                user: None,
+            };
             let now = Timestamp::UNIX_EPOCH;
             let user = proxied.authenticate(&store, now, headers, Some(&proxy));
             user.map(|user| user.name)
