@@ -117,7 +117,14 @@ fn two_servers(folder: &Path, etcd: &Etcd, nodes: [&str; 2]) -> (Running, Runnin
     ];
     leader.until(&holder, |holder| !holder.is_empty());
     std::fs::create_dir(&second).expect("a folder");
-    for shared in ["ca.crt", "ca.key", "service-account.key", "admin.token"] {
+    for shared in [
+        "ca.crt",
+        "ca.key",
+        "front-proxy-ca.crt",
+        "front-proxy-ca.key",
+        "service-account.key",
+        "admin.token",
+    ] {
         std::fs::copy(first.join(shared), second.join(shared)).expect(shared);
     }
     let other = server(&second, etcd, nodes[1]);
