@@ -115,13 +115,20 @@ fn config_maps(state: &State) -> Vec<Value> {
         "metadata": {"name": TOKEN_TRACKING, "namespace": "kube-system"},
         "data": {"since": since},
     })];
+    // How servers that extend this one know its clients.
+    let mut data = serde_json::Map::new();
     if let Some(authority) = &state.options.authority {
-        // How servers that extend this one know its clients.
+        data.insert("client-ca-file".to_owned(), json!(authority));
+    }
+    if let Some(settings) = &state.options.authentication.request_header {
+        data.extend(settings.config_map_data());
+    }
+    if !data.is_empty() {
         objects.push(json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-            "data": {"client-ca-file": authority},
+            "data": data,
         }));
     }
     objects

@@ -34,6 +34,9 @@ use crate::catalog::{Definition, Subresource, compare_versions};
 use crate::server::{Error, State};
 use crate::write::check_embedded_metadata;
 
+/// Where a version of a definition has its schema.
+const SCHEMA: &[&str] = &["schema", "openAPIV3Schema"];
+
 /// Where the replicas of a custom resource are, for its scale.
 #[derive(Debug, Clone)]
 pub struct ScalePaths {
@@ -124,8 +127,6 @@ fn go_type(value: &Value) -> (String, &'static str) {
 
 /// What one version of a custom resource has beyond a built-in one.
 pub struct CustomVersion {
-    /// The schema as the author wrote it.
-    pub document: Value,
     /// Where its replicas are, where it has a scale.
     pub scale: Option<ScalePaths>,
     /// Fields a field selector may name, without the leading dot.
@@ -136,10 +137,11 @@ pub struct CustomVersion {
     pub is_terminating: bool,
     /// Objects that were stored up to here may not be as this version would have stored them.
     pub since: Revision,
-    /// The definition's `spec`.
-    pub spec: Arc<Value>,
+    /// The definition's `spec` as text: a tree takes many times that, and it is rarely looked at.
+    pub spec: Arc<str>,
     /// What converts between versions; without it they differ by their name only.
     pub conversion: Option<conversion::Webhook>,
+    version: String,
     schema: Schema,
     has_status: bool,
     rules: Rules,
@@ -147,6 +149,18 @@ pub struct CustomVersion {
 }
 
 impl CustomVersion {
+    /// The schema as the author wrote it.
+    pub fn document(&self) -> Value {
+        let spec: Value = serde_json::from_str(&self.spec).unwrap_or_default();
+        let versions = object::list(&spec, &["versions"]);
+        let own = versions
+            .iter()
+            .find(|version| object::text(version, &["name"]) == self.version);
+        own.and_then(|version| object::at(version, SCHEMA))
+            .cloned()
+            .unwrap_or_default()
+    }
+
     /// The behaviour of the kind.
     pub fn behaviour(&self) -> Behaviour {
         Behaviour {
@@ -263,7 +277,7 @@ pub fn definitions(crd: &Value, since: Revision) -> Result<Vec<Definition>, Stri
             .collect()
     };
     let versions = object::list(crd, &["spec", "versions"]);
-    let spec = Arc::new(crd.get("spec").cloned().unwrap_or_default());
+    let spec = spec_text(crd);
     let storage = versions
         .iter()
         .find(|version| version.get("storage") == Some(&Value::Bool(true)))
@@ -310,6 +324,14 @@ pub fn definitions(crd: &Value, since: Revision) -> Result<Vec<Definition>, Stri
         });
     }
     Ok(definitions)
+}
+
+/// The `spec` of a definition as text; definitions of the same text are the same.
+fn spec_text(crd: &Value) -> Arc<str> {
+    crd.get("spec")
+        .map(Value::to_string)
+        .unwrap_or_default()
+        .into()
 }
 
 /// What clients of a deprecated version are told: the author's words, or which version to use.
@@ -359,11 +381,9 @@ fn subresources(custom: &CustomVersion, kind: &GroupVersionKind) -> Vec<Subresou
 }
 
 fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
-    let document = object::at(version, &["schema", "openAPIV3Schema"])
-        .cloned()
-        .unwrap_or_default();
+    let document = object::at(version, SCHEMA).unwrap_or(&Value::Null);
     let preserve = object::at(crd, &["spec", "preserveUnknownFields"]) == Some(&Value::Bool(true));
-    let schema = Schema::custom_resource(&document, preserve).map_err(|error| error.to_string())?;
+    let schema = Schema::custom_resource(document, preserve).map_err(|error| error.to_string())?;
     let scale = object::at(version, &["subresources", "scale"]).map(|scale| {
         let text = |field: &str| object::text(scale, &[field]).to_owned();
         let selector = text("labelSelectorPath");
@@ -382,15 +402,15 @@ fn compile(crd: &Value, version: &Value) -> Result<CustomVersion, String> {
         })
         .collect();
     Ok(CustomVersion {
-        rules: Rules::compile(&document),
+        rules: Rules::compile(document),
         columns: columns::of_version(version),
         has_status: object::at(version, &["subresources", "status"]).is_some(),
         deprecation: None,
         is_terminating: object::is_deleting(crd),
         since: Revision(0),
-        spec: Arc::default(),
+        spec: Arc::from(""),
+        version: object::text(version, &["name"]).to_owned(),
         conversion: conversion::Webhook::of(crd),
-        document,
         scale,
         selectable,
         schema,

@@ -15,7 +15,7 @@ use crate::audit::{self, Annotations};
 use crate::body::Body;
 use crate::context::{Context, Parts};
 use crate::flow::{self, Admitted, TooMany};
-use crate::identity::{Attributes, User, impersonate, verb, wanted_user};
+use crate::identity::{Attributes, Certified, User, impersonate, verb, wanted_user};
 use crate::media::{self, Endpoint, Shape};
 use crate::query::Query;
 use crate::route::{self, ResourcePath, Route};
@@ -36,7 +36,7 @@ const BODY_BYTES_DRAINED_MAX: usize = 64 << 20;
 pub async fn handle<B>(
     state: Arc<State>,
     request: Request<B>,
-    certificate: Option<&User>,
+    certificate: Option<&Certified>,
 ) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -99,7 +99,7 @@ struct Asked<'a> {
     state: &'a Arc<State>,
     head: &'a Request<()>,
     seen: &'a Attributes,
-    certificate: Option<&'a User>,
+    certificate: Option<&'a Certified>,
 }
 
 impl Asked<'_> {
@@ -235,7 +235,8 @@ pub async fn internal(state: &Arc<State>, method: &str, path: &str, body: &Value
     let Ok(request) = request else {
         return (400, Value::Null);
     };
-    let response = Box::pin(handle(state.clone(), request, Some(&bootstrap::itself()))).await;
+    let itself = Certified::User(Arc::new(bootstrap::itself()));
+    let response = Box::pin(handle(state.clone(), request, Some(&itself))).await;
     let code = response.status().as_u16();
     let bytes = match response.into_body().collect().await {
         Ok(collected) => collected.to_bytes(),

@@ -6,11 +6,13 @@ mod authorizer;
 mod impersonation;
 mod node;
 mod rbac;
+mod request_header;
 mod service_accounts;
 
 pub use attributes::Attributes;
-pub use authentication::{Authentication, Tokens, user_of_certificate};
+pub use authentication::{Authentication, Certified, Tokens, user_of_certificate};
 pub use authorizer::{Authorizer, Decision, Mode};
+pub use request_header::RequestHeader;
 pub use service_accounts::{ServiceAccounts, TokenSettings, service_account_name};
 
 pub(crate) use attributes::verb;

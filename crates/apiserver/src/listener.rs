@@ -10,8 +10,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::RemoteAddress;
-use crate::identity::{User, user_of_certificate};
+use crate::identity::{Certified, user_of_certificate};
 use crate::server::{ApiServer, Error};
 use crate::simulated::Spoken;
 
@@ -44,12 +45,15 @@ pub struct ListenerOptions {
     pub key: PrivateKeyDer<'static>,
     /// The authority that signs client certificates.
     pub client_authority: CertificateDer<'static>,
+    /// The one that signs certificates of front proxies.
+    pub proxy_authority: Option<CertificateDer<'static>>,
 }
 
 /// A bound socket that is not served yet.
 pub struct Listener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    authorities: Authorities,
     address: SocketAddr,
 }
 
@@ -60,10 +64,12 @@ impl Listener {
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let authorities = Authorities::of(&options)?;
         let acceptor = TlsAcceptor::from(Arc::new(tls(options)?));
         Ok(Self {
             listener,
             acceptor,
+            authorities,
             address,
         })
     }
@@ -88,9 +94,10 @@ impl Listener {
             match accepted {
                 Ok((socket, _)) => {
                     let (server, acceptor) = (server.clone(), self.acceptor.clone());
+                    let authorities = self.authorities.clone();
                     let shutdown = shutdown.clone();
                     connections.spawn(async move {
-                        connection(socket, acceptor, server, shutdown).await;
+                        connection(socket, acceptor, authorities, server, shutdown).await;
                         drop(place);
                     });
                 }
@@ -111,16 +118,59 @@ impl Listener {
     }
 }
 
-fn tls(options: ListenerOptions) -> Result<rustls::ServerConfig, Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+/// Believes certificates that one of these has signed, and whoever presents none.
+fn verifier(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(options.client_authority)
-        .map_err(Error::Certificate)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+    for authority in authorities {
+        roots.add(authority).map_err(Error::Certificate)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .allow_unauthenticated()
         .build()
-        .map_err(|error| Error::Option(format!("client certificates: {error}")))?;
+        .map_err(|error| Error::Option(format!("client certificates: {error}")))
+}
+
+/// Tells the certificates of one authority from those of another.
+#[derive(Clone)]
+struct Authorities {
+    clients: Arc<dyn ClientCertVerifier>,
+    proxies: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Authorities {
+    fn of(options: &ListenerOptions) -> Result<Self, Error> {
+        let proxies = options.proxy_authority.clone();
+        Ok(Self {
+            clients: verifier([options.client_authority.clone()])?,
+            proxies: proxies.map(|own| verifier([own])).transpose()?,
+        })
+    }
+
+    /// What a client's certificate says, which one of them, or both, have signed.
+    fn certified(&self, chain: &[CertificateDer<'_>]) -> Option<Certified> {
+        let (own, rest) = chain.split_first()?;
+        let has_signed = |authority: &Arc<dyn ClientCertVerifier>| {
+            let now = UnixTime::now();
+            authority.verify_client_cert(own, rest, now).is_ok()
+        };
+        let user = Arc::new(user_of_certificate(own)?);
+        if !self.proxies.as_ref().is_some_and(has_signed) {
+            return Some(Certified::User(user));
+        }
+        Some(Certified::Proxy {
+            name: user.name.as_str().into(),
+            user: has_signed(&self.clients).then_some(user),
+        })
+    }
+}
+
+fn tls(options: ListenerOptions) -> Result<rustls::ServerConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let authorities = [options.client_authority].into_iter();
+    let verifier = verifier(authorities.chain(options.proxy_authority))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Certificate)?
@@ -148,6 +198,7 @@ async fn speak(upgrade: hyper::upgrade::OnUpgrade, Spoken(bytes): Spoken) {
 async fn connection(
     socket: TcpStream,
     acceptor: TlsAcceptor,
+    authorities: Authorities,
     server: ApiServer,
     shutdown: CancellationToken,
 ) {
@@ -167,12 +218,8 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let certificate: Option<Arc<User>> = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| user_of_certificate(chain.first()?))
-        .map(Arc::new);
+    let presented = stream.get_ref().1.peer_certificates();
+    let certificate = presented.and_then(|chain| authorities.certified(chain));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (server, certificate) = (server.clone(), certificate.clone());
         if let Some(remote) = remote {
@@ -183,7 +230,7 @@ async fn connection(
             .contains_key(http::header::UPGRADE)
             .then(|| hyper::upgrade::on(&mut request));
         async move {
-            let mut response = server.handle(request, certificate).await;
+            let mut response = server.handle_certified(request, certificate).await;
             if let Some((spoken, upgrade)) =
                 response.extensions_mut().remove::<Spoken>().zip(upgrade)
             {

@@ -74,10 +74,7 @@ fn resource(definition: &Definition) -> Resource {
             .as_ref()
             .map(|custom| custom.selectable.clone())
             .unwrap_or_default(),
-        custom_schema: definition
-            .custom
-            .as_ref()
-            .map(|custom| custom.document.clone()),
+        custom_schema: definition.custom.as_ref().map(|custom| custom.document()),
     }
 }
 

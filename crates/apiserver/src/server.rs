@@ -22,7 +22,9 @@ use crate::audit::AuditLog;
 use crate::body::Body;
 use crate::catalog::Catalog;
 use crate::flow::{Flow, FlowLimits};
-use crate::identity::{Authentication, Authorizer, Mode, User, note_used, populate_secrets};
+use crate::identity::{
+    Authentication, Authorizer, Certified, Mode, User, note_used, populate_secrets,
+};
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::webhook_client::WebhookClient;
@@ -166,22 +168,31 @@ impl ApiServer {
     pub fn service(&self, user: User) -> Service {
         Service {
             server: self.clone(),
-            user: Some(Arc::new(user)),
+            user: Arc::new(user),
         }
     }
 
-    /// Answers one request. `certificate` is the user of a verified client certificate, or the fixed
-    /// user of an in-process client.
-    pub async fn handle<B>(
+    /// Answers one request of a user who is known, or else of whoever its headers say.
+    pub async fn handle<B>(&self, request: Request<B>, user: Option<Arc<User>>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::fmt::Display,
+    {
+        self.handle_certified(request, user.map(Certified::User))
+            .await
+    }
+
+    /// Answers one request that came with what a verified client certificate says.
+    pub async fn handle_certified<B>(
         &self,
         request: Request<B>,
-        certificate: Option<Arc<User>>,
+        certificate: Option<Certified>,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: std::fmt::Display,
     {
-        let outcome = dispatch::handle(self.state.clone(), request, certificate.as_deref());
+        let outcome = dispatch::handle(self.state.clone(), request, certificate.as_ref());
         // A panic in one request ends that one only.
         match AssertUnwindSafe(outcome).catch_unwind().await {
             Ok(response) => response,
@@ -202,7 +213,7 @@ impl ApiServer {
 #[derive(Clone)]
 pub struct Service {
     server: ApiServer,
-    user: Option<Arc<User>>,
+    user: Arc<User>,
 }
 
 impl<B> tower::Service<Request<B>> for Service
@@ -220,6 +231,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (server, user) = (self.server.clone(), self.user.clone());
-        Box::pin(async move { Ok(server.handle(request, user).await) })
+        Box::pin(async move { Ok(server.handle(request, Some(user)).await) })
     }
 }

@@ -357,10 +357,12 @@ pub struct Ast {
 impl Ast {
     pub(crate) fn new(
         source: Arc<str>,
-        nodes: Vec<Expr>,
+        mut nodes: Vec<Expr>,
         root: ExprId,
         qualified_functions: Arc<HashSet<Name>>,
     ) -> Self {
+        // It stays as long as its program.
+        nodes.shrink_to_fit();
         Self {
             source,
             nodes: Arc::new(nodes),

@@ -7,7 +7,7 @@ use crate::object::{Object, ObjectKey};
 
 /// A cache of more objects than this keeps them folded, but those that are being looked at: reading a
 /// text costs some microseconds, a tree some times its memory.
-const OPEN_MAX: usize = 8_192;
+pub(crate) const OPEN_MAX: usize = 8_192;
 
 /// Names under which an object is found in an index.
 pub type IndexFunction = Arc<dyn Fn(&Object) -> Vec<String> + Send + Sync>;
@@ -38,8 +38,9 @@ impl Event {
     }
 }
 
-#[derive(Default)]
 pub(crate) struct Cache {
+    /// How many objects may be open at rest.
+    open_max: usize,
     objects: HashMap<ObjectKey, Arc<Object>>,
     indexes: HashMap<String, Index>,
 }
@@ -70,6 +71,15 @@ impl Index {
 }
 
 impl Cache {
+    /// An empty cache that folds its objects when they are more than `open_max`.
+    pub fn new(open_max: usize) -> Self {
+        Self {
+            open_max,
+            objects: HashMap::new(),
+            indexes: HashMap::new(),
+        }
+    }
+
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Object>> {
         self.objects.get(key).cloned()
     }
@@ -146,9 +156,9 @@ impl Cache {
         keys.filter(|key| !list.contains(key)).cloned().collect()
     }
 
-    /// Makes one object as small as it gets, when the cache is large: see [`OPEN_MAX`].
+    /// Makes one object as small as it gets, when the cache is large.
     pub fn fold(&mut self, key: &ObjectKey) {
-        if self.objects.len() > OPEN_MAX
+        if self.objects.len() > self.open_max
             && let Some(object) = self.objects.get_mut(key).filter(|object| object.is_open())
         {
             *object = Arc::new(object.folded());
@@ -157,7 +167,7 @@ impl Cache {
 
     /// Makes all objects small that have been looked at since the last time.
     pub fn fold_all(&mut self) {
-        if self.objects.len() > OPEN_MAX {
+        if self.objects.len() > self.open_max {
             for object in self.objects.values_mut().filter(|object| object.is_open()) {
                 *object = Arc::new(object.folded());
             }
@@ -190,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_large_cache_is_folded_and_reads_the_same() {
-        let mut cache = Cache::default();
+        let mut cache = Cache::new(OPEN_MAX);
         let name = |number: usize| format!("o{number}");
         for number in 0..=OPEN_MAX {
             cache.upsert(object(&name(number), 1, 0));
@@ -211,15 +221,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_index_equals_a_scan(steps in prop::collection::vec((0..6_u8, 0..4_u8, any::<bool>()), 0..60)) {
-            let mut cache = Cache::default();
+        fn an_index_equals_a_scan(
+            open_max in 0..8_usize,
+            steps in prop::collection::vec((0..6_u8, 0..4_u8, any::<bool>()), 0..60),
+        ) {
+            let mut cache = Cache::new(open_max);
             cache.add_index("l", by_label());
             for (version, (name, label, remove)) in steps.into_iter().enumerate() {
                 let object = object(&format!("n{name}"), u32::try_from(version).unwrap(), label);
                 if remove {
                     cache.remove(&object.key(), None);
                 } else {
+                    let key = object.key();
                     cache.upsert(object);
+                    cache.fold(&key);
                 }
                 for label in 0..4_u8 {
                     let label = label.to_string();

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, ListOptions};
-use crate::cache::{Cache, Event};
+use crate::cache::{Cache, Event, OPEN_MAX};
 use crate::object::{Object, ObjectKey};
 use crate::queue::Backoff;
 use crate::reflector::{self, Reflector};
@@ -35,6 +35,8 @@ pub struct InformerOptions {
     pub ownership_only: bool,
     /// Keep `metadata.managedFields`, which hardly anybody reads.
     pub keep_managed_fields: bool,
+    /// Keep objects folded however few they are: they are large and seldom looked at.
+    pub folded: bool,
 }
 
 impl InformerOptions {
@@ -42,6 +44,14 @@ impl InformerOptions {
     pub fn metadata_only() -> Self {
         Self {
             metadata_only: true,
+            ..Self::default()
+        }
+    }
+
+    /// Everything, folded.
+    pub fn folded() -> Self {
+        Self {
+            folded: true,
             ..Self::default()
         }
     }
@@ -326,7 +336,7 @@ impl Informers {
     fn start(&self, resource: &Resource, options: &InformerOptions) -> Arc<Running> {
         let shared = Arc::new(Shared {
             resource: resource.clone(),
-            cache: RwLock::default(),
+            cache: RwLock::new(Cache::new(if options.folded { 0 } else { OPEN_MAX })),
             subscribers: Mutex::default(),
             version: Mutex::default(),
             synced: watch::Sender::new(SyncState::Waiting),

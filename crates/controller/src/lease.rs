@@ -118,11 +118,13 @@ impl LeaderElector {
         L: FnOnce(Leadership) -> F,
     {
         let mut seen = Seen::default();
+        crate::metrics::leads(&self.key.name, false);
         let taken = tokio::select! {
             () = shutdown.cancelled() => return true,
             at = self.acquire(&mut seen) => at,
         };
         tracing::info!(lease = %self.key, identity = self.identity, "became the leader");
+        crate::metrics::leads(&self.key.name, true);
         let leading = shutdown.child_token();
         let leadership = Leadership {
             ended: leading.clone(),
@@ -144,6 +146,7 @@ impl LeaderElector {
                 orderly
             }
         };
+        crate::metrics::leads(&self.key.name, false);
         if ended_by_shutdown {
             self.release().await;
         } else {

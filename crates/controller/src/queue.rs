@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::metrics::{self, Histogram, Measured, QueueMeasures};
 use crate::object::ObjectKey;
 
 /// What can be queued.
@@ -65,24 +66,58 @@ struct Shared<K> {
 }
 
 struct State<K> {
-    ready: VecDeque<K>,
+    /// With when they came.
+    ready: VecDeque<(K, Instant)>,
     /// Invariant: holds exactly the keys of `ready` and those to run again after their present run.
     dirty: HashSet<K>,
-    working: HashSet<K>,
+    /// With when the work began.
+    working: HashMap<K, Instant>,
     delayed: BinaryHeap<Reverse<(Instant, K)>>,
     /// The deadline that counts; other heap entries of the key are stale.
     deadlines: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
     closed: bool,
+    adds: u64,
+    retries: u64,
+    waited: Histogram,
+    worked: Histogram,
+}
+
+impl<K: QueueKey> Measured for Shared<K> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn measures(&self) -> QueueMeasures {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let running = state
+            .working
+            .values()
+            .map(|since| now.duration_since(*since));
+        QueueMeasures {
+            depth: state.ready.len(),
+            adds: state.adds,
+            retries: state.retries,
+            waited: state.waited.clone(),
+            worked: state.worked.clone(),
+            unfinished: running.clone().sum(),
+            longest: running.max().unwrap_or_default(),
+        }
+    }
 }
 
 impl<K: QueueKey> State<K> {
     /// Queues the key; says whether a worker should be woken.
     fn add(&mut self, key: K) -> bool {
-        if self.closed || !self.dirty.insert(key.clone()) || self.working.contains(&key) {
+        if self.closed || !self.dirty.insert(key.clone()) {
             return false;
         }
-        self.ready.push_back(key);
+        self.adds += 1;
+        if self.working.contains_key(&key) {
+            return false;
+        }
+        self.ready.push_back((key, Instant::now()));
         true
     }
 
@@ -119,11 +154,15 @@ impl<K: QueueKey> WorkQueue<K> {
         let state = State {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
-            working: HashSet::new(),
+            working: HashMap::new(),
             delayed: BinaryHeap::new(),
             deadlines: HashMap::new(),
             failures: HashMap::new(),
             closed: false,
+            adds: 0,
+            retries: 0,
+            waited: Histogram::default(),
+            worked: Histogram::default(),
         };
         let shared = Shared {
             name: name.into(),
@@ -132,9 +171,10 @@ impl<K: QueueKey> WorkQueue<K> {
             changed: Notify::new(),
             idle: Notify::new(),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Arc::new(shared);
+        let measured: Arc<dyn Measured> = shared.clone();
+        metrics::register(Arc::downgrade(&measured));
+        Self { shared }
     }
 
     /// The name given at creation.
@@ -177,6 +217,7 @@ impl<K: QueueKey> WorkQueue<K> {
             let failures = state.failures.entry(key.clone()).or_default();
             let delay = self.shared.backoff.delay(*failures);
             *failures = failures.saturating_add(1);
+            state.retries += 1;
             delay
         };
         self.add_after(key, delay);
@@ -210,9 +251,11 @@ impl<K: QueueKey> WorkQueue<K> {
                     return None;
                 }
                 let due = state.promote(Instant::now());
-                if let Some(key) = state.ready.pop_front() {
+                if let Some((key, since)) = state.ready.pop_front() {
+                    let now = Instant::now();
                     state.dirty.remove(&key);
-                    state.working.insert(key.clone());
+                    state.waited.observe(now.duration_since(since));
+                    state.working.insert(key.clone(), now);
                     let more = !state.ready.is_empty() || due.is_some();
                     drop(state);
                     // `promote` may have made several keys ready at once, and this worker no longer watches the clock.
@@ -238,10 +281,12 @@ impl<K: QueueKey> WorkQueue<K> {
     /// Ends the work on a key; it is queued again if it was added meanwhile.
     pub fn done(&self, key: &K) {
         let mut state = self.shared.state.lock();
-        state.working.remove(key);
+        if let Some(since) = state.working.remove(key) {
+            state.worked.observe(since.elapsed());
+        }
         let again = state.dirty.contains(key);
         if again {
-            state.ready.push_back(key.clone());
+            state.ready.push_back((key.clone(), Instant::now()));
         }
         let idle = state.working.is_empty() && state.ready.is_empty();
         drop(state);

@@ -26,7 +26,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 #[command(next_help_heading = "Monitoring")]
 #[group(id = "monitoring")]
 pub struct Arguments {
-    /// Where `/metrics` of the graph controllers is served, such as :8078; 0 is nowhere [default: 0].
+    /// Where `/metrics` of the controllers is served, such as :8078; 0 is nowhere [default: 0].
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     metrics_bind_address: Option<Place>,
     /// Where `/healthz` and `/readyz` are served, such as :8079; 0 is nowhere [default: 0].
@@ -149,11 +149,18 @@ async fn accept(listener: TcpListener, pages: Pages, metrics: Metrics) {
     }
 }
 
+/// Those of the graph controllers, and those of every controller's queue and of the election.
+fn all_metrics(graph: &str) -> String {
+    const END: &str = "# EOF\n";
+    let graph = graph.strip_suffix(END).unwrap_or(graph);
+    format!("{graph}{}{END}", controller::metrics())
+}
+
 fn answer(pages: Pages, path: &str, metrics: &Metrics) -> Response<String> {
     let (status, text, kind) = match (pages, path) {
         (Pages::Metrics, "/metrics") => (
             StatusCode::OK,
-            metrics.encode(),
+            all_metrics(&metrics.encode()),
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
         ),
         (Pages::Health, "/healthz" | "/readyz") => {
@@ -190,6 +197,22 @@ mod tests {
         check("127.0.0.1:9", Some("127.0.0.1:9"));
         assert!(address("8078").is_err());
         assert!(address("localhost:8078").is_err());
+    }
+
+    #[test]
+    fn queues_are_told_with_the_graphs() {
+        let queue: controller::WorkQueue<String> =
+            controller::WorkQueue::new("test-of-monitoring", controller::Backoff::default());
+        queue.add("key".to_owned());
+        let page = answer(Pages::Metrics, "/metrics", &Metrics::default());
+        let text = page.body();
+        let line = "\nworkqueue_depth{name=\"test-of-monitoring\"} 1\n";
+        assert!(text.contains(line), "{text}");
+        assert_eq!(text.matches("# EOF").count(), 1);
+        assert!(text.ends_with("# EOF\n"));
+        drop(queue);
+        let page = answer(Pages::Metrics, "/metrics", &Metrics::default());
+        assert!(!page.body().contains("test-of-monitoring"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use controller::{Api, Informers};
 use http::Request;
 use http::header::{HeaderValue, USER_AGENT};
 use http::uri::Authority;
+use pki::Identity;
 use store::{EmbeddedOptions, EtcdOptions, Store};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -108,11 +109,19 @@ impl Plane {
             .virtual_nodes(nodes::server(&data)?, 1, has_cidrs)?;
         let store = open_store(arguments, &data).await?;
         let credentials = Credentials::load_or_make(&data, arguments.listen.ip())?;
+        let proxies = access::proxy_authority(&arguments.access, &credentials.proxies.certificate)?;
+        let proxy = Identity {
+            certificate: proxies.clone(),
+            key: String::new(),
+        };
+        let proxy_authority = proxy.certificate_der();
+        let proxy_authority = proxy_authority.context("the authority of front proxies")?;
         let listener = Listener::bind(ListenerOptions {
             address: arguments.listen,
             certificates: vec![credentials.serving.certificate_der()?],
             key: credentials.serving.key_der()?,
             client_authority: credentials.authority.certificate_der()?,
+            proxy_authority: Some(proxy_authority),
         })
         .await?;
         let shutdown = CancellationToken::new();
@@ -128,6 +137,7 @@ impl Plane {
                 &arguments.access,
                 &data,
                 &credentials.token,
+                proxies,
                 shared,
             )?,
             authorization: arguments.access.authorization_mode.clone(),

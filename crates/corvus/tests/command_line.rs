@@ -3,22 +3,8 @@
 mod support;
 
 use std::net::TcpListener;
-use std::process::Command;
 
-use support::{CORVUS, Running};
-
-fn corvus(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(CORVUS)
-        .args(arguments)
-        .output()
-        .expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
+use support::{Running, corvus};
 
 /// Wrong use ends with code 1 and one line that says what to do.
 fn check_refused(arguments: &[&str], expect: &[&str]) {
@@ -150,6 +136,39 @@ fn versions_and_completions_are_printed() {
     let (code, stdout, _) = corvus(&["completion", "bash"]);
     assert_eq!(code, Some(0));
     assert!(stdout.contains("_corvus"));
+}
+
+/// The example of `docs/api-server/operating.md`.
+#[test]
+fn a_front_proxy_says_who_asks() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("SKIPPED a_front_proxy_says_who_asks: curl is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(folder.path(), &["--virtual-nodes", "0"]);
+    let kubeconfig = std::fs::read_to_string(running.kubeconfig()).expect("written");
+    let mut words = kubeconfig
+        .split_whitespace()
+        .map(|word| word.trim_matches(['"', ',']));
+    let server = words
+        .find(|word| word.starts_with("https://"))
+        .expect("it names the server");
+    let file = |name: &str| folder.path().join(name);
+    let output = Command::new("curl")
+        .args(["--silent", "--noproxy", "*", "--cacert"])
+        .arg(file("ca.crt"))
+        .arg("--cert")
+        .arg(file("front-proxy-client.crt"))
+        .arg("--key")
+        .arg(file("front-proxy-client.key"))
+        .args(["-H", "X-Remote-User: jane", "-H", "X-Remote-Group: dev"])
+        .arg(format!("{server}/api/v1/namespaces"))
+        .output()
+        .expect("curl runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expect = "User \\\"jane\\\" cannot list resource \\\"namespaces\\\"";
+    assert!(said.contains(expect), "{said}");
 }
 
 #[test]

@@ -8,17 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{CORVUS, Running, has};
-
-fn corvus(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(CORVUS)
-        .args(arguments)
-        .output()
-        .expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-    (output.status.code(), stdout, stderr)
-}
+use support::{CORVUS, Running, corvus, has};
 
 fn example(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/site");
@@ -248,7 +238,8 @@ fn definitions_are_explained_and_formatted() {
     }
     let (code, _, stderr) = corvus(&["graph", "explain", &definition, "spec.replica"]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("no field \"replica\""), "{stderr}");
+    let told = "there is no field \"replica\" in spec; there are greeting, image, replicas";
+    assert!(stderr.contains(told), "{stderr}");
 
     let (_, stdout, _) = corvus(&["graph", "schema", &definition]);
     let schema: Value = serde_json::from_str(&stdout).expect("JSON");

@@ -117,7 +117,14 @@ fn two_servers(folder: &Path, etcd: &Etcd, nodes: [&str; 2]) -> (Running, Runnin
     ];
     leader.until(&holder, |holder| !holder.is_empty());
     std::fs::create_dir(&second).expect("a folder");
-    for shared in ["ca.crt", "ca.key", "service-account.key", "admin.token"] {
+    for shared in [
+        "ca.crt",
+        "ca.key",
+        "front-proxy-ca.crt",
+        "front-proxy-ca.key",
+        "service-account.key",
+        "admin.token",
+    ] {
         std::fs::copy(first.join(shared), second.join(shared)).expect(shared);
     }
     let other = server(&second, etcd, nodes[1]);
@@ -284,7 +291,7 @@ fn a_killed_servers_nodes_go_with_their_pods() {
         "get",
         "nodes",
         "-o",
-        r#"jsonpath={range .items[*]}{.metadata.name} {end}"#,
+        r"jsonpath={range .items[*]}{.metadata.name} {end}",
     ];
     let names = other.must(&names);
     let names: BTreeSet<&str> = names.split_whitespace().collect();

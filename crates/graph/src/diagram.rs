@@ -24,29 +24,14 @@ pub fn mermaid(graph: &Graph) -> String {
         };
         let _ = writeln!(text, "  {}{shape}", node.id);
     }
-    for node in &graph.nodes {
-        let arrow = if node.include_when.is_empty() {
-            "-->"
-        } else {
-            "-.->"
+    for edge in edges(graph) {
+        let arrow = match edge.kind {
+            EdgeKind::Always => "-->",
+            EdgeKind::Conditional => "-.->",
+            EdgeKind::Later => "-. later .->",
         };
-        if node.dependencies.is_empty() {
-            let _ = writeln!(text, "  schema {arrow} {}", node.id);
-        }
-        for dependency in &node.dependencies {
-            let _ = writeln!(
-                text,
-                "  {} {arrow} {}",
-                graph.nodes[*dependency].id, node.id
-            );
-        }
-        for later in &node.soft_dependencies {
-            let _ = writeln!(
-                text,
-                "  {} -. later .-> {}",
-                graph.nodes[*later].id, node.id
-            );
-        }
+        let (from, to) = (edge.source(graph), &graph.nodes[edge.to].id);
+        let _ = writeln!(text, "  {from} {arrow} {to}");
     }
     text
 }
@@ -74,32 +59,63 @@ pub fn dot(graph: &Graph) -> String {
             label(node, "\\n")
         );
     }
-    for node in &graph.nodes {
-        let style = if node.include_when.is_empty() {
-            ""
-        } else {
-            " [style=dashed]"
+    for edge in edges(graph) {
+        let style = match edge.kind {
+            EdgeKind::Always => "",
+            EdgeKind::Conditional => " [style=dashed]",
+            EdgeKind::Later => " [style=dotted, label=later, constraint=false]",
         };
-        if node.dependencies.is_empty() {
-            let _ = writeln!(text, "  schema -> {}{style};", node.id);
-        }
-        for dependency in &node.dependencies {
-            let _ = writeln!(
-                text,
-                "  {} -> {}{style};",
-                graph.nodes[*dependency].id, node.id
-            );
-        }
-        for later in &node.soft_dependencies {
-            let _ = writeln!(
-                text,
-                "  {} -> {} [style=dotted, label=later, constraint=false];",
-                graph.nodes[*later].id, node.id
-            );
-        }
+        let (from, to) = (edge.source(graph), &graph.nodes[edge.to].id);
+        let _ = writeln!(text, "  {from} -> {to}{style};");
     }
     text.push_str("}\n");
     text
+}
+
+/// An arrow to a resource, from one it needs.
+struct Edge {
+    /// The instance where it is none.
+    from: Option<usize>,
+    to: usize,
+    kind: EdgeKind,
+}
+
+#[derive(Clone, Copy)]
+enum EdgeKind {
+    Always,
+    /// What it leads to may be left out.
+    Conditional,
+    /// What it leads to is made before, and filled in.
+    Later,
+}
+
+impl Edge {
+    fn source<'g>(&self, graph: &'g Graph) -> &'g str {
+        self.from.map_or("schema", |from| &graph.nodes[from].id)
+    }
+}
+
+/// The arrows; what needs no other resource hangs on the instance.
+fn edges(graph: &Graph) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for (to, node) in graph.nodes.iter().enumerate() {
+        let kind = if node.include_when.is_empty() {
+            EdgeKind::Always
+        } else {
+            EdgeKind::Conditional
+        };
+        let mut add = |from: Option<usize>, kind| edges.push(Edge { from, to, kind });
+        if node.dependencies.is_empty() {
+            add(None, kind);
+        }
+        for dependency in &node.dependencies {
+            add(Some(*dependency), kind);
+        }
+        for later in &node.soft_dependencies {
+            add(Some(*later), EdgeKind::Later);
+        }
+    }
+    edges
 }
 
 fn label(node: &Node, line_break: &str) -> String {

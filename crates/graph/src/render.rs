@@ -41,7 +41,8 @@ pub struct Rendered {
 /// Fills in the defaults of the generated schema, as the API server would.
 pub fn with_defaults(graph: &Graph, instance: &Value) -> Value {
     let mut instance = instance.clone();
-    let schema = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let crd = graph.crd();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     if let Ok(schema) = schema::Schema::custom_resource(schema, false) {
         schema::default(&schema, &mut instance);
     }

@@ -123,7 +123,8 @@ fn difference(case: &Value) -> Option<String> {
         Err(error) => return Some(format!("refused, and kro takes it: {error}")),
         Ok(graph) => graph,
     };
-    let made = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let crd = graph.crd();
+    let made = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
     ["spec", "status"].into_iter().find_map(|part| {
         let expect = case.get(part)?;
         (made[part] != *expect).then(|| format!("{part} is {}, and kro's {expect}", made[part]))

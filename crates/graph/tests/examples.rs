@@ -58,7 +58,7 @@ fn every_example_builds() {
         let spec = read_spec(&definition["spec"]).unwrap_or_else(|error| panic!("{name}: {error}"));
         let graph = build(&spec, &kinds, &BuildOptions::default())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        kinds.add_crd(&graph.crd);
+        kinds.add_crd(&graph.crd());
         check_order(name, &graph);
         built += 1;
     }
@@ -78,8 +78,9 @@ fn check_order(name: &str, graph: &Graph) {
     }
     if name == "webapp.kro.run" {
         assert_eq!(order, ["deployment", "service", "ingress"]);
+        let crd = graph.crd();
         let status =
-            &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
         assert_eq!(status["properties"]["availableReplicas"]["type"], "integer");
         assert_eq!(status["properties"]["url"]["type"], "string");
         assert_eq!(

@@ -103,3 +103,19 @@ fn diagrams() {
     assert_eq!((count("<rect "), count("<path ")), (5, 4));
     assert!(drawing.contains(">shelves</text>"), "{drawing}");
 }
+
+#[test]
+fn boxes_of_drawings_are_as_wide_as_the_longest_name_needs() {
+    let width = |kind: &str| -> usize {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let spec = json!({"schema": {"apiVersion": "v1", "kind": kind}, "resources": [{"id": "map", "template": map}]});
+        let spec = read_spec(&spec).unwrap();
+        let graph = build(&spec, &OfflineKinds::new(), &BuildOptions::default()).unwrap();
+        let drawing = diagram::svg(&graph);
+        let (_, rest) = drawing.split_once("<rect ").unwrap();
+        let (_, rest) = rest.split_once("width=\"").unwrap();
+        rest.split_once('"').unwrap().0.parse().unwrap()
+    };
+    assert_eq!(width("Shop"), 180);
+    assert!(width(&format!("S{}", "h".repeat(50))) > 50 * 7);
+}

@@ -363,8 +363,8 @@ fn kinds_with_open_schemas_take_anything() {
     observe(&mut pass, "bucket", bucket);
     // The labels are absent, which is not the same as null.
     assert_eq!(pass.status(), json!({"arn": "arn:1"}));
-    let schema = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
-        ["properties"];
+    let crd = graph.crd();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"];
     assert_eq!(schema["arn"], json!({"type": "string"}));
     assert_eq!(
         schema["labels"],

@@ -3,6 +3,8 @@
 //! As Go's generated code writes them: fields in the order of their numbers, and every field that is no
 //! pointer is written even where it is empty, so the bytes are those of the real server.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -249,7 +251,7 @@ fn special(name: &str, value: &Value, depth: usize) -> Result<Option<Vec<u8>>, E
         }
         "%runtime.RawExtension" | "%apis.meta.v1.FieldsV1" | "@apiextensions.v1.JSON" => {
             if !value.is_null() {
-                put_bytes(&mut out, 1, value.to_string().as_bytes());
+                put_bytes(&mut out, 1, raw_json(value).as_bytes());
             }
         }
         "@apiextensions.v1.JSONSchemaPropsOrBool" => {
@@ -295,6 +297,27 @@ fn special(name: &str, value: &Value, depth: usize) -> Result<Option<Vec<u8>>, E
     Ok(Some(out))
 }
 
+/// JSON as Go writes it where it is kept as text: with the characters escaped that mean something in HTML. Go's programs
+/// compare such texts by their bytes, a revision with the template they would make it from for one.
+pub fn raw_json(value: &Value) -> String {
+    let text = value.to_string();
+    let is_special =
+        |character: char| matches!(character, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    if !text.contains(is_special) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 32);
+    for character in text.chars() {
+        if is_special(character) {
+            // Writing to a text does not fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +341,23 @@ mod tests {
             }
             (all, part) => all == part,
         }
+    }
+
+    #[test]
+    fn what_is_kept_as_text_is_as_go_writes_it() {
+        let data = json!({"image": "a<b>&c\u{2028}", "name": "\u{fc}"});
+        let text = r#"{"image":"a\u003cb\u003e\u0026c\u2028","name":"ü"}"#;
+        assert_eq!(raw_json(&data), text);
+        let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision",
+            "metadata": {"name": "n"}, "data": data, "revision": 1});
+        check(&revision);
+        let bytes = encode(&revision).expect("has a message");
+        let has = |text: &str| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        assert!(has(text));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod openapi;
 mod table;
 mod wire;
 
-pub use encode::{encode, encode_event, encode_item, encode_list, has_message};
+pub use encode::{encode, encode_event, encode_item, encode_list, has_message, raw_json};
 pub use message::decode;
 pub use openapi::{OPENAPI_V2_MEDIA_TYPE, encode_openapi_v2};
 

@@ -121,6 +121,7 @@ impl Cluster {
             certificates: vec![serving.certificate_der().expect("own PEM")],
             key: serving.key_der().expect("own PEM"),
             client_authority: authority.identity().certificate_der().expect("own PEM"),
+            proxy_authority: None,
         })
         .await
         .expect("a free port");

@@ -148,7 +148,7 @@ fn unchanged_since(state: &State, crd: &Value) -> Option<Revision> {
         .all()
         .filter(|other| other.gvr.group == group && other.gvr.resource == plural)
         .find_map(|other| other.custom.as_ref())?;
-    (Some(&*served.spec) == crd.get("spec")).then_some(served.since)
+    (served.spec == super::spec_text(crd)).then_some(served.since)
 }
 
 fn withdraw(state: &Arc<State>, crd: &Value) {

@@ -1,4 +1,4 @@
-//! Authentication: client certificates, static bearer tokens, and tokens of service accounts.
+//! Authentication: client certificates, front proxies, static bearer tokens, and tokens of service accounts.
 //!
 //! As upstream: a request with no usable credentials is anonymous (or 401 where that is switched
 //! off), one with a wrong bearer token is 401 whatever else it presents.
@@ -15,7 +15,7 @@ use store::Store;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::service_accounts::Believed;
-use super::{ServiceAccounts, User};
+use super::{RequestHeader, ServiceAccounts, User};
 
 /// What is said of a token nobody knows.
 const INVALID_TOKEN: &str = "invalid bearer token";
@@ -86,6 +86,20 @@ fn comma_separated(line: &str) -> Vec<String> {
     fields
 }
 
+/// What a verified client certificate says.
+#[derive(Debug, Clone)]
+pub enum Certified {
+    /// Who asks.
+    User(Arc<User>),
+    /// A front proxy asks for somebody else.
+    Proxy {
+        /// Its common name.
+        name: Arc<str>,
+        /// Who it is itself, where the authority of clients has signed the certificate as well: who asks if it names nobody.
+        user: Option<Arc<User>>,
+    },
+}
+
 /// How requests are authenticated.
 #[derive(Debug, Clone)]
 pub struct Authentication {
@@ -95,6 +109,8 @@ pub struct Authentication {
     pub anonymous: bool,
     /// Tokens of service accounts.
     pub service_accounts: Arc<ServiceAccounts>,
+    /// Front proxies; none are believed without it.
+    pub request_header: Option<Arc<RequestHeader>>,
 }
 
 impl Default for Authentication {
@@ -103,21 +119,33 @@ impl Default for Authentication {
             tokens: Tokens::default(),
             anonymous: true,
             service_accounts: Arc::default(),
+            request_header: None,
         }
     }
 }
 
 impl Authentication {
-    /// Who sends a request, given the user of its verified client certificate.
+    /// Who sends a request, given its verified client certificate.
     pub fn authenticate(
         &self,
         store: &dyn Store,
         now: Timestamp,
         headers: &HeaderMap,
-        certificate: Option<&User>,
+        certificate: Option<&Certified>,
     ) -> Result<User, Status> {
-        if let Some(user) = certificate {
-            return Ok(user.clone());
+        match certificate {
+            Some(Certified::User(user)) => return Ok(User::clone(user)),
+            Some(Certified::Proxy { name, user }) => {
+                let settings = self.request_header.as_ref();
+                if let Some(user) = settings.and_then(|settings| settings.user(name, headers)) {
+                    return Ok(user);
+                }
+                if let Some(user) = user {
+                    return Ok(User::clone(user));
+                }
+                tracing::debug!(proxy = %name, "a front proxy names nobody, or is not believed");
+            }
+            None => {}
         }
         if let Some(token) = bearer(headers) {
             return match self.token(store, now, token, None) {
@@ -128,7 +156,8 @@ impl Authentication {
                 }
             };
         }
-        if self.anonymous {
+        // Whoever presents a certificate that is worth nothing is not let in as nobody.
+        if self.anonymous && certificate.is_none() {
             Ok(User::anonymous())
         } else {
             Err(unauthorized())
@@ -226,6 +255,29 @@ mod tests {
         assert_eq!(name(&with("Bearer wrong")), Err(unauthorized()));
         assert_eq!(name(&with("Basic YTpi")), Ok("system:anonymous".to_owned()));
         assert_eq!(name(&with("Bearer ")), Ok("system:anonymous".to_owned()));
+        let proxied = Authentication {
+            request_header: Some(Arc::new(RequestHeader::usual(String::new()))),
+            ..open.clone()
+        };
+        let through = |proxy: &str, headers: &HeaderMap| {
+            let proxy = Certified::Proxy {
+                name: proxy.into(),
+                user: None,
+            };
+            let now = Timestamp::UNIX_EPOCH;
+            let user = proxied.authenticate(&store, now, headers, Some(&proxy));
+            user.map(|user| user.name)
+        };
+        let mut jane = HeaderMap::new();
+        jane.insert("x-remote-user", HeaderValue::from_static("jane"));
+        let known = "front-proxy-client";
+        assert_eq!(through(known, &jane), Ok("jane".to_owned()));
+        assert_eq!(through("other", &jane), Err(unauthorized()));
+        assert_eq!(through(known, &HeaderMap::new()), Err(unauthorized()));
+        let token = with("Bearer secret");
+        assert_eq!(through(known, &token), Ok("admin".to_owned()));
+        // Without such a certificate the headers say nothing.
+        assert_eq!(name(&jane), Ok("system:anonymous".to_owned()));
         let closed = Authentication {
             anonymous: false,
             ..open

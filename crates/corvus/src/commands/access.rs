@@ -24,6 +24,29 @@ pub struct Arguments {
     /// A file of bearer tokens: lines of token, user, uid and, in quotes, groups.
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// The authority whose certificates front proxies have [default: DIR/front-proxy-ca.crt, which is made].
+    #[arg(long, value_name = "FILE")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// The common names of front proxies; empty for any that the authority has signed.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "front-proxy-client",
+        value_name = "LIST"
+    )]
+    pub requestheader_allowed_names: Vec<String>,
+    /// The headers in which front proxies name the user; the first that is there counts.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User", value_name = "LIST", value_parser = header)]
+    pub requestheader_username_headers: Vec<String>,
+    /// The headers for the user's uid.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Uid", value_name = "LIST", value_parser = header)]
+    pub requestheader_uid_headers: Vec<String>,
+    /// The headers for the user's groups.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group", value_name = "LIST", value_parser = header)]
+    pub requestheader_group_headers: Vec<String>,
+    /// What headers begin with that say what else is known of the user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-", value_name = "LIST", value_parser = header)]
+    pub requestheader_extra_headers_prefix: Vec<String>,
     /// Who issues the tokens of service accounts.
     #[arg(long, default_value = ISSUER, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub service_account_issuer: String,
@@ -70,6 +93,14 @@ pub struct Arguments {
 
 const ISSUER: &str = "https://kubernetes.default.svc";
 
+/// The name of a header, or its beginning.
+fn header(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let parsed: Result<http::HeaderName, _> = name.parse();
+    parsed.map_err(|_| "write names of headers".to_owned())?;
+    Ok(name.to_owned())
+}
+
 /// Upstream takes durations here; who writes one learns what to write instead.
 fn seconds(text: &str) -> Result<i64, String> {
     let number = text.parse().ok().filter(|seconds| *seconds >= 0);
@@ -90,6 +121,12 @@ impl Default for Arguments {
             authorization_mode: vec![Mode::Node, Mode::Rbac],
             anonymous_auth: true,
             token_auth_file: None,
+            requestheader_client_ca_file: None,
+            requestheader_allowed_names: vec!["front-proxy-client".to_owned()],
+            requestheader_username_headers: vec!["X-Remote-User".to_owned()],
+            requestheader_uid_headers: vec!["X-Remote-Uid".to_owned()],
+            requestheader_group_headers: vec!["X-Remote-Group".to_owned()],
+            requestheader_extra_headers_prefix: vec!["X-Remote-Extra-".to_owned()],
             service_account_issuer: ISSUER.to_owned(),
             api_audiences: Vec::new(),
             service_account_signing_key_file: None,

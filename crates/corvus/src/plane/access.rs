@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use apiserver::FlowLimits;
 use apiserver::audit::{AuditLog, LogFile, LogFileOptions, Policy};
-use apiserver::identity::{Authentication, ServiceAccounts, TokenSettings, Tokens, User};
+use apiserver::identity::{
+    Authentication, RequestHeader, ServiceAccounts, TokenSettings, Tokens, User,
+};
 use pki::{PublicTokenKey, TokenKey};
 
 use super::files::{self, DataDir};
@@ -26,6 +28,7 @@ pub fn authentication(
     arguments: &AccessArguments,
     data: &DataDir,
     admin_token: &str,
+    proxies: String,
     shared: bool,
 ) -> anyhow::Result<Authentication> {
     let mut tokens = Tokens::default();
@@ -51,7 +54,28 @@ pub fn authentication(
         tokens,
         anonymous: arguments.anonymous_auth,
         service_accounts,
+        request_header: Some(Arc::new(request_header(arguments, proxies))),
     })
+}
+
+/// The certificate (PEM) of the authority of front proxies: the one that is named, or `own`.
+pub fn proxy_authority(arguments: &AccessArguments, own: &str) -> anyhow::Result<String> {
+    let named = arguments.requestheader_client_ca_file.as_deref();
+    named.map_or_else(|| Ok(own.to_owned()), read)
+}
+
+/// Which front proxies are believed.
+fn request_header(arguments: &AccessArguments, authority: String) -> RequestHeader {
+    let mut allowed_names = arguments.requestheader_allowed_names.clone();
+    allowed_names.retain(|name| !name.is_empty());
+    RequestHeader {
+        authority,
+        allowed_names,
+        username_headers: arguments.requestheader_username_headers.clone(),
+        uid_headers: arguments.requestheader_uid_headers.clone(),
+        group_headers: arguments.requestheader_group_headers.clone(),
+        extra_headers_prefix: arguments.requestheader_extra_headers_prefix.clone(),
+    }
 }
 
 fn service_accounts(

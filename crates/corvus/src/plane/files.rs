@@ -75,22 +75,16 @@ pub struct Credentials {
     pub admin: Identity,
     /// The administrator's token.
     pub token: String,
+    /// The authority of front proxies.
+    pub proxies: Identity,
 }
 
 impl Credentials {
     /// The credentials in a data directory; what is missing is made. Certificates for serving and for
     /// the administrator are signed anew at each start.
     pub fn load_or_make(data: &DataDir, address: IpAddr) -> anyhow::Result<Self> {
-        let authority = match (data.read("ca.crt")?, data.read("ca.key")?) {
-            (Some(certificate), Some(key)) => Authority::load(Identity { certificate, key })
-                .with_context(|| format!("the authority in {}", data.path().display()))?,
-            _ => {
-                let authority = Authority::new("corvus-ca")?;
-                data.write("ca.key", &authority.identity().key)?;
-                data.write("ca.crt", &authority.identity().certificate)?;
-                authority
-            }
-        };
+        let authority = authority(data, "ca", "corvus-ca")?;
+        let proxies = authority_of_proxies(data)?;
         let token = match data.read("admin.token")? {
             Some(token) if !token.trim().is_empty() => token.trim().to_owned(),
             _ => {
@@ -120,6 +114,7 @@ impl Credentials {
             admin: authority.client("admin", &[apiserver::identity::MASTERS])?,
             authority: authority.identity().clone(),
             token,
+            proxies,
         })
     }
 
@@ -143,6 +138,29 @@ impl Credentials {
         }
         write_private(path, &format!("{value:#}\n"))
     }
+}
+
+/// An authority whose certificate and key are kept in files of a name; made where it is missing.
+fn authority(data: &DataDir, file: &str, name: &str) -> anyhow::Result<Authority> {
+    let (certificate_file, key_file) = (format!("{file}.crt"), format!("{file}.key"));
+    if let (Some(certificate), Some(key)) = (data.read(&certificate_file)?, data.read(&key_file)?) {
+        let loaded = Authority::load(Identity { certificate, key });
+        return loaded
+            .with_context(|| format!("the authority {file}.crt in {}", data.path().display()));
+    }
+    let authority = Authority::new(name)?;
+    data.write(&key_file, &authority.identity().key)?;
+    data.write(&certificate_file, &authority.identity().certificate)?;
+    Ok(authority)
+}
+
+/// The authority of front proxies. The certificate of one is written beside it, signed anew at each start.
+fn authority_of_proxies(data: &DataDir) -> anyhow::Result<Identity> {
+    let authority = authority(data, "front-proxy-ca", "corvus-front-proxy-ca")?;
+    let client = authority.client("front-proxy-client", &[])?;
+    data.write("front-proxy-client.key", &client.key)?;
+    data.write("front-proxy-client.crt", &client.certificate)?;
+    Ok(authority.identity().clone())
 }
 
 /// The addresses this machine would speak to others from: what they reach a server by that listens

@@ -13,6 +13,17 @@ pub const CORVUS: &str = env!("CARGO_BIN_EXE_corvus");
 /// How long anything may take; far more than it does.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// Runs a command to its end; gives its exit code and what it printed.
+pub fn corvus(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(CORVUS)
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    (output.status.code(), stdout, stderr)
+}
+
 /// A running `corvus up`.
 pub struct Running {
     child: Child,

@@ -32,7 +32,7 @@ mod variables;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cel::Type;
-use controller::Resource;
+use controller::{Document, Resource};
 use model::GroupVersionKind;
 use serde_json::Value;
 
@@ -260,8 +260,8 @@ pub struct StatusField {
 pub struct Graph {
     /// The API it serves.
     pub schema: SchemaSpec,
-    /// The generated CustomResourceDefinition, without the labels that name its owner.
-    pub crd: Value,
+    /// Folded: it is as large as the rest, and rarely looked at.
+    crd: Document,
     /// The resources, in authored order.
     pub nodes: Vec<Node>,
     /// Positions in the order of creation.
@@ -284,6 +284,11 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The generated CustomResourceDefinition, without the labels that name its owner; read anew each time.
+    pub fn crd(&self) -> Value {
+        self.crd.clone().into_value()
+    }
+
     /// Ids in the order of creation.
     pub fn topological_order(&self) -> Vec<&str> {
         self.order
@@ -368,7 +373,7 @@ pub fn build(
         &parsed,
         &order.order,
     )?;
-    let nodes = parsed
+    let mut nodes = parsed
         .into_iter()
         .zip(&spec.resources)
         .map(|(mut resource, authored)| {
@@ -379,6 +384,7 @@ pub fn build(
             Ok(node)
         })
         .collect::<Result<Vec<Node>, BuildError>>()?;
+    nodes.shrink_to_fit();
     let status = status::build(&marked.status, &variables)?;
     let mut crd = crd::instance_crd(&spec.schema, &spec_schema, &status.schema);
     marked.declare(&mut crd)?;
@@ -387,7 +393,7 @@ pub fn build(
         options.features.has(Feature::ManagedResources) && managed_resources::declare(&mut crd);
     Ok(Graph {
         schema: spec.schema.clone(),
-        crd,
+        crd: Document::new(crd).folded(),
         nodes,
         order: order.order,
         waves: order.waves,

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
+use super::caches;
 use super::cluster_kinds::ClusterKinds;
 use super::metrics::WatchCounts;
 use super::registry::Registry;
@@ -103,8 +104,8 @@ impl Context {
                 options.sync_timeout,
                 options.metrics.clone(),
             ),
-            rgds: informers.informer(&rgd_resource(), InformerOptions::default()),
-            revisions: informers.informer(&revision_resource(), InformerOptions::default()),
+            rgds: caches::rgds(&informers),
+            revisions: caches::revisions(&informers),
             crds: informers.informer(&crd_resource(), InformerOptions::metadata_only()),
             rgd_queue: WorkQueue::new("resourcegraphdefinition", Backoff::default()),
             revision_queue: WorkQueue::new("graphrevision", Backoff::default()),

@@ -8,6 +8,7 @@
 //!
 //! All of them are woken by events alone; a timer runs only after something failed.
 
+mod caches;
 mod cluster_kinds;
 mod context;
 mod ensure_crd;

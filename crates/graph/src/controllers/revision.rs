@@ -6,6 +6,7 @@ use std::time::Instant;
 use controller::{Event, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer};
 use serde_json::{Value, json};
 
+use super::caches;
 use super::context::{Context, revision_resource};
 use super::registry::RevisionState;
 use super::rgd::{self, CompileError};
@@ -13,7 +14,7 @@ use crate::build::Graph;
 use crate::conditions::{ConditionSet, ConditionStatus, REVISION_CONDITIONS};
 use crate::{hash, keys};
 
-const VERIFIED: &str = "GraphVerified";
+pub(super) const VERIFIED: &str = "GraphVerified";
 
 pub(crate) struct RevisionReconciler {
     context: Arc<Context>,
@@ -118,12 +119,13 @@ impl RevisionReconciler {
     fn is_history(&self, revision: &Object, snapshot: &Snapshot) -> bool {
         let newer = |other: &Arc<Object>| {
             !other.is_terminating()
-                && other.pointer("/spec/snapshot/name").and_then(Value::as_str)
-                    == Some(&snapshot.rgd)
                 && other.pointer("/spec/revision").and_then(Value::as_i64) > Some(snapshot.number)
         };
-        controller::condition::is_true(revision.status(), VERIFIED)
-            && self.context.revisions.list().iter().any(newer)
+        let all = || {
+            let revisions = &self.context.revisions;
+            revisions.by_index(caches::DEFINITION, &snapshot.rgd)
+        };
+        controller::condition::is_true(revision.status(), VERIFIED) && all().iter().any(newer)
     }
 
     async fn compile(&self, revision: &Object, snapshot: &Snapshot) -> Result<(), CompileError> {

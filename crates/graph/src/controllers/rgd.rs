@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use controller::{
-    DeleteOptions, Event, Informer, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer,
+    DeleteOptions, Event, Object, ObjectKey, Outcome, Reconciler, Subresource, finalizer,
 };
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::registry::RevisionState;
 use super::rgd_plan::{Decision, decide, owner_reference, revision_name, revision_object};
 use super::rgd_status::{ACCEPTED, CONTROLLER_READY, KIND_READY, RESOLVED, Report};
 use super::serving::Owner;
-use super::{rgd_deletion, rollout};
+use super::{caches, rgd_deletion, rollout};
 use crate::build::{self, BuildError, Graph};
 use crate::conditions::ConditionStatus;
 use crate::{crd, hash, keys};
@@ -73,10 +73,10 @@ pub(crate) fn wake_on_own_events(
 
 /// The definition a revision belongs to.
 pub(crate) fn keys_of_revision(revision: &Object) -> Vec<ObjectKey> {
-    let name = revision
-        .pointer("/spec/snapshot/name")
-        .and_then(Value::as_str);
-    name.map(ObjectKey::cluster).into_iter().collect()
+    caches::definition(revision)
+        .map(ObjectKey::cluster)
+        .into_iter()
+        .collect()
 }
 
 /// A changed CustomResourceDefinition concerns the graph it was made by, and graphs that wait for kinds.
@@ -98,16 +98,11 @@ pub(crate) fn wake_on_crd_events(
         {
             rgd_queue.add(ObjectKey::cluster(name));
         }
-        let wake_waiting = |informer: &Informer, condition: &str, queue: &controller::WorkQueue| {
-            for object in informer.list() {
-                let failed = controller::condition::find(object.status(), condition);
-                if failed.is_some_and(|condition| condition["status"] == "False") {
-                    queue.add(object.key());
-                }
+        for (informer, queue) in [(&rgds, &rgd_queue), (&revisions, &revision_queue)] {
+            for object in informer.by_index(caches::REFUSED, "") {
+                queue.add(object.key());
             }
-        };
-        wake_waiting(&rgds, ACCEPTED, &rgd_queue);
-        wake_waiting(&revisions, "GraphVerified", &revision_queue);
+        }
     }
 }
 
@@ -330,7 +325,7 @@ impl RgdReconciler {
             "Valid",
             "resource graph and schema are valid",
         );
-        let mut desired = graph.crd.clone();
+        let mut desired = graph.crd();
         crd::label(&mut desired, rgd.name(), rgd.uid());
         let version = match ensure_crd::ensure(&self.context, &desired, allows_breaking(rgd)).await
         {

@@ -2,32 +2,46 @@
 
 use std::fmt::Write as _;
 
+use super::{EdgeKind, edges};
 use crate::build::Graph;
 
-const BOX_WIDTH: usize = 180;
+/// Of the boxes, unless a name needs more.
+const BOX_WIDTH_MIN: usize = 180;
+/// Of a bold letter, about.
+const LETTER_WIDTH: usize = 8;
 const BOX_HEIGHT: usize = 48;
 const GAP_ACROSS: usize = 30;
 const GAP_DOWN: usize = 56;
-const MARGIN: usize = 20;
+/// Arrows between the sides of boxes bend into it.
+const MARGIN: usize = 28;
 
 /// A box and where it stands.
 struct Place {
     row: usize,
     x: usize,
     y: usize,
+    width: usize,
+}
+
+impl Place {
+    fn middle(&self) -> usize {
+        self.x + self.width / 2
+    }
 }
 
 /// As SVG.
 pub fn svg(graph: &Graph) -> String {
     let rows = rows(graph);
     let widest = rows.iter().map(Vec::len).max().unwrap_or(1).max(1);
-    let width = MARGIN * 2 + widest * BOX_WIDTH + (widest - 1) * GAP_ACROSS;
+    let box_width = box_width(graph);
+    let width = MARGIN * 2 + widest * box_width + (widest - 1) * GAP_ACROSS;
     let height = MARGIN * 2 + (rows.len() + 1) * BOX_HEIGHT + rows.len() * GAP_DOWN;
-    let places = places(graph, &rows, width);
+    let places = places(graph, &rows, width, box_width);
     let schema = Place {
         row: 0,
-        x: (width - BOX_WIDTH) / 2,
+        x: (width - box_width) / 2,
         y: MARGIN,
+        width: box_width,
     };
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
@@ -35,20 +49,13 @@ pub fn svg(graph: &Graph) -> String {
          <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
          orient=\"auto\"><path d=\"M0 0 8 4 0 8z\" fill=\"#57606a\"/></marker></defs>\n"
     );
-    for (node, place) in graph.nodes.iter().zip(&places) {
-        let dashes = if node.include_when.is_empty() {
-            ""
-        } else {
-            " stroke-dasharray=\"5 4\""
-        };
-        if node.dependencies.is_empty() {
-            arrow(&mut text, &schema, place, dashes);
-        }
-        for dependency in &node.dependencies {
-            arrow(&mut text, &places[*dependency], place, dashes);
-        }
-        for later in &node.soft_dependencies {
-            arrow_aside(&mut text, &places[*later], place);
+    for edge in edges(graph) {
+        let from = edge.from.map_or(&schema, |from| &places[from]);
+        let to = &places[edge.to];
+        match edge.kind {
+            EdgeKind::Always => arrow(&mut text, from, to, ""),
+            EdgeKind::Conditional => arrow(&mut text, from, to, " stroke-dasharray=\"5 4\""),
+            EdgeKind::Later => arrow_aside(&mut text, from, to),
         }
     }
     draw(&mut text, &schema, "instance", &graph.schema.kind, 24, "");
@@ -62,9 +69,9 @@ pub fn svg(graph: &Graph) -> String {
         };
         if node.kind.is_list() || node.kind.is_repeated() {
             let behind = Place {
-                row: place.row,
                 x: place.x + 5,
                 y: place.y + 5,
+                ..*place
             };
             draw(&mut text, &behind, "", "", round, dashes);
         }
@@ -105,20 +112,32 @@ fn rows(graph: &Graph) -> Vec<Vec<usize>> {
     rows
 }
 
-fn places(graph: &Graph, rows: &[Vec<usize>], width: usize) -> Vec<Place> {
-    let mut places: Vec<Place> = graph
-        .nodes
-        .iter()
-        .map(|_| Place { row: 0, x: 0, y: 0 })
-        .collect();
+/// So that every name fits.
+fn box_width(graph: &Graph) -> usize {
+    let nodes = graph.nodes.iter();
+    let names = nodes.flat_map(|node| [node.id.as_str(), &node.resource.kind]);
+    let names = names.chain([graph.schema.kind.as_str()]);
+    let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    BOX_WIDTH_MIN.max((longest + 4) * LETTER_WIDTH)
+}
+
+fn places(graph: &Graph, rows: &[Vec<usize>], width: usize, box_width: usize) -> Vec<Place> {
+    let nowhere = || Place {
+        row: 0,
+        x: 0,
+        y: 0,
+        width: box_width,
+    };
+    let mut places: Vec<Place> = graph.nodes.iter().map(|_| nowhere()).collect();
     for (row, nodes) in rows.iter().enumerate() {
-        let row_width = nodes.len() * (BOX_WIDTH + GAP_ACROSS) - GAP_ACROSS;
+        let row_width = nodes.len() * (box_width + GAP_ACROSS) - GAP_ACROSS;
         let left = (width - row_width) / 2;
         for (position, node) in nodes.iter().enumerate() {
             places[*node] = Place {
                 row: row + 1,
-                x: left + position * (BOX_WIDTH + GAP_ACROSS),
+                x: left + position * (box_width + GAP_ACROSS),
                 y: MARGIN + (row + 1) * (BOX_HEIGHT + GAP_DOWN),
+                width: box_width,
             };
         }
     }
@@ -127,8 +146,8 @@ fn places(graph: &Graph, rows: &[Vec<usize>], width: usize) -> Vec<Place> {
 
 /// An arrow from the bottom of one box to the top of another; it bends around the rows in between.
 fn arrow(text: &mut String, from: &Place, to: &Place, dashes: &str) {
-    let (x1, y1) = (from.x + BOX_WIDTH / 2, from.y + BOX_HEIGHT);
-    let (x2, y2) = (to.x + BOX_WIDTH / 2, to.y);
+    let (x1, y1) = (from.middle(), from.y + BOX_HEIGHT);
+    let (x2, y2) = (to.middle(), to.y);
     let bend = GAP_DOWN * (to.row - from.row);
     let _ = writeln!(
         text,
@@ -141,8 +160,8 @@ fn arrow(text: &mut String, from: &Place, to: &Place, dashes: &str) {
 
 /// A dotted arrow between the right sides of two boxes, in either direction.
 fn arrow_aside(text: &mut String, from: &Place, to: &Place) {
-    let middle = |place: &Place| (place.x + BOX_WIDTH, place.y + BOX_HEIGHT / 2);
-    let ((x1, y1), (x2, y2)) = (middle(from), middle(to));
+    let side = |place: &Place| (place.x + place.width, place.y + BOX_HEIGHT / 2);
+    let ((x1, y1), (x2, y2)) = (side(from), side(to));
     let _ = writeln!(
         text,
         "<path d=\"M{x1} {y1}C{} {y1} {} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#57606a\" stroke-dasharray=\"2 4\" \
@@ -153,16 +172,16 @@ fn arrow_aside(text: &mut String, from: &Place, to: &Place) {
 }
 
 fn draw(text: &mut String, place: &Place, name: &str, kind: &str, round: usize, dashes: &str) {
-    let Place { x, y, .. } = place;
+    let Place { x, y, width, .. } = place;
     let _ = writeln!(
         text,
-        "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"{round}\" fill=\"#f6f8fa\" \
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{BOX_HEIGHT}\" rx=\"{round}\" fill=\"#f6f8fa\" \
          stroke=\"#57606a\"{dashes}/>"
     );
     if kind.is_empty() {
         return;
     }
-    let middle = x + BOX_WIDTH / 2;
+    let middle = place.middle();
     let _ = writeln!(
         text,
         "<text x=\"{middle}\" y=\"{}\" font-weight=\"bold\">{}</text>\n<text x=\"{middle}\" y=\"{}\">{}</text>",

@@ -3,24 +3,15 @@
 use std::time::Duration;
 
 use controller::{FaultPlan, Faults, ObjectKey, Resource};
-use graph::{BuildOptions, Feature, Features, Options};
+use graph::{Feature, Options};
 use serde_json::{Value, json};
 
 use crate::world::{
-    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+    World, app, apps, condition, config, config_map, config_maps, crds, impatient, it, rgds, with,
 };
 
 fn options() -> Options {
-    let features = Features::default()
-        .with(Feature::ScaleSubresource)
-        .with(Feature::ExternalFields);
-    Options {
-        build: BuildOptions {
-            features,
-            ..BuildOptions::default()
-        },
-        ..Options::default()
-    }
+    with(&[Feature::ScaleSubresource, Feature::ExternalFields])
 }
 
 fn deployments() -> Resource {
@@ -93,8 +84,7 @@ fn scalable() -> Value {
 async fn an_instance_is_scaled_like_any_workload() {
     let world = World::with(options()).await;
     run_kubernetes(&world);
-    world.create(&rgds(), scalable()).await;
-    world.wait_rgd_active("app").await;
+    world.define(scalable()).await;
     world.app(json!({})).await;
     wait_replicas(&world, &deployments(), 1).await;
     world
@@ -138,13 +128,8 @@ async fn a_definition_gets_and_loses_its_scale_subresource() {
     for pointer in ["/spec/replicas", "/status/replicas", "/status/selector"] {
         unmark(rgd["spec"]["schema"].pointer_mut(pointer).unwrap());
     }
-    world.create(&rgds(), rgd.clone()).await;
-    world.wait_rgd_active("app").await;
-    let crds = Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    );
+    world.define(rgd.clone()).await;
+    let crds = crds();
     let name = ObjectKey::cluster("apps.kro.run");
     let key = ObjectKey::cluster("app");
     let unmarked = rgd["spec"]["schema"].clone();
@@ -182,8 +167,7 @@ async fn an_autoscaler_keeps_the_field_it_was_handed() {
         "id": "deployment", "externalFields": ["spec.replicas"], "template": deployment("${schema.spec.least}"),
     }]);
     let spec = json!({"image": "string | default=nginx", "least": "integer | default=1"});
-    world.create(&rgds(), app(spec, json!({}), resources)).await;
-    world.wait_rgd_active("app").await;
+    world.define(app(spec, json!({}), resources)).await;
     world.app(json!({})).await;
     wait_replicas(&world, &deployments(), 1).await;
     // Nobody else has written it yet, so it follows the instance.
@@ -221,8 +205,7 @@ fn handing_over() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_was_handed_over_is_left_alone_and_at_no_cost() {
     let mut world = World::with(options()).await;
-    world.create(&rgds(), handing_over()).await;
-    world.wait_rgd_active("app").await;
+    world.define(handing_over()).await;
     world.app(json!({"text": "a"})).await;
     world.wait_active().await;
     let edit = |free: &str, ours: &str| json!({"data": {"free": free, "ours": ours}});
@@ -277,8 +260,7 @@ async fn only_what_was_handed_over_is_left_alone_and_at_no_cost() {
 async fn no_fault_takes_back_what_was_handed_over() {
     for seed in testkit::seeds(4) {
         let mut world = World::with(impatient(options())).await;
-        world.create(&rgds(), handing_over()).await;
-        world.wait_rgd_active("app").await;
+        world.define(handing_over()).await;
         world.app(json!({"text": "a"})).await;
         world.wait_active().await;
         world.stop_controllers().await;
@@ -288,9 +270,8 @@ async fn no_fault_takes_back_what_was_handed_over() {
             FaultPlan::evenly(seed.number, 0.1).with_stale_caches(0.3, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world
-            .start_controllers_with(client, impatient(options()))
+            .start_controllers_under(&faults, impatient(options()))
             .await;
         for text in ["b", "c", "d"] {
             world

@@ -1,19 +1,18 @@
 //! The way of a graph from definition to deletion.
 
-use controller::{DeleteOptions, ListOptions, Object, ObjectKey, Resource};
+use controller::{ListOptions, Object, ObjectKey};
 use graph::Options;
 use serde_json::json;
 use testkit::eventually;
 
 use crate::world::{
-    World, apps, chain, condition, config, config_map, config_maps, it, revisions, rgds,
+    World, apps, chain, condition, config, config_map, config_maps, crds, it, revisions, rgds,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graph_becomes_an_api_and_an_instance_becomes_objects() {
     let world = World::start().await;
-    world.create(&rgds(), chain()).await;
-    let rgd = world.wait_rgd_active("app").await;
+    let rgd = world.define(chain()).await;
     assert_eq!(
         rgd.status()["topologicalOrder"],
         json!(["first", "second", "extra"])
@@ -23,11 +22,7 @@ async fn a_graph_becomes_an_api_and_an_instance_becomes_objects() {
         json!([{"id": "second", "dependencies": [{"id": "first"}]}])
     );
     assert_eq!(rgd.status()["lastIssuedRevision"], 1);
-    let crds = Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    );
+    let crds = crds();
     let crd = world
         .get(&crds, &ObjectKey::cluster("apps.kro.run"))
         .await
@@ -82,8 +77,7 @@ async fn a_graph_becomes_an_api_and_an_instance_becomes_objects() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_touch_only_what_depends_on_them_and_drift_is_corrected() {
     let world = World::start().await;
-    world.create(&rgds(), chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(chain()).await;
     world.app(json!({"extra": true})).await;
     world.wait_active().await;
     world.quiet().await;
@@ -114,15 +108,7 @@ async fn changes_touch_only_what_depends_on_them_and_drift_is_corrected() {
             map.value()["data"] == json!({"text": "bye!", "own": "kept"})
         })
         .await;
-    world
-        .api
-        .delete(
-            &config_maps(),
-            &config("it-first"),
-            &DeleteOptions::default(),
-        )
-        .await
-        .unwrap();
+    world.delete(&config_maps(), &config("it-first")).await;
     world
         .wait(&config_maps(), &config("it-first"), |map| {
             map.value()["data"]["text"] == "bye"
@@ -146,8 +132,7 @@ async fn changes_touch_only_what_depends_on_them_and_drift_is_corrected() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletion_goes_wave_by_wave() {
     let world = World::start().await;
-    world.create(&rgds(), chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(chain()).await;
     world.app(json!({})).await;
     world.wait_active().await;
     // The second hangs on, so the first must stay.
@@ -159,11 +144,7 @@ async fn deletion_goes_wave_by_wave() {
             json!({"metadata": {"finalizers": ["test.io/hold"]}}),
         )
         .await;
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&apps(), &it()).await;
     let app = world
         .wait(&apps(), &it(), |app| app.status()["state"] == "DELETING")
         .await;
@@ -197,8 +178,7 @@ async fn deletion_goes_wave_by_wave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalid_change_leaves_the_last_good_graph_running() {
     let world = World::start().await;
-    world.create(&rgds(), chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(chain()).await;
     let good = chain()["spec"]["resources"].clone();
     let mut bad = good.clone();
     bad[1]["template"]["data"]["text"] = json!("${frist.data.text}");
@@ -304,8 +284,7 @@ async fn an_external_reference_is_waited_for_and_followed() {
         {"id": "shared", "externalRef": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared"}}},
         {"id": "copy", "template": config_map("copy", json!({"text": "${shared.data.text}"}))},
     ]);
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({})).await;
     let app = world
         .wait(&apps(), &it(), |app| {
@@ -330,12 +309,7 @@ async fn an_external_reference_is_waited_for_and_followed() {
             map.value()["data"]["text"] == "two"
         })
         .await;
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     assert!(world.get(&config_maps(), &config("shared")).await.is_some());
     assert!(world.get(&config_maps(), &config("copy")).await.is_none());
 }
@@ -343,8 +317,7 @@ async fn an_external_reference_is_waited_for_and_followed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_suspended_instance_is_left_alone_until_it_is_resumed() {
     let world = World::start().await;
-    world.create(&rgds(), chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(chain()).await;
     world.app(json!({})).await;
     world.wait_active().await;
     world
@@ -389,8 +362,7 @@ async fn a_suspended_instance_is_left_alone_until_it_is_resumed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn breaking_changes_need_permission() {
     let world = World::start().await;
-    world.create(&rgds(), chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(chain()).await;
     let key = ObjectKey::cluster("app");
     let schema = json!({"text": "string | default=hello", "extra": "string | default=no"});
     let mut resources = chain()["spec"]["resources"].clone();

@@ -3,18 +3,10 @@
 //!
 //! Each file of `tests/data/clouds` holds the definitions, the instance, and the answers with what must hold before each.
 
-use controller::{DeleteOptions, ObjectKey, Resource, Subresource};
+use controller::{ObjectKey, Resource, Subresource};
 use serde_json::{Value, json};
 
-use crate::world::{World, rgds};
-
-fn crds() -> Resource {
-    Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    )
-}
+use crate::world::{World, crds, rgds};
 
 fn place(of: &Value) -> (Resource, ObjectKey) {
     let text = |field: &str| of[field].as_str().unwrap().to_owned();
@@ -73,11 +65,7 @@ async fn play(file: &str) {
             found.status()["state"] == "ACTIVE" && holds(expect, found.status())
         })
         .await;
-    world
-        .api
-        .delete(&resource, &key, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&resource, &key).await;
     world.wait_gone(&resource, &key).await;
     for answer in answers {
         let (resource, key) = place(&answer["of"]);

@@ -104,11 +104,7 @@ async fn every_example_becomes_what_it_says() {
                 reached.name(),
                 reached.status()["state"]
             );
-            world
-                .api
-                .delete(&resource, &key, &controller::DeleteOptions::default())
-                .await
-                .unwrap();
+            world.delete(&resource, &key).await;
             world.wait_gone(&resource, &key).await;
         }
         controllers.abort();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controller::{DeleteOptions, FaultPlan, Faults, ListOptions};
+use controller::{FaultPlan, Faults, ListOptions};
 use graph::Options;
 use serde_json::json;
 
@@ -16,9 +16,8 @@ async fn it_converges_when_the_faults_stop() {
         let faults = Faults::new(FaultPlan::evenly(seed.number, 0.05));
         world.create(&rgds(), chain()).await;
         for _ in 0..3 {
-            let client = faults.wrap(world.cluster.client());
             world
-                .start_controllers_with(client, impatient(Options::default()))
+                .start_controllers_under(&faults, impatient(Options::default()))
                 .await;
             tokio::time::sleep(Duration::from_millis(150)).await;
             if world.get(&apps(), &it()).await.is_none() {
@@ -44,9 +43,8 @@ async fn it_converges_when_the_faults_stop() {
                 })
         };
         assert!(every_child_is_a_member().await, "{seed}");
-        let client = faults.wrap(world.cluster.client());
         world
-            .start_controllers_with(client, impatient(Options::default()))
+            .start_controllers_under(&faults, impatient(Options::default()))
             .await;
         faults.stop();
         world.wait_rgd_active("app").await;
@@ -60,12 +58,7 @@ async fn it_converges_when_the_faults_stop() {
                 "{seed}: {name}"
             );
         }
-        world
-            .api
-            .delete(&apps(), &it(), &DeleteOptions::default())
-            .await
-            .unwrap();
-        world.wait_gone(&apps(), &it()).await;
+        world.delete_app().await;
         assert!(
             world
                 .get(&config_maps(), &config("it-first"))

@@ -3,7 +3,7 @@
 use graph::{Feature, Features};
 use std::time::Duration;
 
-use controller::{DeleteOptions, ObjectKey, Resource};
+use controller::{ObjectKey, Resource};
 use serde_json::{Value, json};
 
 use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
@@ -47,8 +47,7 @@ async fn a_collection_grows_and_shrinks_with_its_list() {
             {"id": "sum", "template": config_map("sum", json!({"all": "${all.map(item, item.data.n).join(',')}"}))},
         ]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({"names": ["b", "a"]})).await;
     let active = world.wait_active().await;
     assert_eq!(active.status()["names"], json!(["item-b", "item-a"]));
@@ -90,8 +89,7 @@ async fn external_collections_follow_their_selector() {
         json!([{"id": "members", "externalRef": {"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"selector": {"matchLabels": {"team": "${schema.spec.team}"}}}}}]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({"team": "x"})).await;
     world.wait_active().await;
     for (name, team) in [("a", "x"), ("b", "y"), ("c", "x")] {
@@ -163,23 +161,11 @@ async fn a_cluster_scoped_instance_has_children_in_namespaces() {
             .await
             .is_some()
     );
-    world
-        .api
-        .delete(
-            &config_maps(),
-            &config("from-cluster"),
-            &DeleteOptions::default(),
-        )
-        .await
-        .unwrap();
+    world.delete(&config_maps(), &config("from-cluster")).await;
     world
         .wait(&config_maps(), &config("from-cluster"), |_| true)
         .await;
-    world
-        .api
-        .delete(&cluster_apps, &key, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&cluster_apps, &key).await;
     world.wait_gone(&cluster_apps, &key).await;
     assert!(
         world
@@ -232,11 +218,7 @@ async fn instances_make_instances() {
             outer.status()["inner"] == "deep" && outer.status()["state"] == "ACTIVE"
         })
         .await;
-    world
-        .api
-        .delete(&outers, &top, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&outers, &top).await;
     world.wait_gone(&outers, &top).await;
     assert!(world.get(&apps(), &it()).await.is_none());
     assert!(world.get(&config_maps(), &config("it-map")).await.is_none());
@@ -254,8 +236,7 @@ async fn authors_define_their_own_conditions() {
         json!({"conditions": conditions}),
         json!([{"id": "map", "template": config_map("map", json!({"text": "x"}))}]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({})).await;
     let active = world
         .wait(&apps(), &it(), |app| app.status()["state"] == "ACTIVE")
@@ -317,8 +298,7 @@ async fn a_terminating_child_is_waited_for() {
             {"id": "second", "template": config_map("${first.metadata.name}-second", json!({}))},
         ]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({})).await;
     world.wait_active().await;
     let first = config("first");
@@ -329,11 +309,7 @@ async fn a_terminating_child_is_waited_for() {
             json!({"metadata": {"finalizers": ["test.io/hold"]}}),
         )
         .await;
-    world
-        .api
-        .delete(&config_maps(), &first, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&config_maps(), &first).await;
     let waiting = world
         .wait(&apps(), &it(), |app| {
             condition(app, "ResourcesReady")["reason"] == "ResourceDeleting"
@@ -371,16 +347,12 @@ async fn a_namespace_that_does_not_exist_is_told_and_recovered_from() {
     let mut template = config_map("it", json!({}));
     template["metadata"]["namespace"] = "nowhere".into();
     world
-        .create(
-            &rgds(),
-            app(
-                json!({}),
-                json!({}),
-                json!([{"id": "it", "template": template}]),
-            ),
-        )
+        .define(app(
+            json!({}),
+            json!({}),
+            json!([{"id": "it", "template": template}]),
+        ))
         .await;
-    world.wait_rgd_active("app").await;
     world.app(json!({})).await;
     let failed = world
         .wait(&apps(), &it(), |app| app.status()["state"] == "ERROR")
@@ -402,10 +374,7 @@ async fn condition_changes_become_events_when_asked_for() {
     let mut options = graph::Options::default();
     options.build.features = Features::default().with(Feature::InstanceConditionEvents);
     let world = World::with(options).await;
-    world
-        .create(&rgds(), app(json!({}), json!({}), json!([])))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(json!({}), json!({}), json!([]))).await;
     world.app(json!({})).await;
     world.wait_active().await;
     let events = Resource::namespaced("v1", "events", "Event");

@@ -5,23 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use controller::{Api, DeleteOptions, FaultPlan, Faults};
-use graph::{BuildOptions, Feature, Features, Options, keys};
+use graph::{Feature, Options, keys};
 use http::{Method, Request};
 use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::world::{
-    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds, with,
 };
 
 fn options() -> Options {
-    Options {
-        build: BuildOptions {
-            features: Features::default().with(Feature::ResourceLifecycles),
-            ..BuildOptions::default()
-        },
-        ..Options::default()
-    }
+    with(&[Feature::ResourceLifecycles])
 }
 
 /// An App of one ConfigMap `it` with this lifecycle, which writes the text of the instance and, if it has one, its note.
@@ -71,8 +65,7 @@ where
     world.start_controllers_with(client, options()).await;
     let spec = json!({"text": "string"});
     let rgd = app(spec, json!({}), resources(lifecycle));
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world
 }
 
@@ -139,16 +132,14 @@ async fn what_was_created_is_owned_as_what_was_applied() {
         let mut resources =
             json!([{"id": "it", "lifecycle": lifecycle, "template": config_map("it", data)}]);
         let rgd = app(json!({"text": "string"}), json!({}), resources.clone());
-        world.create(&rgds(), rgd).await;
-        world.wait_rgd_active("app").await;
+        world.define(rgd).await;
         world.stop_controllers().await;
         // Every step of making it may fail, and is made good.
         let plan = FaultPlan::evenly(seed, 0.08).with_stale_caches(0.1, Duration::from_millis(30));
         let faults = Faults::new(plan);
         world.log.clear();
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world
-            .start_controllers_with(client, impatient(options()))
+            .start_controllers_under(&faults, impatient(options()))
             .await;
         world.app(json!({"text": "one"})).await;
         world.wait_active().await;

@@ -3,24 +3,15 @@
 use std::time::Duration;
 
 use controller::{DeleteOptions, FaultPlan, Faults, Object, ObjectKey};
-use graph::{BuildOptions, Feature, Features, Options, keys};
+use graph::{Feature, Options, keys};
 use serde_json::{Value, json};
 
 use crate::world::{
-    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds, with,
 };
 
 fn options() -> Options {
-    let features = Features::default()
-        .with(Feature::DeletionPolicy)
-        .with(Feature::ResourceLifecycles);
-    Options {
-        build: BuildOptions {
-            features,
-            ..BuildOptions::default()
-        },
-        ..Options::default()
-    }
+    with(&[Feature::DeletionPolicy, Feature::ResourceLifecycles])
 }
 
 fn resource(id: &str, more: Value, data: Value) -> Value {
@@ -34,8 +25,7 @@ fn resource(id: &str, more: Value, data: Value) -> Value {
 /// A world with an App of these resources, and an instance.
 async fn world(spec: Value, resources: Value, instance: Value) -> World {
     let world = World::with(options()).await;
-    world.create(&rgds(), app(spec, json!({}), resources)).await;
-    world.wait_rgd_active("app").await;
+    world.define(app(spec, json!({}), resources)).await;
     world.app(instance).await;
     world
 }
@@ -63,12 +53,7 @@ async fn wait_released(world: &World, name: &str) -> Object {
 }
 
 async fn delete_instance(world: &World) {
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,10 +179,7 @@ async fn create_only_leaves_alone_what_exists() {
     world.create(&config_maps(), foreign("it")).await;
     let lifecycle = json!({"lifecycle": "${policy().withCreateOnly()}"});
     let resources = json!([resource("it", lifecycle, json!({"a": "b"}))]);
-    world
-        .create(&rgds(), app(json!({}), json!({}), resources))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(json!({}), json!({}), resources)).await;
     world.app(json!({})).await;
     let failed = world
         .wait(&apps(), &it(), |app| app.status()["state"] == "ERROR")
@@ -232,8 +214,7 @@ async fn update_never_makes_once_and_then_only_keeps_its_marks() {
     let world = World::with(options()).await;
     world.create(&config_maps(), foreign("taken")).await;
     let resources = json!([made, taken]);
-    world.create(&rgds(), app(spec, json!({}), resources)).await;
-    world.wait_rgd_active("app").await;
+    world.define(app(spec, json!({}), resources)).await;
     world.app(json!({"text": "one"})).await;
     world.wait_active().await;
     world
@@ -290,9 +271,8 @@ async fn no_fault_deletes_what_is_to_be_kept() {
             resource("gone", json!({}), json!({"after": "${kept.metadata.name}"})),
         ]);
         world
-            .create(&rgds(), app(json!({}), json!({}), resources.clone()))
+            .define(app(json!({}), json!({}), resources.clone()))
             .await;
-        world.wait_rgd_active("app").await;
         world.app(json!({})).await;
         world.wait_active().await;
         world.stop_controllers().await;
@@ -308,9 +288,8 @@ async fn no_fault_deletes_what_is_to_be_kept() {
             .change(&rgds(), &ObjectKey::cluster("app"), change)
             .await;
         world.log.clear();
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world
-            .start_controllers_with(client, impatient(options()))
+            .start_controllers_under(&faults, impatient(options()))
             .await;
         wait_released(&world, "pruned").await;
         delete_instance(&world).await;

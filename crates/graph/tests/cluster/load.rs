@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use controller::{ListOptions, ObjectKey};
 use serde_json::{Value, json};
 
-use crate::world::{World, apps, config_map, rgds};
+use crate::world::{World, apps, config_map};
 
 fn graph(resources: usize, is_chain: bool) -> Value {
     let resources: Vec<Value> = (0..resources)
@@ -33,8 +33,7 @@ fn graph(resources: usize, is_chain: bool) -> Value {
 
 async fn measure(instances: usize, resources: usize, is_chain: bool) {
     let world = World::start().await;
-    world.create(&rgds(), graph(resources, is_chain)).await;
-    world.wait_rgd_active("app").await;
+    world.define(graph(resources, is_chain)).await;
     world.log.clear();
     let started = Instant::now();
     for number in 0..instances {

@@ -3,23 +3,13 @@
 use std::time::Duration;
 
 use controller::{DeleteOptions, FaultPlan, Faults};
-use graph::{BuildOptions, Feature, Features, Options};
+use graph::{Feature, Options};
 use serde_json::{Value, json};
 
-use crate::world::{World, app, apps, config, config_map, config_maps, impatient, it, rgds};
+use crate::world::{World, app, apps, config, config_map, config_maps, impatient, it, with};
 
-fn options(features: Features) -> Options {
-    Options {
-        build: BuildOptions {
-            features,
-            ..BuildOptions::default()
-        },
-        ..Options::default()
-    }
-}
-
-fn on() -> Features {
-    Features::default().with(Feature::ManagedResources)
+fn options() -> Options {
+    with(&[Feature::ManagedResources])
 }
 
 fn resources() -> Value {
@@ -55,12 +45,9 @@ fn list(app: &controller::Object) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_status_lists_what_an_instance_is_made_of() {
-    let world = World::with(options(on())).await;
+    let world = World::with(options()).await;
     let spec = json!({"names": "[]string"});
-    world
-        .create(&rgds(), app(spec, json!({}), resources()))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(spec, json!({}), resources())).await;
     world.app(json!({"names": ["a", "b"]})).await;
     let waiting = [
         "first ConfigMap WAITING_FOR_READINESS first",
@@ -140,15 +127,12 @@ async fn the_status_lists_what_an_instance_is_made_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_lists_what_is_left_and_what_holds_it() {
-    let world = World::with(options(on())).await;
+    let world = World::with(options()).await;
     let resources = json!([
         {"id": "first", "template": config_map("first", json!({}))},
         {"id": "second", "template": config_map("${first.metadata.name}-second", json!({}))},
     ]);
-    world
-        .create(&rgds(), app(json!({}), json!({}), resources))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(json!({}), json!({}), resources)).await;
     world.app(json!({})).await;
     world.wait_active().await;
     let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
@@ -179,18 +163,17 @@ async fn a_deletion_lists_what_is_left_and_what_holds_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switching_the_gate_breaks_nothing() {
-    let mut world = World::with(options(on())).await;
+    let mut world = World::with(options()).await;
     let resources = json!([{"id": "first", "template": config_map("first", json!({}))}]);
     let definition = app(json!({}), json!({}), resources);
-    world.create(&rgds(), definition).await;
-    world.wait_rgd_active("app").await;
+    world.define(definition).await;
     world.app(json!({})).await;
     assert_eq!(
         list(&world.wait_active().await),
         ["first ConfigMap SYNCED first"]
     );
     world.stop_controllers().await;
-    world.start_controllers(options(Features::default())).await;
+    world.start_controllers(Options::default()).await;
     world
         .wait(&apps(), &it(), |app| {
             app.status()["managedResources"].is_null()
@@ -203,12 +186,11 @@ async fn switching_the_gate_breaks_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_is_right_once_faults_have_stopped() {
     for seed in testkit::seeds(2) {
-        let mut world = World::with(impatient(options(on()))).await;
+        let mut world = World::with(impatient(options())).await;
         let mut resources = resources();
         resources[0]["readyWhen"] = json!([]);
         let spec = json!({"names": "[]string"});
-        world.create(&rgds(), app(spec, json!({}), resources)).await;
-        world.wait_rgd_active("app").await;
+        world.define(app(spec, json!({}), resources)).await;
         world.app(json!({"names": ["a"]})).await;
         world.wait_active().await;
         world.stop_controllers().await;
@@ -216,9 +198,8 @@ async fn the_list_is_right_once_faults_have_stopped() {
             FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world
-            .start_controllers_with(client, impatient(options(on())))
+            .start_controllers_under(&faults, impatient(options()))
             .await;
         for names in [json!(["a", "b"]), json!(["c"]), json!(["c", "d", "e"])] {
             let change = json!({"spec": {"names": names}});

@@ -4,21 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use controller::{FaultPlan, Faults, ListOptions, Object, ObjectKey};
-use graph::{BuildOptions, Feature, Features, Options};
+use graph::{Feature, Options};
 use serde_json::{Value, json};
 
 use crate::world::{
-    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds,
+    World, app, apps, condition, config, config_map, config_maps, impatient, it, rgds, with,
 };
 
 fn options() -> Options {
-    Options {
-        build: BuildOptions {
-            features: Features::default().with(Feature::PropagationControl),
-            ..BuildOptions::default()
-        },
-        ..Options::default()
-    }
+    with(&[Feature::PropagationControl])
 }
 
 fn window(open: &str) -> Value {
@@ -77,8 +71,7 @@ fn behind_a_window() -> Value {
 async fn nothing_is_made_changed_or_corrected_while_a_gate_is_closed() {
     let mut world = World::with(options()).await;
     world.create(&config_maps(), window("no")).await;
-    world.create(&rgds(), behind_a_window()).await;
-    world.wait_rgd_active("app").await;
+    world.define(behind_a_window()).await;
     world.app(json!({"text": "one"})).await;
     let gated = wait_gated(&world).await;
     let why = "waiting for propagateWhen of \"gated\": window.data.open == 'yes'";
@@ -126,8 +119,7 @@ async fn nothing_is_made_changed_or_corrected_while_a_gate_is_closed() {
 async fn what_is_in_order_stays_active_through_a_restart_behind_a_closed_gate() {
     let mut world = World::with(options()).await;
     world.create(&config_maps(), window("yes")).await;
-    world.create(&rgds(), behind_a_window()).await;
-    world.wait_rgd_active("app").await;
+    world.define(behind_a_window()).await;
     world.app(json!({"text": "one"})).await;
     world.wait_active().await;
     world.stop_controllers().await;
@@ -225,12 +217,8 @@ async fn roll(world: &World, text: &str, steps: &[usize]) {
 async fn a_collection_is_written_in_linear_or_exponential_steps() {
     let world = World::with(options()).await;
     world
-        .create(
-            &rgds(),
-            rollout(json!(["${linearlyUpdated(each, all, 2)}"])),
-        )
+        .define(rollout(json!(["${linearlyUpdated(each, all, 2)}"])))
         .await;
-    world.wait_rgd_active("app").await;
     world.app(json!({"text": "one"})).await;
     roll(&world, "one", &[2, 2, 1]).await;
     world
@@ -262,12 +250,8 @@ async fn a_collection_is_written_in_linear_or_exponential_steps() {
 async fn an_expression_that_fails_keeps_the_gate_closed_and_says_so() {
     let world = World::with(options()).await;
     world
-        .create(
-            &rgds(),
-            rollout(json!(["${1 / (schema.spec.text.size() - 3) > 0}"])),
-        )
+        .define(rollout(json!(["${1 / (schema.spec.text.size() - 3) > 0}"])))
         .await;
-    world.wait_rgd_active("app").await;
     world.app(json!({"text": "one"})).await;
     let failed = world
         .wait(&apps(), &it(), |app| app.status()["state"] == "ERROR")
@@ -283,8 +267,7 @@ async fn no_fault_makes_a_step_too_large() {
     for seed in testkit::seeds(3) {
         let mut world = World::with(impatient(options())).await;
         let gates = json!(["${linearlyUpdated(each, all, 2)}"]);
-        world.create(&rgds(), rollout(gates)).await;
-        world.wait_rgd_active("app").await;
+        world.define(rollout(gates)).await;
         world.app(json!({"text": "one"})).await;
         roll(&world, "one", &[2, 2, 1]).await;
         world.stop_controllers().await;
@@ -292,9 +275,8 @@ async fn no_fault_makes_a_step_too_large() {
             FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.2, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world
-            .start_controllers_with(client, impatient(options()))
+            .start_controllers_under(&faults, impatient(options()))
             .await;
         world
             .change(&apps(), &it(), json!({"spec": {"text": "two"}}))

@@ -9,17 +9,15 @@ mod variables;
 use std::path::Path;
 use std::time::Duration;
 
-use controller::{DeleteOptions, FaultPlan, Faults, ObjectKey, Resource};
+use controller::{FaultPlan, Faults, ObjectKey, Resource};
 use graph::{Feature, Features, Options};
 use serde_json::Value;
 
-use crate::world::{World, apps, impatient, it, rgds};
+use crate::world::{World, apps, impatient, it, rgds, with};
 
 /// Controllers with a feature, that do not wait long.
 pub fn options(feature: Feature) -> Options {
-    let mut options = impatient(Options::default());
-    options.build.features = Features::default().with(feature);
-    options
+    impatient(with(&[feature]))
 }
 
 /// Lets an App become what its definition says under faults, with controllers that are stopped twice; `check` sees it
@@ -33,31 +31,27 @@ pub async fn under_faults(
 ) {
     for seed in testkit::seeds(2) {
         let mut world = World::with(options(feature)).await;
-        world.create(&rgds(), rgd.clone()).await;
-        world.wait_rgd_active("app").await;
+        world.define(rgd.clone()).await;
         prepare(&world).await;
         world.stop_controllers().await;
         let faults = Faults::new(FaultPlan::evenly(seed.number, 0.05));
         world.app(spec.clone()).await;
         for _ in 0..2 {
-            let client = world.log.wrap(faults.wrap(world.cluster.client()));
-            world.start_controllers_with(client, options(feature)).await;
+            world
+                .start_controllers_under(&faults, options(feature))
+                .await;
             tokio::time::sleep(Duration::from_millis(120)).await;
             world.stop_controllers().await;
         }
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
-        world.start_controllers_with(client, options(feature)).await;
+        world
+            .start_controllers_under(&faults, options(feature))
+            .await;
         faults.stop();
         world.wait_active().await;
         check(&world).await;
         stays_quiet(&mut world, feature).await;
         check(&world).await;
-        world
-            .api
-            .delete(&apps(), &it(), &DeleteOptions::default())
-            .await
-            .unwrap();
-        world.wait_gone(&apps(), &it()).await;
+        world.delete_app().await;
     }
 }
 

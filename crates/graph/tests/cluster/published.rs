@@ -12,10 +12,10 @@ mod operations;
 
 use std::time::Duration;
 
-use controller::{DeleteOptions, ListOptions, Object, ObjectKey, Resource};
+use controller::{ListOptions, Object, ObjectKey, Resource};
 use serde_json::{Value, json};
 
-use crate::world::{World, apps, config_maps, it, rgds};
+use crate::world::{World, apps, config_maps, crds, it, rgds};
 
 /// A cluster that serves a definition, with one instance of it.
 pub async fn served(rgd: Value, spec: Value) -> World {
@@ -27,8 +27,7 @@ pub async fn served(rgd: Value, spec: Value) -> World {
 /// A cluster that serves a definition.
 pub async fn defined(rgd: Value) -> World {
     let world = World::start().await;
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world
 }
 
@@ -47,11 +46,6 @@ pub async fn set(world: &World, spec: Value) {
 pub async fn redefine(world: &World, spec: Value) {
     let key = ObjectKey::cluster("app");
     world.change(&rgds(), &key, json!({"spec": spec})).await;
-}
-
-pub async fn delete(world: &World, resource: &Resource, key: &ObjectKey) {
-    let options = DeleteOptions::default();
-    world.api.delete(resource, key, &options).await.unwrap();
 }
 
 /// `namespace/name` of the ConfigMaps of one resource of the graph, sorted.
@@ -90,14 +84,6 @@ pub fn namespaces() -> Resource {
 pub async fn namespace(world: &World, name: &str) {
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     world.create(&namespaces(), object).await;
-}
-
-pub fn crds() -> Resource {
-    Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    )
 }
 
 /// The schema of the generated definition at a pointer below `spec`.

@@ -10,7 +10,7 @@ use testkit::eventually;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use crate::world::{World, app, apps, condition, config, config_map, config_maps, it};
 
 /// An App of a ConfigMap somebody writes to, and one that follows it.
 fn quarrel() -> Value {
@@ -83,8 +83,7 @@ const AT_ONCE: usize = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_field_somebody_sets_back_is_corrected_less_and_less() {
     let world = World::start().await;
-    world.create(&rgds(), quarrel()).await;
-    world.wait_rgd_active("app").await;
+    world.define(quarrel()).await;
     let started = Instant::now();
     let opponent = opponent(
         &world,
@@ -125,8 +124,7 @@ async fn a_field_somebody_sets_back_is_corrected_less_and_less() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_somebody_deletes_is_made_less_and_less() {
     let world = World::start().await;
-    world.create(&rgds(), quarrel()).await;
-    world.wait_rgd_active("app").await;
+    world.define(quarrel()).await;
     let started = Instant::now();
     let opponent = opponent(
         &world,
@@ -173,8 +171,7 @@ async fn what_is_refused_is_tried_again_only_after_a_while() {
             {"id": "busy", "template": config_map("busy", json!({}))},
         ]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     let started = Instant::now();
     world.app(json!({"name": "Not_A_Name"})).await;
     let is_error = |app: &Object| app.status()["state"] == "ERROR";

@@ -3,24 +3,15 @@
 use std::time::Duration;
 
 use controller::{FaultPlan, Faults, ListOptions, Object, ObjectKey};
-use graph::{BuildOptions, Feature, Features, Options, keys};
+use graph::{Feature, Options, keys};
 use serde_json::{Value, json};
 
 use crate::world::{
-    World, app, apps, condition, config, config_map, config_maps, impatient, revisions, rgds,
+    World, app, apps, condition, config, config_map, config_maps, impatient, revisions, rgds, with,
 };
 
 fn options() -> Options {
-    let features = Features::default()
-        .with(Feature::PropagationControl)
-        .with(Feature::RevisionPinning);
-    Options {
-        build: BuildOptions {
-            features,
-            ..BuildOptions::default()
-        },
-        ..Options::default()
-    }
+    with(&[Feature::PropagationControl, Feature::RevisionPinning])
 }
 
 /// Instances of one ConfigMap each, which says the version and is ready once somebody says it was seen.
@@ -115,8 +106,7 @@ fn linear(step: usize) -> Value {
 /// A world with instances `a`, `b` and `c`, all on the first revision and ready.
 async fn world(options: Options, more: &Value) -> World {
     let world = World::with(options).await;
-    world.create(&rgds(), definition("v1", more)).await;
-    world.wait_rgd_active("app").await;
+    world.define(definition("v1", more)).await;
     for name in ["a", "b", "c"] {
         create(&world, &[name]).await;
         wait_app(&world, name, |app| !app.status()["state"].is_null()).await;
@@ -264,9 +254,8 @@ async fn no_fault_lets_too_many_instances_through() {
             FaultPlan::evenly(seed.number, 0.05).with_stale_caches(0.1, Duration::from_millis(20));
         let faults = Faults::new(plan);
         world.log.clear();
-        let client = world.log.wrap(faults.wrap(world.cluster.client()));
         world
-            .start_controllers_with(client, impatient(options()))
+            .start_controllers_under(&faults, impatient(options()))
             .await;
         let change = json!({"spec": definition("v2", &linear(1))["spec"]});
         world
@@ -277,9 +266,8 @@ async fn no_fault_lets_too_many_instances_through() {
             see(&world, "v2").await;
             // In the middle of everything.
             world.stop_controllers().await;
-            let client = world.log.wrap(faults.wrap(world.cluster.client()));
             world
-                .start_controllers_with(client, impatient(options()))
+                .start_controllers_under(&faults, impatient(options()))
                 .await;
         }
         faults.stop();

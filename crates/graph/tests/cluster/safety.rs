@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use controller::{DeleteOptions, Object, ObjectKey, Resource, Subresource};
+use controller::{Object, ObjectKey, Subresource};
 use serde_json::json;
 
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use crate::world::{World, app, apps, condition, config, config_map, config_maps, crds, it, rgds};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_never_share_an_object() {
@@ -15,8 +15,7 @@ async fn two_instances_never_share_an_object() {
         json!({}),
         json!([{"id": "it", "template": config_map("same", json!({"text": "${schema.spec.text}"}))}]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({"text": "first"})).await;
     world.wait_active().await;
     world
@@ -43,11 +42,7 @@ async fn two_instances_never_share_an_object() {
             .value()["data"]["text"],
         "first"
     );
-    world
-        .api
-        .delete(&apps(), &other, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&apps(), &other).await;
     world.wait_gone(&apps(), &other).await;
     assert!(world.get(&config_maps(), &config("same")).await.is_some());
 }
@@ -58,9 +53,8 @@ async fn a_removed_resource_is_pruned_while_another_waits() {
     let waiting = json!({"id": "waiting", "readyWhen": ["${has(waiting.data.up)}"], "template": config_map("waiting", json!({"a": "b"}))});
     let gone = json!({"id": "gone", "template": config_map("gone", json!({}))});
     world
-        .create(&rgds(), app(json!({}), json!({}), json!([waiting, gone])))
+        .define(app(json!({}), json!({}), json!([waiting, gone])))
         .await;
-    world.wait_rgd_active("app").await;
     world.app(json!({})).await;
     world.wait(&config_maps(), &config("gone"), |_| true).await;
     world
@@ -81,16 +75,12 @@ async fn a_removed_resource_is_pruned_while_another_waits() {
 async fn a_damaged_inventory_blocks_deletion_and_says_so() {
     let world = World::start().await;
     world
-        .create(
-            &rgds(),
-            app(
-                json!({}),
-                json!({}),
-                json!([{"id": "it", "template": config_map("it", json!({}))}]),
-            ),
-        )
+        .define(app(
+            json!({}),
+            json!({}),
+            json!([{"id": "it", "template": config_map("it", json!({}))}]),
+        ))
         .await;
-    world.wait_rgd_active("app").await;
     world.app(json!({})).await;
     world.wait_active().await;
     // A normal run would repair it.
@@ -101,11 +91,7 @@ async fn a_damaged_inventory_blocks_deletion_and_says_so() {
     world.wait(&apps(), &it(), is_suspended).await;
     let damage = json!({"metadata": {"annotations": {"applyset.kubernetes.io/contains-group-kinds": "Secret"}}});
     world.change(&apps(), &it(), damage).await;
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&apps(), &it()).await;
     let blocked = world
         .wait(&apps(), &it(), |app| {
             condition(app, "ResourcesReady")["message"]
@@ -125,8 +111,7 @@ async fn a_damaged_inventory_blocks_deletion_and_says_so() {
 async fn a_foreign_definition_is_not_touched() {
     let world = World::start().await;
     let rgd = app(json!({}), json!({}), json!([]));
-    world.create(&rgds(), rgd.clone()).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd.clone()).await;
     let mut second = rgd;
     second["metadata"]["name"] = "second".into();
     world.create(&rgds(), second).await;
@@ -141,11 +126,7 @@ async fn a_foreign_definition_is_not_touched() {
         message.contains("already owned by another ResourceGraphDefinition app"),
         "{message}"
     );
-    world
-        .api
-        .delete(&rgds(), &key, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&rgds(), &key).await;
     world.wait_gone(&rgds(), &key).await;
     // The owner still serves its kind; a graph without resources is active at once.
     world.app(json!({})).await;
@@ -156,14 +137,9 @@ async fn a_foreign_definition_is_not_touched() {
 async fn definitions_heal_themselves() {
     let world = World::start().await;
     world
-        .create(&rgds(), app(json!({"a": "string"}), json!({}), json!([])))
+        .define(app(json!({"a": "string"}), json!({}), json!([])))
         .await;
-    world.wait_rgd_active("app").await;
-    let crds = Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    );
+    let crds = crds();
     let key = ObjectKey::cluster("apps.kro.run");
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     let edit = json!([{"op": "add", "path": format!("{path}/b"), "value": {"type": "string"}}]);
@@ -191,11 +167,7 @@ async fn definitions_heal_themselves() {
             crd.pointer(&format!("{path}/a")).is_some()
         })
         .await;
-    world
-        .api
-        .delete(&crds, &key, &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&crds, &key).await;
     world
         .wait(&crds, &key, |crd| {
             crd.uid() != healed.uid() && controller::condition::is_true(crd.status(), "Established")
@@ -216,8 +188,7 @@ async fn another_server_is_as_good_through_https() {
     world
         .start_controllers_with(client, graph::Options::default())
         .await;
-    world.create(&rgds(), crate::world::chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(crate::world::chain()).await;
     world.app(json!({})).await;
     world.wait_active().await;
     world
@@ -226,19 +197,13 @@ async fn another_server_is_as_good_through_https() {
     world
         .wait(&apps(), &it(), |app| app.status()["text"] == "bye!")
         .await;
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_mind_leaves_nothing_behind() {
     let world = World::start().await;
-    world.create(&rgds(), crate::world::chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(crate::world::chain()).await;
     world.app(json!({})).await;
     for round in 0..10 {
         world
@@ -272,9 +237,8 @@ async fn a_change_of_mind_leaves_nothing_behind() {
 async fn an_instance_without_children_keeps_its_inventory() {
     let world = World::start().await;
     world
-        .create(&rgds(), app(json!({"a": "string"}), json!({}), json!([])))
+        .define(app(json!({"a": "string"}), json!({}), json!([])))
         .await;
-    world.wait_rgd_active("app").await;
     world.app(json!({"a": "x"})).await;
     world.wait_active().await;
     let strip = json!({"metadata": {"labels": {"kro.run/owned": null}}, "spec": {"a": "y"}});
@@ -286,19 +250,13 @@ async fn an_instance_without_children_keeps_its_inventory() {
                 && app.label("applyset.kubernetes.io/id").is_some()
         })
         .await;
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switching_from_kro_makes_nothing_anew() {
     let mut world = World::start().await;
-    world.create(&rgds(), crate::world::chain()).await;
-    world.wait_rgd_active("app").await;
+    world.define(crate::world::chain()).await;
     world.app(json!({})).await;
     world.wait_active().await;
     world.stop_controllers().await;
@@ -306,11 +264,7 @@ async fn switching_from_kro_makes_nothing_anew() {
     let version = json!({"metadata": {"labels": {"kro.run/kro-version": "v0.9.3"}}});
     let revisions = crate::world::revisions();
     let revision = ObjectKey::cluster("app-r00001");
-    let crds = Resource::cluster(
-        "apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-    );
+    let crds = crds();
     let crd = ObjectKey::cluster("apps.kro.run");
     for (resource, key) in [
         (&revisions, &revision),
@@ -359,12 +313,7 @@ async fn switching_from_kro_makes_nothing_anew() {
         uid(world.get(&config_maps(), &config("it-first")).await),
         before
     );
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     assert!(
         world
             .get(&config_maps(), &config("it-first"))
@@ -383,8 +332,7 @@ async fn a_pass_that_is_cut_off_leaves_the_status_alone() {
         .map(|name| json!({"id": name, "template": config_map(name, text.clone())}))
         .collect();
     let rgd = app(json!({"text": "string"}), json!({}), json!(resources));
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({"text": "first"})).await;
     world.wait_active().await;
     for round in 0..20_u64 {

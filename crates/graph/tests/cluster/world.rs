@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use controller::{Api, Backoff, Object, ObjectKey, RequestLog, Resource, Subresource};
-use graph::{GraphControllers, Options};
+use controller::{
+    Api, Backoff, DeleteOptions, Faults, Object, ObjectKey, RequestLog, Resource, Subresource,
+};
+use graph::{Feature, Features, GraphControllers, Options};
 use serde_json::{Value, json};
 use testkit::{Cluster, eventually};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,14 @@ pub fn revisions() -> Resource {
         "internal.kro.run/v1alpha1",
         "graphrevisions",
         "GraphRevision",
+    )
+}
+
+pub fn crds() -> Resource {
+    Resource::cluster(
+        "apiextensions.k8s.io/v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
     )
 }
 
@@ -112,6 +122,12 @@ impl World {
         );
     }
 
+    /// Starts controllers whose every call may fail.
+    pub async fn start_controllers_under(&mut self, faults: &Faults, options: Options) {
+        let client = self.log.wrap(faults.wrap(self.cluster.client()));
+        self.start_controllers_with(client, options).await;
+    }
+
     pub async fn stop_controllers(&mut self) {
         self.shutdown.cancel();
         self.controllers.take().unwrap().stopped().await;
@@ -126,6 +142,24 @@ impl World {
 
     pub async fn get(&self, resource: &Resource, key: &ObjectKey) -> Option<Object> {
         self.api.get_opt(resource, key).await.unwrap()
+    }
+
+    /// Creates a definition and waits until it is served.
+    pub async fn define(&self, rgd: Value) -> Object {
+        let name = rgd["metadata"]["name"].as_str().unwrap().to_owned();
+        self.create(&rgds(), rgd).await;
+        self.wait_rgd_active(&name).await
+    }
+
+    pub async fn delete(&self, resource: &Resource, key: &ObjectKey) {
+        let options = DeleteOptions::default();
+        self.api.delete(resource, key, &options).await.unwrap();
+    }
+
+    /// Deletes the instance and waits until it is gone.
+    pub async fn delete_app(&self) {
+        self.delete(&apps(), &it()).await;
+        self.wait_gone(&apps(), &it()).await;
     }
 
     pub async fn change(&self, resource: &Resource, key: &ObjectKey, patch: Value) {
@@ -199,6 +233,14 @@ impl World {
         )
         .await;
     }
+}
+
+/// Options with these features on.
+pub fn with(features: &[Feature]) -> Options {
+    let mut options = Options::default();
+    let on = |all: Features, feature: &Feature| all.with(*feature);
+    options.build.features = features.iter().fold(Features::default(), on);
+    options
 }
 
 /// The same, but failures are tried again at once, so that tests under faults need not wait.

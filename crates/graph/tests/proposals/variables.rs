@@ -232,8 +232,8 @@ fn values_and_the_status_are_rendered() {
         rendered.status,
         json!({"prefix": "it-n", "all": {"prefix": "it-n"}})
     );
-    let status = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
-        ["properties"];
+    let crd = graph.crd();
+    let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"];
     assert_eq!(
         status["all"],
         json!({"type": "object", "properties": {"prefix": {"type": "string"}}})

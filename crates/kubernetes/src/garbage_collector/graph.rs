@@ -95,11 +95,14 @@ impl Graph {
             "CustomResourceDefinition",
         );
         let changed = Arc::new(Notify::new());
-        let informer = self.cluster.informer(&definitions);
+        // What they say is asked of the discovery; it is enough to see that they change.
+        let informers = self.cluster.informers();
+        let informer = informers.informer(&definitions, InformerOptions::metadata_only());
         let (notify, discovery) = (changed.clone(), self.discovery.clone());
         let _handler = informer.add_handler(move |event| {
-            let group = object::text(event.object().value(), &["spec", "group"]);
-            discovery.invalidate(group);
+            if let Some((_, group)) = event.object().name().split_once('.') {
+                discovery.invalidate(group);
+            }
             notify.notify_one();
         });
         loop {

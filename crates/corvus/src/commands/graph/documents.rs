@@ -161,7 +161,7 @@ pub fn build_all(documents: &[Document], features: Features) -> Vec<Definition> 
         }
         known = good().count();
         for graph in good() {
-            kinds.add_crd(&graph.crd);
+            kinds.add_crd(&graph.crd());
         }
         for definition in built
             .iter_mut()

@@ -31,32 +31,34 @@ pub struct Arguments {
 /// Explains.
 pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let graph = documents::one_graph(&arguments.definition, features, |_| true, "")?;
-    let root = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let crd = graph.crd();
+    let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut schema = root;
+    let mut parent = graph.schema.kind.as_str();
     for name in arguments.field.split('.').filter(|name| !name.is_empty()) {
         // Elements of lists and values of maps are looked into without saying so.
         schema = inner(schema);
         let fields = &schema["properties"];
         if fields[name].is_null() {
-            let known: Vec<&String> = fields
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|f| f.0)
-                .collect();
+            let known = fields.as_object().into_iter().flatten();
+            let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
+            if known.is_empty() {
+                bail!("there is no field {name:?}: {parent} has none");
+            }
             bail!(
-                "there is no field {name:?} in {:?}; there are {known:?}",
-                arguments.field
+                "there is no field {name:?} in {parent}; there are {}",
+                known.join(", ")
             );
         }
         schema = &fields[name];
+        parent = name;
     }
     println!("KIND:     {}", graph.schema.kind);
     println!("VERSION:  {}", graph.schema.group_version());
     if !arguments.field.is_empty() {
         println!("FIELD:    {} <{}>", arguments.field, type_of(schema));
     }
-    let scale = &graph.crd["spec"]["versions"][0]["subresources"]["scale"];
+    let scale = &crd["spec"]["versions"][0]["subresources"]["scale"];
     if arguments.field.is_empty() && scale.is_object() {
         let path = |key: &str| scale[key].as_str().unwrap_or("-").to_owned();
         println!(

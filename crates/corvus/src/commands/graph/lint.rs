@@ -97,7 +97,7 @@ fn check(documents: &[Document], definitions: &[Definition]) -> Vec<Finding> {
             let filled_in = graph::render::with_defaults(graph, &document.value);
             add(
                 document,
-                check_shape(&graph.crd, &filled_in, Some("status")),
+                check_shape(&graph.crd(), &filled_in, Some("status")),
             );
         }
     }

@@ -140,7 +140,11 @@ async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan>
     let api = before
         .as_ref()
         .map_or_else(compatibility::Report::default, |before| {
-            compatibility::compare(&before.crd, &after.crd, compatibility::Rules::of(features))
+            compatibility::compare(
+                &before.crd(),
+                &after.crd(),
+                compatibility::Rules::of(features),
+            )
         });
     let mut instances = Vec::new();
     if let Some(before) = &before {
@@ -214,7 +218,8 @@ async fn of_instance(
 
 /// What the new API says of an instance.
 fn refused_fields(graph: &Graph, instance: &Value) -> Vec<String> {
-    let root = &graph.crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let crd = graph.crd();
+    let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let Ok(schema) = schema::Schema::custom_resource(root, false) else {
         return Vec::new();
     };

@@ -30,7 +30,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode> {
     let crd = match &arguments.definition {
         None => graph::manifests::resource_graph_definition_crd(),
-        Some(file) => documents::one_graph(file, features, |_| true, "")?.crd,
+        Some(file) => documents::one_graph(file, features, |_| true, "")?.crd(),
     };
     println!("{:#}", of_crd(&crd));
     Ok(ExitCode::SUCCESS)

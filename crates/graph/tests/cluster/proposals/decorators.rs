@@ -53,8 +53,7 @@ async fn two_foreign(world: &World) {
 async fn started() -> World {
     let world = World::with(options(Feature::Decorators)).await;
     two_foreign(&world).await;
-    world.create(&rgds(), definition()).await;
-    world.wait_rgd_active("app").await;
+    world.define(definition()).await;
     world.app(json!({})).await;
     world.wait_active().await;
     world
@@ -108,9 +107,9 @@ async fn foreign_objects_get_companions_and_fields_whatever_fails() {
 
 /// Runs the controllers under faults for a moment, then looks: nothing is given that the instance does not record.
 async fn run_under(faults: &Faults, world: &mut World) {
-    let client = faults.wrap(world.cluster.client());
-    let impatient = options(Feature::Decorators);
-    world.start_controllers_with(client, impatient).await;
+    world
+        .start_controllers_under(faults, options(Feature::Decorators))
+        .await;
     tokio::time::sleep(Duration::from_millis(120)).await;
     world.stop_controllers().await;
     let instance = world.get(&apps(), &it()).await;
@@ -128,8 +127,7 @@ async fn no_fault_leaves_a_field_behind() {
     for seed in testkit::seeds(3) {
         let mut world = World::with(options(Feature::Decorators)).await;
         two_foreign(&world).await;
-        world.create(&rgds(), definition()).await;
-        world.wait_rgd_active("app").await;
+        world.define(definition()).await;
         world.stop_controllers().await;
         let plan =
             FaultPlan::evenly(seed.number, 0.1).with_stale_caches(0.2, Duration::from_millis(50));
@@ -162,12 +160,7 @@ async fn delete_app(world: &World) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_goes_with_the_instance_but_what_was_there_before() {
     let world = started().await;
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     for key in [config("a"), ObjectKey::new("other", "b")] {
         let object = world.get(&config_maps(), &key).await.unwrap();
         assert!(is_untouched(&object), "{}", object.value());
@@ -306,8 +299,7 @@ async fn many_objects_cost_one_write_each_and_a_change_of_one_costs_a_list() {
                 "metadata": {"name": "${one.metadata.name}", "namespace": "${one.metadata.namespace}"}, "data": {"note": "n"}}},
         ]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.log.clear();
     world.app(json!({})).await;
     world.wait_active().await;
@@ -347,8 +339,7 @@ fn one_patch() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_waited_for_and_never_created() {
     let world = World::with(options(Feature::Decorators)).await;
-    world.create(&rgds(), one_patch()).await;
-    world.wait_rgd_active("app").await;
+    world.define(one_patch()).await;
     world.app(json!({})).await;
     let message = "resource reconciliation failed: apply results contain errors: waiting for ConfigMap \"default/given\" to exist, \
         which \"given\" patches";
@@ -365,11 +356,7 @@ async fn what_is_not_there_is_waited_for_and_never_created() {
     let given = world.get(&config_maps(), &config("given")).await.unwrap();
     assert_eq!(given.value()["data"], json!({"own": "o", "note": "n"}));
     // One that is replaced is patched anew.
-    world
-        .api
-        .delete(&config_maps(), &config("given"), &DeleteOptions::default())
-        .await
-        .unwrap();
+    world.delete(&config_maps(), &config("given")).await;
     world
         .wait(&apps(), &it(), |app| {
             condition(app, "ResourcesReady")["message"] == message
@@ -396,8 +383,7 @@ async fn what_another_manager_owns_is_a_conflict_and_not_a_fight() {
         .apply(&config_maps(), &object, &theirs)
         .await
         .unwrap();
-    world.create(&rgds(), one_patch()).await;
-    world.wait_rgd_active("app").await;
+    world.define(one_patch()).await;
     world.app(json!({})).await;
     let instance = world
         .wait(&apps(), &it(), |app| app.status()["state"] == "ERROR")
@@ -436,8 +422,7 @@ async fn a_status_is_given_through_the_status_and_taken_back() {
         json!({}),
         json!([{"id": "given", "patch": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "it"}, "status": {"conditions": [condition]}}}]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({})).await;
     world.wait_active().await;
     let key = config("it");
@@ -446,12 +431,7 @@ async fn a_status_is_given_through_the_status_and_taken_back() {
         found.status()["conditions"][0]["type"],
         "example.com/Announced"
     );
-    world
-        .api
-        .delete(&apps(), &it(), &DeleteOptions::default())
-        .await
-        .unwrap();
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     let found = world.get(&services, &key).await.unwrap();
     assert!(found.status()["conditions"].is_null(), "{}", found.value());
 }

@@ -4,7 +4,7 @@ use graph::{Feature, Features};
 use serde_json::{Value, json};
 
 use super::{example, options, under_faults};
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use crate::world::{World, app, apps, condition, config, config_map, config_maps, it};
 
 /// `first` is told what `second` got, which needs `first` to be ready.
 fn definition() -> Value {
@@ -41,8 +41,7 @@ async fn a_cycle_is_filled_in_whatever_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_writes_make_an_object_of_two_phases_and_a_change_takes_as_many_as_it_must() {
     let world = World::with(options(Feature::DeferredFields)).await;
-    world.create(&rgds(), definition()).await;
-    world.wait_rgd_active("app").await;
+    world.define(definition()).await;
     world.log.clear();
     world.app(json!({"text": "a"})).await;
     world.wait_active().await;
@@ -72,8 +71,7 @@ async fn two_writes_make_an_object_of_two_phases_and_a_change_takes_as_many_as_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_field_that_was_filled_in_stays_while_its_source_cannot_be_looked_at() {
     let world = World::with(options(Feature::DeferredFields)).await;
-    world.create(&rgds(), definition()).await;
-    world.wait_rgd_active("app").await;
+    world.define(definition()).await;
     world.app(json!({"text": "a"})).await;
     world.wait_active().await;
     // `second` is not reached as long as `first` is not ready.
@@ -134,8 +132,7 @@ async fn the_instance_says_which_field_it_waits_for() {
             given
         })
         .await;
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({})).await;
     let instance = world
         .wait(&apps(), &it(), |app| {
@@ -175,8 +172,7 @@ async fn what_is_left_out_or_computed_at_once_holds_nobody_up() {
             {"id": "naming", "variable": {"name": "n-${schema.metadata.name}"}},
         ]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({"on": false})).await;
     world.wait_active().await;
     let first = world.get(&config_maps(), &config("first")).await.unwrap();

@@ -38,8 +38,7 @@ async fn values_reach_what_reads_them_whatever_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_value_reaches_what_reads_it() {
     let world = World::with(options(Feature::Variables)).await;
-    world.create(&rgds(), definition()).await;
-    let rgd = world.wait_rgd_active("app").await;
+    let rgd = world.define(definition()).await;
     assert_eq!(
         rgd.status()["topologicalOrder"],
         json!(["naming", "first", "info", "lines", "last"])

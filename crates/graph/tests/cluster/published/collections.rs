@@ -3,8 +3,8 @@
 use controller::ObjectKey;
 use serde_json::{Value, json};
 
-use super::{delete, namespace, served, set, wait_names, wait_status};
-use crate::world::{app, apps, condition, config, config_map, config_maps, it};
+use super::{namespace, served, set, wait_names, wait_status};
+use crate::world::{app, condition, config, config_map, config_maps};
 
 fn each(id: &str, list: &str, name: &str, data: Value) -> Value {
     json!({"id": id, "forEach": [{"item1": list}], "template": config_map(name, data)})
@@ -178,11 +178,10 @@ async fn items_in_several_namespaces_are_corrected_and_deleted_in_each() {
                 item.value()["data"]["text"] == "right"
             })
             .await;
-        delete(&world, &config_maps(), &key).await;
+        world.delete(&config_maps(), &key).await;
         world.wait(&config_maps(), &key, |_| true).await;
     }
-    delete(&world, &apps(), &it()).await;
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     wait_names(&world, "all", &[]).await;
 }
 

@@ -3,7 +3,7 @@
 use controller::ObjectKey;
 use serde_json::{Value, json};
 
-use super::{delete, redefine, served, set, wait_status};
+use super::{redefine, served, set, wait_status};
 use crate::world::{World, app, apps, condition, config, config_map, config_maps, it};
 
 /// An App with these conditions and a ConfigMap.
@@ -77,7 +77,7 @@ async fn a_deletion_is_told_by_state_and_condition() {
             hold(json!(["test.io/hold"])),
         )
         .await;
-    delete(&world, &apps(), &it()).await;
+    world.delete(&apps(), &it()).await;
     let deleting = wait_status(&world, "/state", &json!("DELETING")).await;
     let found = condition(&deleting, "ResourcesReady");
     assert_eq!(
@@ -170,7 +170,7 @@ async fn the_authors_conditions_stay_during_a_deletion() {
             hold(json!(["test.io/hold"])),
         )
         .await;
-    delete(&world, &apps(), &it()).await;
+    world.delete(&apps(), &it()).await;
     wait_shown(&world, &["ResourcesReady=Unknown", "Mine=True"]).await;
     world
         .change(&config_maps(), &config("map"), hold(Value::Null))

@@ -4,8 +4,8 @@
 use controller::{ObjectKey, Subresource};
 use serde_json::{Value, json};
 
-use super::{crds, defined, delete, generated, redefine, served};
-use crate::world::{World, app, apps, condition, config_map, it, revisions, rgds};
+use super::{defined, generated, redefine, served};
+use crate::world::{World, app, apps, condition, config_map, crds, it, revisions, rgds};
 
 fn key() -> ObjectKey {
     ObjectKey::cluster("app")
@@ -129,14 +129,12 @@ async fn the_kind_stays_when_its_definition_goes_and_is_taken_over_again() {
     let world = served(rgd.clone(), json!({})).await;
     world.wait_active().await;
     let before = world.get(&crds(), &crd_key()).await.unwrap();
-    delete(&world, &rgds(), &key()).await;
+    world.delete(&rgds(), &key()).await;
     world.wait_gone(&rgds(), &key()).await;
     let kept = world.get(&crds(), &crd_key()).await.unwrap();
     assert_eq!(kept.uid(), before.uid());
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
-    delete(&world, &apps(), &it()).await;
-    world.wait_gone(&apps(), &it()).await;
+    world.define(rgd).await;
+    world.delete_app().await;
     assert_eq!(
         world.get(&crds(), &crd_key()).await.unwrap().uid(),
         before.uid()
@@ -167,7 +165,7 @@ async fn an_invalid_definition_recovers_and_can_be_deleted() {
     world.wait_rgd_active("app").await;
     redefine(&world, json!({"resources": broken})).await;
     wait_condition(&world, "GraphAccepted", "False", "undefined field 'nam'").await;
-    delete(&world, &rgds(), &key()).await;
+    world.delete(&rgds(), &key()).await;
     world.wait_gone(&rgds(), &key()).await;
 }
 

@@ -3,8 +3,8 @@
 use controller::{ObjectKey, Resource};
 use serde_json::{Value, json};
 
-use super::{defined, delete, namespace, served, set, wait_status};
-use crate::world::{World, app, apps, config, config_map, config_maps, it, rgds};
+use super::{defined, namespace, served, set, wait_status};
+use crate::world::{World, app, apps, config, config_map, config_maps, crds, it, rgds};
 
 fn external(id: &str, metadata: Value) -> Value {
     json!({"id": id, "externalRef": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}})
@@ -106,7 +106,7 @@ async fn a_producer_goes_on_when_its_consumer_goes() {
     world.wait(&consumers, &it(), reads("one")).await;
     set(&world, json!({"text": "two"})).await;
     world.wait(&consumers, &it(), reads("two")).await;
-    delete(&world, &consumers, &it()).await;
+    world.delete(&consumers, &it()).await;
     world.wait_gone(&consumers, &it()).await;
     set(&world, json!({"text": "three"})).await;
     wait_status(&world, "/text", &json!("three")).await;
@@ -140,8 +140,8 @@ async fn what_hangs_on_an_external_object_is_deleted_without_it_and_the_object_s
     world
         .change(&config_maps(), &second, hold(json!(["test.io/hold"])))
         .await;
-    delete(&world, &config_maps(), &config("root")).await;
-    delete(&world, &apps(), &it()).await;
+    world.delete(&config_maps(), &config("root")).await;
+    world.delete(&apps(), &it()).await;
     world
         .wait(&config_maps(), &second, controller::Object::is_terminating)
         .await;
@@ -168,7 +168,7 @@ async fn a_reference_is_made_of_expressions_and_of_any_version() {
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
             "versions": [{"name": "v1p1beta1", "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open}}}}]}});
-    world.create(&super::crds(), crd).await;
+    world.create(&crds(), crd).await;
     let reference = json!({"apiVersion": "example.com/v1p1beta1", "kind": "Thing",
         "metadata": {"name": "${schema.spec.name + '-thing'}", "namespace": "${schema.spec.space}"}});
     let rgd = app(
@@ -176,8 +176,7 @@ async fn a_reference_is_made_of_expressions_and_of_any_version() {
         json!({"size": "${string(thing.spec.size)}"}),
         json!([{"id": "thing", "externalRef": reference, "readyWhen": ["${thing.spec.size > 1}"]}]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     namespace(&world, "space").await;
     world.app(json!({"name": "x", "space": "space"})).await;
     let things = Resource::namespaced("example.com/v1p1beta1", "things", "Thing");

@@ -4,7 +4,7 @@
 use controller::{Object, ObjectKey, Resource};
 use serde_json::{Value, json};
 
-use super::{defined, delete, namespace, served, set, wait_names};
+use super::{defined, namespace, served, set, wait_names};
 use crate::world::{World, app, apps, config, config_map, config_maps, it, rgds};
 
 fn secrets() -> Resource {
@@ -135,7 +135,7 @@ async fn instances_of_one_name_and_two_kinds_do_not_meet() {
     world
         .wait(&tools, &it(), |tool| tool.status()["state"] == "ACTIVE")
         .await;
-    delete(&world, &tools, &it()).await;
+    world.delete(&tools, &it()).await;
     world.wait_gone(&tools, &it()).await;
     assert!(
         world
@@ -182,7 +182,6 @@ async fn a_pass_of_one_instance_prunes_nothing_of_another() {
     .await;
     set(&world, json!({"names": []})).await;
     wait_names(&world, "all", &["default/second-a", "default/second-b"]).await;
-    delete(&world, &apps(), &it()).await;
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     wait_names(&world, "all", &["default/second-a", "default/second-b"]).await;
 }

@@ -4,8 +4,8 @@
 use controller::{ObjectKey, Resource};
 use serde_json::{Value, json};
 
-use super::{crds, delete, redefine, served, set, wait_status};
-use crate::world::{World, app, apps, condition, config, config_map, config_maps, it, rgds};
+use super::{redefine, served, set, wait_status};
+use crate::world::{World, app, apps, condition, config, config_map, config_maps, crds, it, rgds};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_resources_are_made_in_order_and_follow_the_instance() {
@@ -86,7 +86,7 @@ async fn a_secret_that_is_changed_or_deleted_is_put_right() {
         .change(&secrets, &key, json!({"data": {"key": "d3Jvbmc="}}))
         .await;
     world.wait(&secrets, &key, is_right).await;
-    delete(&world, &secrets, &key).await;
+    world.delete(&secrets, &key).await;
     world.wait(&secrets, &key, is_right).await;
 }
 
@@ -150,8 +150,7 @@ async fn open_kinds_take_and_give_any_fields() {
             {"id": "map", "template": config_map("map", json!({"n": "${string(thing.spec.deep.whole.n)}"}))},
         ]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     let free = json!({"a": {"b": "c"}, "n": 7});
     world.app(json!({"free": free})).await;
     let active = world.wait_active().await;
@@ -288,7 +287,7 @@ async fn what_a_policy_denies_is_told_in_its_words_and_made_when_it_is_lifted() 
     testkit::eventually("the policy holds", || async {
         let made = world.api.create(&config_maps(), &probe).await;
         if made.is_ok() {
-            delete(&world, &config_maps(), &config("denied")).await;
+            world.delete(&config_maps(), &config("denied")).await;
         }
         made.err().map(drop)
     })
@@ -298,13 +297,12 @@ async fn what_a_policy_denies_is_told_in_its_words_and_made_when_it_is_lifted() 
         json!({}),
         json!([{"id": "map", "template": config_map("denied", json!({}))}]),
     );
-    world.create(&rgds(), rgd).await;
-    world.wait_rgd_active("app").await;
+    world.define(rgd).await;
     world.app(json!({})).await;
     let failed = wait_status(&world, "/state", &json!("ERROR")).await;
     let message = condition(&failed, "ResourcesReady")["message"].to_string();
     assert!(message.contains("nobody makes that"), "{message}");
-    delete(&world, &bindings, &ObjectKey::cluster("deny")).await;
+    world.delete(&bindings, &ObjectKey::cluster("deny")).await;
     world.wait_active().await;
     let map: Option<Value> = world
         .get(&config_maps(), &config("denied"))

@@ -4,9 +4,9 @@ use controller::{ListOptions, ObjectKey};
 use graph::Options;
 use serde_json::{Value, json};
 
-use super::{crds, defined, delete, namespace, redefine, served, set, wait_status};
+use super::{defined, namespace, redefine, served, set, wait_status};
 use crate::world::{
-    World, app, apps, condition, config, config_map, config_maps, it, revisions, rgds,
+    World, app, apps, condition, config, config_map, config_maps, crds, it, revisions, rgds,
 };
 
 fn one_map(text: &str) -> Value {
@@ -38,10 +38,7 @@ async fn revisions_grow_under_churn_and_restarts_add_none() {
         ..Options::default()
     };
     let mut world = World::with(options()).await;
-    world
-        .create(&rgds(), app(json!({}), json!({}), one_map("0")))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(json!({}), json!({}), one_map("0"))).await;
     world.app(json!({})).await;
     for round in 1..6 {
         redefine(&world, json!({"resources": one_map(&round.to_string())})).await;
@@ -167,8 +164,7 @@ async fn either_word_in_any_case_pauses_an_instance_which_can_still_be_deleted()
             world.wait_active().await;
         }
     }
-    delete(&world, &apps(), &it()).await;
-    world.wait_gone(&apps(), &it()).await;
+    world.delete_app().await;
     assert!(world.get(&config_maps(), &config("map")).await.is_none());
 }
 
@@ -179,13 +175,10 @@ async fn the_kind_goes_with_its_definition_where_that_is_allowed() {
         ..Options::default()
     };
     let world = World::with(options).await;
-    world
-        .create(&rgds(), app(json!({}), json!({}), one_map("a")))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(json!({}), json!({}), one_map("a"))).await;
     world.app(json!({})).await;
     world.wait_active().await;
-    delete(&world, &rgds(), &ObjectKey::cluster("app")).await;
+    world.delete(&rgds(), &ObjectKey::cluster("app")).await;
     world.wait_gone(&rgds(), &ObjectKey::cluster("app")).await;
     world
         .wait_gone(&crds(), &ObjectKey::cluster("apps.kro.run"))
@@ -231,10 +224,7 @@ async fn an_object_that_cannot_be_applied_is_no_failed_reconcile() {
     let mut template = config_map("map", json!({}));
     template["metadata"]["namespace"] = "nowhere".into();
     let resources = json!([{"id": "map", "template": template}]);
-    world
-        .create(&rgds(), app(json!({}), json!({}), resources))
-        .await;
-    world.wait_rgd_active("app").await;
+    world.define(app(json!({}), json!({}), resources)).await;
     world.app(json!({})).await;
     let failed = wait_status(&world, "/state", &json!("ERROR")).await;
     let message = condition(&failed, "ResourcesReady")["message"].to_string();
