@@ -1,8 +1,12 @@
 //! Whether a changed schema breaks those who use it: kro's rules, kept so that the same changes pass and are refused.
 
+mod conservative;
+
 use std::fmt;
 
 use serde_json::Value;
+
+use crate::features::{Feature, Features};
 
 /// Changes named in the summary before the rest is counted.
 const SUMMARY_LENGTH: usize = 3;
@@ -17,9 +21,31 @@ pub struct Change {
     pub description: String,
 }
 
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// What kro looks at.
+    #[default]
+    Usual,
+    /// Everything (gate `ConservativeCRDComparison`).
+    Conservative,
+}
+
+impl Rules {
+    /// Those that the gates ask for.
+    pub fn of(features: Features) -> Self {
+        if features.has(Feature::ConservativeCrdComparison) {
+            Self::Conservative
+        } else {
+            Self::Usual
+        }
+    }
+}
+
 /// All differences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    rules: Rules,
     /// Those that break users.
     pub breaking: Vec<Change>,
     /// Those that do not.
@@ -66,8 +92,11 @@ impl fmt::Display for Report {
 }
 
 /// Compares two CustomResourceDefinitions with one version each.
-pub fn compare(old: &Value, new: &Value) -> Report {
-    let mut report = Report::default();
+pub fn compare(old: &Value, new: &Value, rules: Rules) -> Report {
+    let mut report = Report {
+        rules,
+        ..Report::default()
+    };
     let (old_version, new_version) = match (versions(old), versions(new)) {
         ([old], [new]) => (old, new),
         (old, new) => {
@@ -96,6 +125,10 @@ pub fn compare(old: &Value, new: &Value) -> Report {
         report.breaking("spec.versions", "Status subresource was removed");
     }
     compare_scale(&mut report, old_version, new_version);
+    let columns = "additionalPrinterColumns";
+    if rules == Rules::Conservative && old_version[columns] != new_version[columns] {
+        report.compatible("spec.versions", "Printer columns were changed");
+    }
     let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
     compare_optional(
         &mut report,
@@ -182,6 +215,9 @@ fn compare_schemas(report: &mut Report, path: &str, old: &Value, new: &Value, de
             compare_schemas(report, &format!("{path}.items"), old, new, depth + 1);
         }
         (None, None) => {}
+    }
+    if report.rules == Rules::Conservative {
+        conservative::facets(report, path, old, new, depth);
     }
 }
 
@@ -337,7 +373,7 @@ mod tests {
     }
 
     fn check(old: Value, new: Value, breaking: &[&str], compatible: &[&str]) {
-        let report = compare(&crd(old), &crd(new));
+        let report = compare(&crd(old), &crd(new), Rules::Usual);
         let texts = |changes: &[Change]| -> Vec<String> {
             changes
                 .iter()
@@ -456,7 +492,11 @@ mod tests {
                 .collect();
             json!({"properties": map})
         };
-        let report = compare(&crd(properties("abcde")), &crd(properties("")));
+        let report = compare(
+            &crd(properties("abcde")),
+            &crd(properties("")),
+            Rules::Usual,
+        );
         assert_eq!(
             report.to_string(),
             "Property a was removed (spec.a); Property b was removed (spec.b); Property c was removed (spec.c); and 2 more changes"

@@ -36,6 +36,10 @@ pub enum Feature {
     Decorators,
     /// Instances that stay on a revision of their definition.
     RevisionPinning,
+    /// Definitions wait for their instances to be gone, and instances say which objects they wait for.
+    DeletionSafety,
+    /// Changes of generated kinds are judged by everything their schemas say (kro's).
+    ConservativeCrdComparison,
 }
 
 /// All features, by the names of their gates.
@@ -58,6 +62,11 @@ const FEATURES: &[(&str, Feature)] = &[
     ("DynamicTemplateKeys", Feature::DynamicTemplateKeys),
     ("Decorators", Feature::Decorators),
     ("RevisionPinning", Feature::RevisionPinning),
+    ("DeletionSafety", Feature::DeletionSafety),
+    (
+        "ConservativeCRDComparison",
+        Feature::ConservativeCrdComparison,
+    ),
 ];
 
 impl Feature {

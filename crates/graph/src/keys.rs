@@ -83,6 +83,8 @@ pub const CHILD_MARKS: [&str; 16] = [
 
 /// Set to `true` on a ResourceGraphDefinition to let breaking changes through.
 pub const ALLOW_BREAKING_CHANGES: &str = "kro.run/allow-breaking-changes";
+/// On a definition: `true` lets it go although there are instances (gate `DeletionSafety`).
+pub const ALLOW_DELETE: &str = "kro.run/allow-delete";
 /// On an instance the number of the revision it is to stay on, or `latest`.
 pub const GRAPH_REVISION: &str = "kro.run/graph-revision";
 /// `suspended` or `disabled` on an instance pauses it.

@@ -68,6 +68,8 @@ struct Unneeded {
     #[arg(long, hide = true)]
     rgd_progress_requeue_delay: Option<String>,
     #[arg(long, hide = true)]
+    cel_cost_limit: Option<String>,
+    #[arg(long, hide = true)]
     client_qps: Option<String>,
     #[arg(long, hide = true)]
     client_burst: Option<String>,
@@ -187,6 +189,11 @@ impl Unneeded {
                 "definitions wait for events",
                 &self.rgd_progress_requeue_delay,
             ),
+            (
+                "cel-cost-limit",
+                "every evaluation of an expression has a limit",
+                &self.cel_cost_limit,
+            ),
             ("client-qps", REQUESTS, &self.client_qps),
             ("client-burst", REQUESTS, &self.client_burst),
             (
@@ -245,7 +252,8 @@ mod tests {
             --dynamic-controller-rate-limiter-max-delay 1000s --client-qps 100 --client-burst 150 \
             --dynamic-controller-rate-limiter-rate-limit 10 --dynamic-controller-rate-limiter-burst-limit 100 \
             --rgd-max-collection-size 7 --rgd-max-collection-dimension-size 8 --rgd-max-graph-revisions 9 \
-            --rgd-progress-requeue-delay 3s --allow-crd-deletion --enable-controller-warmup";
+            --rgd-progress-requeue-delay 3s --allow-crd-deletion --enable-controller-warmup \
+            --apply-concurrency 4 --cel-cost-limit 1000000";
         let arguments = read(line).expect("kro's arguments");
         let options = arguments.options(Features::default());
         assert!(options.allow_crd_deletion);
@@ -259,7 +267,8 @@ mod tests {
         assert_eq!(options.build.max_dimensions, 8);
         assert_eq!(options.max_graph_revisions, 9);
         let unneeded: Vec<&str> = arguments.unneeded.given().map(|(flag, _)| flag).collect();
-        assert_eq!(unneeded.len(), 11, "{unneeded:?}");
+        assert_eq!(options.apply_concurrency, 4);
+        assert_eq!(unneeded.len(), 12, "{unneeded:?}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Context {
         let instance_queue = WorkQueue::new("instance", options.backoff);
         let context = Arc::new(Self {
             kinds: ClusterKinds::new(api.clone(), discovery.clone()),
-            registry: Registry::default(),
+            registry: Registry::new(options.metrics.clone()),
             rollouts: Rollouts::default(),
             serving: Serving::new(
                 informers.clone(),

@@ -8,7 +8,7 @@ use thiserror::Error as ThisError;
 
 use super::context::{Context, crd_resource};
 use crate::build;
-use crate::compatibility::{self, Report};
+use crate::compatibility::{self, Report, Rules};
 use crate::keys;
 use crate::managed_resources;
 
@@ -56,6 +56,7 @@ pub(crate) fn plan(
     current: &Object,
     desired: &Value,
     allow_breaking: bool,
+    rules: Rules,
 ) -> Result<Plan, EnsureError> {
     let name = current.name().to_owned();
     let owned = match current.label(keys::OWNED) {
@@ -81,7 +82,7 @@ pub(crate) fn plan(
     let without = managed_resources::undeclared(current.value(), desired);
     let present = without.as_ref().unwrap_or(current.value());
     let without = build::revisions_undeclared(present, desired);
-    let report = compatibility::compare(without.as_ref().unwrap_or(present), desired);
+    let report = compatibility::compare(without.as_ref().unwrap_or(present), desired, rules);
     if !report.has_changes() && same_names(&current.spec()["names"], &desired["spec"]["names"]) {
         return Ok(Plan::Leave);
     }
@@ -129,11 +130,12 @@ pub(crate) async fn ensure(
     allow_breaking: bool,
 ) -> Result<String, EnsureError> {
     let name = desired["metadata"]["name"].as_str().unwrap_or_default();
+    let rules = Rules::of(context.options.build.features);
     let key = ObjectKey::cluster(name);
     let crds = crd_resource();
     let written = match context.api.get_opt(&crds, &key).await? {
         None => context.api.create(&crds, desired).await?,
-        Some(current) => match plan(&current, desired, allow_breaking)? {
+        Some(current) => match plan(&current, desired, allow_breaking, rules)? {
             Plan::Leave if is_established(&current) => return Ok(current.generation().to_string()),
             Plan::Leave => current,
             Plan::Patch(patch) => {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     fn check(current: Value, desired: &Value, allow_breaking: bool, expect: &str) {
-        let found = match plan(&Object::new(current), desired, allow_breaking) {
+        let found = match plan(&Object::new(current), desired, allow_breaking, Rules::Usual) {
             Ok(Plan::Leave) => "leave".to_owned(),
             Ok(Plan::Patch(_)) => "patch".to_owned(),
             Err(error) => error.to_string(),
@@ -274,7 +276,9 @@ mod tests {
     fn names_that_are_gone_are_removed_explicitly() {
         let mut current = ours(json!({}));
         current["spec"]["names"]["shortNames"] = json!(["a"]);
-        let Ok(Plan::Patch(patch)) = plan(&Object::new(current), &ours(json!({})), false) else {
+        let Ok(Plan::Patch(patch)) =
+            plan(&Object::new(current), &ours(json!({})), false, Rules::Usual)
+        else {
             panic!()
         };
         assert_eq!(patch["spec"]["names"]["shortNames"], Value::Null);

@@ -19,6 +19,7 @@ mod options;
 mod registry;
 mod revision;
 mod rgd;
+mod rgd_deletion;
 mod rgd_plan;
 mod rgd_status;
 mod rollout;

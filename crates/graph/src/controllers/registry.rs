@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::Metrics;
 use crate::build::Graph;
 
 /// What is known about a revision.
@@ -23,6 +24,17 @@ pub(crate) enum RevisionState {
     Failed(String),
 }
 
+impl RevisionState {
+    /// What metrics call it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active(_) | Self::Retained => "active",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub revision: i64,
@@ -30,14 +42,23 @@ pub(crate) struct Entry {
     pub state: RevisionState,
 }
 
-#[derive(Default)]
 pub(crate) struct Registry {
+    metrics: Metrics,
     revisions: Mutex<HashMap<String, BTreeMap<i64, Entry>>>,
     /// Graphs built for revisions that were just issued, by the hash of their spec.
     fresh: Mutex<HashMap<(String, String), Arc<Graph>>>,
 }
 
 impl Registry {
+    /// Knows nothing yet.
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            revisions: Mutex::default(),
+            fresh: Mutex::default(),
+        }
+    }
+
     /// The newest revision of a ResourceGraphDefinition.
     pub fn latest(&self, rgd: &str) -> Option<Entry> {
         self.revisions
@@ -57,14 +78,15 @@ impl Registry {
         let mut all = self.revisions.lock();
         let revisions = all.entry(rgd.to_owned()).or_default();
         let is_active = matches!(state, RevisionState::Active(_));
-        revisions.insert(
+        let name = state.name();
+        let entry = Entry {
             revision,
-            Entry {
-                revision,
-                hash: hash.to_owned(),
-                state,
-            },
-        );
+            hash: hash.to_owned(),
+            state,
+        };
+        let before = revisions.insert(revision, entry);
+        self.metrics
+            .revision_is(before.map(|before| before.state.name()), name);
         if is_active {
             for (_, entry) in revisions.range_mut(..revision) {
                 if matches!(entry.state, RevisionState::Active(_)) {
@@ -78,7 +100,9 @@ impl Registry {
     pub fn remove(&self, rgd: &str, revision: i64) {
         let mut all = self.revisions.lock();
         if let Some(revisions) = all.get_mut(rgd) {
-            revisions.remove(&revision);
+            if let Some(entry) = revisions.remove(&revision) {
+                self.metrics.revision_forgotten(entry.state.name());
+            }
             if revisions.is_empty() {
                 all.remove(rgd);
             }
@@ -87,7 +111,10 @@ impl Registry {
 
     /// Forgets all revisions of a ResourceGraphDefinition.
     pub fn remove_all(&self, rgd: &str) {
-        self.revisions.lock().remove(rgd);
+        let forgotten = self.revisions.lock().remove(rgd);
+        for entry in forgotten.iter().flat_map(BTreeMap::values) {
+            self.metrics.revision_forgotten(entry.state.name());
+        }
     }
 
     /// Keeps a graph for the revision about to be compiled, which saves compiling it twice.

@@ -204,10 +204,15 @@ impl RevisionReconciler {
         }
         let patch = json!({"status": status});
         let key = revision.key();
-        self.context
+        let written = self
+            .context
             .api
             .merge_patch(&revision_resource(), &key, Subresource::Status, &patch)
-            .await
-            .map(drop)
+            .await;
+        if written.is_err() {
+            let metrics = &self.context.options.metrics;
+            metrics.revision_status_failed(graph.is_some());
+        }
+        written.map(drop)
     }
 }

@@ -10,16 +10,15 @@ use controller::{
 use serde_json::{Value, json};
 
 use super::caches;
-use super::context::{Context, crd_resource, revision_resource, rgd_resource};
+use super::context::{Context, revision_resource, rgd_resource};
 use super::ensure_crd::{self, EnsureError};
 use super::registry::RevisionState;
 use super::rgd_plan::{Decision, decide, owner_reference, revision_name, revision_object};
 use super::rgd_status::{ACCEPTED, CONTROLLER_READY, KIND_READY, RESOLVED, Report};
-use super::rollout;
 use super::serving::Owner;
+use super::{rgd_deletion, rollout};
 use crate::build::{self, BuildError, Graph};
 use crate::conditions::ConditionStatus;
-use crate::rgd::GraphSpec;
 use crate::{crd, hash, keys};
 
 /// Only its author can mend a broken definition, and that wakes us. So do changed CustomResourceDefinitions; this is for
@@ -40,7 +39,7 @@ pub(crate) enum RgdError {
 }
 
 pub(crate) struct RgdReconciler {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
 }
 
 impl RgdReconciler {
@@ -64,6 +63,7 @@ pub(crate) fn wake_on_own_events(
                 old.generation() != new.generation()
                     || old.is_terminating() != new.is_terminating()
                     || allows_breaking(old) != allows_breaking(new)
+                    || rgd_deletion::is_allowed(old) != rgd_deletion::is_allowed(new)
             }
         };
         if concerns_us {
@@ -120,7 +120,7 @@ impl Reconciler for RgdReconciler {
             return Ok(Outcome::Done);
         };
         if rgd.is_terminating() {
-            return self.delete(&rgd).await;
+            return rgd_deletion::run(self, &rgd).await;
         }
         let rgd = finalizer::add(&self.context.api, &rgd_resource(), &rgd, keys::FINALIZER).await?;
         let mut report = Report::new(&rgd, self.context.clock.now_text());
@@ -166,9 +166,13 @@ impl RgdReconciler {
                 report.wait(reason, message);
             }
             Decision::Issue => {
-                metrics.revision_issued(newest.is_none());
-                self.issue(rgd, &spec_hash, newest.unwrap_or_default(), report)
-                    .await?;
+                let number = newest.unwrap_or_default();
+                let issued = self.issue(rgd, &spec_hash, number, report).await;
+                match &issued {
+                    Ok(()) => metrics.revision_issued(newest.is_none()),
+                    Err(_) => metrics.revision_resolved("failed"),
+                }
+                issued?;
             }
             Decision::Serve(revision, graph) => {
                 metrics.revision_resolved("serve");
@@ -394,50 +398,7 @@ impl RgdReconciler {
         }
     }
 
-    async fn delete(&self, rgd: &Object) -> Result<Outcome, RgdError> {
-        if self.context.options.allow_crd_deletion && self.delete_crd(rgd).await? {
-            // Instances are still being deleted, which needs the kind to be served. The definition's end wakes us.
-            return Ok(Outcome::Done);
-        }
-        self.context.options.metrics.rgd_deleted(rgd.name());
-        self.context.serving.stop(rgd.uid());
-        self.context.rollouts.forget(rgd.name());
-        finalizer::remove(&self.context.api, &rgd_resource(), rgd, keys::FINALIZER).await?;
-        Ok(Outcome::Done)
-    }
-
-    /// Deletes the generated definition if it is ours; says whether it is still there.
-    async fn delete_crd(&self, rgd: &Object) -> Result<bool, RgdError> {
-        let Ok(spec) = GraphSpec::read(rgd.spec()) else {
-            return Ok(false);
-        };
-        let key = ObjectKey::cluster(spec.schema.crd_name());
-        let Some(crd) = self
-            .context
-            .api
-            .get_metadata_opt(&crd_resource(), &key)
-            .await?
-        else {
-            return Ok(false);
-        };
-        if crd.label(keys::RGD_NAME) != Some(rgd.name()) {
-            return Ok(false);
-        }
-        if !crd.is_terminating() {
-            self.context
-                .api
-                .delete(&crd_resource(), &key, &DeleteOptions::of_uid(crd.uid()))
-                .await?;
-        }
-        Ok(self
-            .context
-            .api
-            .get_metadata_opt(&crd_resource(), &key)
-            .await?
-            .is_some())
-    }
-
-    async fn write_status(&self, rgd: &Object, report: &Report) -> Result<(), RgdError> {
+    pub(super) async fn write_status(&self, rgd: &Object, report: &Report) -> Result<(), RgdError> {
         let status = report.value();
         let current = rgd.status();
         let fields = status.as_object().into_iter().flatten();

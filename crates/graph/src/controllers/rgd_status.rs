@@ -14,6 +14,7 @@ pub(super) const KIND_READY: &str = "KindReady";
 pub(super) const CONTROLLER_READY: &str = "ControllerReady";
 
 const PROPAGATED: &str = "Propagated";
+const DELETION_BLOCKED: &str = "DeletionBlocked";
 
 /// What the status will say.
 pub(super) struct Report {
@@ -23,6 +24,8 @@ pub(super) struct Report {
     pub(super) last_issued_revision: i64,
     /// How far the instances have come, if that is controlled.
     propagated: Option<Value>,
+    /// What its deletion waits for.
+    deletion_blocked: Option<Value>,
     now: String,
 }
 
@@ -35,6 +38,7 @@ impl Report {
             resources: status["resources"].clone(),
             last_issued_revision: status["lastIssuedRevision"].as_i64().unwrap_or_default(),
             propagated: controller::condition::find(status, PROPAGATED).cloned(),
+            deletion_blocked: None,
             now,
         }
     }
@@ -69,24 +73,43 @@ impl Report {
             }
             _ => ("False", "PropagationInProgress", so_far),
         };
-        let before = self.propagated.take();
+        self.propagated = Some(self.beside(rgd, PROPAGATED, status, reason, &message));
+    }
+
+    /// Says what the deletion waits for.
+    pub(super) fn deletion_waits(&mut self, rgd: &Object, message: &str) {
+        let blocked = self.beside(rgd, DELETION_BLOCKED, "True", "InstancesExist", message);
+        self.deletion_blocked = Some(blocked);
+    }
+
+    /// A condition that is no part of being ready.
+    fn beside(
+        &self,
+        rgd: &Object,
+        type_: &str,
+        status: &str,
+        reason: &str,
+        message: &str,
+    ) -> Value {
+        let before = controller::condition::find(rgd.status(), type_);
         let since = before.filter(|before| before["status"] == status);
         let since = since.map(|before| before["lastTransitionTime"].clone());
-        self.propagated = Some(json!({
-            "type": PROPAGATED,
+        json!({
+            "type": type_,
             "status": status,
             "reason": reason,
             "message": message,
             "lastTransitionTime": since.unwrap_or_else(|| self.now.as_str().into()),
             "observedGeneration": rgd.generation(),
-        }));
+        })
     }
 
     pub(super) fn value(&self) -> Value {
         let mut conditions = self.conditions.to_value();
-        if let (Some(list), Some(propagated)) = (conditions.as_array_mut(), &self.propagated) {
+        if let Some(list) = conditions.as_array_mut() {
             // The root stays the last.
-            list.insert(0, propagated.clone());
+            let beside = [&self.deletion_blocked, &self.propagated];
+            list.splice(0..0, beside.into_iter().flatten().cloned());
         }
         let is_true = |type_: &str| self.conditions.is_true(type_);
         let is_active = is_true(ACCEPTED) && is_true(KIND_READY) && is_true(CONTROLLER_READY);

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Metrics;
 use super::context::InstanceKey;
+use super::metrics::event_type;
 use super::rollout::pin;
 use crate::keys;
 
@@ -83,6 +84,7 @@ impl Serving {
     /// Changes of the instance's status and labels wake nobody: they are our own, or do not concern us.
     fn handler(&self, resource: &Resource) -> impl Fn(&Event) + Send + Sync + 'static {
         let (queue, resource) = (self.queue.clone(), resource.clone());
+        let metrics = self.metrics.clone();
         move |event| {
             let concerns_us = match event {
                 Event::Added(_) | Event::Deleted(_) => true,
@@ -94,6 +96,7 @@ impl Serving {
                 }
             };
             if concerns_us {
+                metrics.event_seen(&resource, event_type(event));
                 queue.add(InstanceKey {
                     resource: resource.clone(),
                     key: event.object().key(),

@@ -5,6 +5,8 @@
 mod autoscaling;
 mod basics;
 mod clouds;
+mod conservative;
+mod deletion_safety;
 mod examples;
 mod faults;
 mod features;

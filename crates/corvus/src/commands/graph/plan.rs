@@ -140,7 +140,8 @@ async fn make(arguments: &Arguments, features: Features) -> anyhow::Result<Plan>
     let api = before
         .as_ref()
         .map_or_else(compatibility::Report::default, |before| {
-            compatibility::compare(&before.crd(), &after.crd())
+            let rules = compatibility::Rules::of(features);
+            compatibility::compare(&before.crd(), &after.crd(), rules)
         });
     let mut instances = Vec::new();
     if let Some(before) = &before {

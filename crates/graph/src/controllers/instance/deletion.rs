@@ -57,7 +57,8 @@ pub(super) async fn run(instance: &Instance<'_>) -> Result<Progress, InstanceErr
     for (resource, _) in &in_wave {
         instance.context.watches.children(resource).await?;
     }
-    DeletionReport::wave(&in_wave, &members, wave)
+    let features = instance.context.options.build.features;
+    DeletionReport::wave(features, &in_wave, &members, wave)
         .write(instance)
         .await?;
     let deletions = in_wave.iter().map(|(resource, member)| async move {

@@ -33,6 +33,7 @@ use serde_json::json;
 use super::context::{Context, InstanceKey};
 use super::metrics::InstanceEnd;
 use super::registry::RevisionState;
+use super::rgd_deletion;
 use super::rollout::{self, Choice};
 use super::serving::{Owner, is_suspended};
 use super::watches::NotSynced;
@@ -125,6 +126,7 @@ impl InstanceReconciler {
         };
         let Some(object) = self.context.api.get_opt(&id.resource, &id.key).await? else {
             self.forget(id);
+            rgd_deletion::instance_is_gone(&self.context, &owner.rgd);
             rollout::tell(&self.context, &owner.rgd);
             return Ok(Outcome::Done);
         };
@@ -144,6 +146,7 @@ impl InstanceReconciler {
             let outcome = deletion::run(&instance).await?;
             if outcome == deletion::Progress::Gone {
                 self.forget(id);
+                rgd_deletion::instance_is_gone(&self.context, &owner.rgd);
             }
             return Ok(Outcome::Done);
         }

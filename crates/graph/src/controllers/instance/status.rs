@@ -13,7 +13,7 @@ use crate::conditions::{
     ConditionSet, ConditionStatus, GATED_INSTANCE_CONDITIONS, INSTANCE_CONDITIONS,
 };
 use crate::controllers::rollout;
-use crate::features::Feature;
+use crate::features::{Feature, Features};
 use crate::keys;
 use crate::managed_resources::{self, Remaining};
 use crate::runtime::{AuthorConditions, NodeState, Pass};
@@ -314,22 +314,21 @@ impl DeletionReport {
     }
 
     /// These are being deleted.
-    pub fn wave(members: &[&(Resource, Object)], all: &[(Resource, Object)], wave: i64) -> Self {
-        const NAMED: usize = 5;
-        let named: Vec<String> = members
-            .iter()
-            .take(NAMED)
-            .map(|(resource, member)| format!("{} {}", resource.kind, member.key()))
-            .collect();
-        let more = members.len().saturating_sub(NAMED);
-        let more = if more > 0 {
-            format!(" and {more} more")
+    pub fn wave(
+        features: Features,
+        members: &[&(Resource, Object)],
+        all: &[(Resource, Object)],
+        wave: i64,
+    ) -> Self {
+        let named = named(members);
+        tracing::debug!(waiting_for = named, "deleting resources");
+        let message = if features.has(Feature::DeletionSafety) {
+            format!("deleting resources: waiting for {named}")
         } else {
-            String::new()
+            "deleting resources".to_owned()
         };
-        tracing::debug!(waiting_for = %named.join(", "), more, "deleting resources");
         Self {
-            message: "deleting resources".to_owned(),
+            message,
             remaining: Some(remaining(all, wave)),
         }
     }
@@ -370,6 +369,32 @@ impl DeletionReport {
         }
         write(instance, &desired).await
     }
+}
+
+/// The objects a deletion waits for, with what keeps them.
+fn named(members: &[&(Resource, Object)]) -> String {
+    const NAMED: usize = 5;
+    let name = |(resource, member): &&(Resource, Object)| {
+        let finalizers: Vec<&str> = member.finalizers().collect();
+        let (kind, key) = (&resource.kind, member.key());
+        if member.is_terminating() && !finalizers.is_empty() {
+            format!("{kind} {key} (finalizers: {})", finalizers.join(", "))
+        } else {
+            format!("{kind} {key}")
+        }
+    };
+    let mut text = members
+        .iter()
+        .take(NAMED)
+        .map(name)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = members.len().saturating_sub(NAMED);
+    if more > 0 {
+        // Writing to a string does not fail.
+        let _ = write!(text, " and {more} more");
+    }
+    text
 }
 
 /// What is left of an instance in the middle of a deletion, as its status lists it.

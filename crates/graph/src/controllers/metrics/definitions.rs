@@ -10,9 +10,11 @@ pub(super) struct Definitions {
     build_seconds: Histograms,
     build_errors: Counters,
     rgd_deletions: Counters,
+    rgd_deletion_seconds: Histograms,
     rgd_transitions: Counters,
     revisions_issued: Counters,
     revision_waits: Counters,
+    registry_misses: Counters,
     revision_resolutions: Counters,
     revisions_collected: Counters,
     revision_collection_errors: Counters,
@@ -28,6 +30,10 @@ impl Definitions {
             build_seconds: book.durations("rgd_graph_build_duration_seconds", "Time builds take"),
             build_errors: book.counters("rgd_graph_build_errors", "Builds of graphs that failed"),
             rgd_deletions: book.counters("rgd_deletions", "Deleted ResourceGraphDefinitions"),
+            rgd_deletion_seconds: book.durations(
+                "rgd_deletion_duration_seconds",
+                "Time the deletion of ResourceGraphDefinitions takes",
+            ),
             rgd_transitions: book.counters(
                 "rgd_state_transitions",
                 "Changes of ResourceGraphDefinitions' state",
@@ -36,6 +42,10 @@ impl Definitions {
                 .counters("rgd_graph_revision_issue", "Issued revisions, by reason"),
             revision_waits: book
                 .counters("rgd_graph_revision_wait", "Waits for revisions, by reason"),
+            registry_misses: book.counters(
+                "rgd_graph_revision_registry_miss",
+                "Looks at revisions that are not known yet",
+            ),
             revision_resolutions: book.counters(
                 "rgd_graph_revision_resolution",
                 "Looks at the newest revision, by result",
@@ -74,14 +84,20 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn rgd_deleted(&self, name: &str) {
+    pub(crate) fn rgd_deleted(&self, name: &str, took: Duration) {
+        let labels = vec![("name", name.to_owned())];
+        self.definitions.rgd_deletions.get_or_create(&labels).inc();
         self.definitions
-            .rgd_deletions
-            .get_or_create(&vec![("name", name.to_owned())])
-            .inc();
+            .rgd_deletion_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
+    /// The state of a definition changed; the first is no change.
     pub(crate) fn rgd_changed(&self, name: &str, from: &str, to: &str) {
+        if from.is_empty() {
+            return;
+        }
         let labels = vec![
             ("name", name.to_owned()),
             ("from", from.to_owned()),
@@ -93,6 +109,7 @@ impl Metrics {
             .inc();
     }
 
+    /// A revision was created.
     pub(crate) fn revision_issued(&self, is_first: bool) {
         let reason = if is_first {
             "no_revision"
@@ -108,7 +125,14 @@ impl Metrics {
 
     pub(crate) fn revision_waited(&self, condition_reason: &str) {
         let reason = match condition_reason {
-            "WaitingForGraphRevisionWarmup" => "warming_up",
+            "WaitingForGraphRevisionWarmup" => {
+                let labels = vec![("reason", "latest_not_warmed".to_owned())];
+                self.definitions
+                    .registry_misses
+                    .get_or_create(&labels)
+                    .inc();
+                "warming_up"
+            }
             "WaitingForGraphRevisionSettlement" => "settling",
             _ => "compiling",
         };

@@ -3,12 +3,14 @@
 //! kro writes resources in three ways in its labels; so do we: (A) `group/version/resource`, (B) `group/version,
 //! Resource=plural`, (C) `group/version, Kind=Kind`. Each file has the metrics of one subject, and what they are told.
 //!
-//! Left out: metrics of Go's runtime, of kro's client and of its cache of schemas, which have no counterpart here.
+//! Left out: metrics of Go's runtime, of controller-runtime and its queues, of kro's client and of its cache of schemas, which
+//! have no counterpart here.
 
 mod conditions;
 mod definitions;
 mod engine;
 mod instances;
+mod revisions;
 mod watches;
 
 use std::sync::Arc;
@@ -19,11 +21,12 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub(crate) use instances::InstanceEnd;
-pub(crate) use watches::WatchCounts;
+pub(crate) use watches::{WatchCounts, event_type};
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
@@ -44,6 +47,7 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     instances: instances::Instances,
     definitions: definitions::Definitions,
+    revisions: revisions::Revisions,
     engine: engine::Engine,
     watches: watches::Watching,
     conditions: conditions::Conditions,
@@ -55,6 +59,7 @@ impl Default for Metrics {
         let mut book = Book(&mut registry);
         let instances = instances::Instances::new(&mut book);
         let definitions = definitions::Definitions::new(&mut book);
+        let revisions = revisions::Revisions::new(&mut book);
         let engine = engine::Engine::new(&mut book);
         let watches = watches::Watching::new(&mut book);
         let conditions = conditions::Conditions::new(&mut book);
@@ -62,6 +67,7 @@ impl Default for Metrics {
             registry: Arc::new(Mutex::new(registry)),
             instances,
             definitions,
+            revisions,
             engine,
             watches,
             conditions,
@@ -94,6 +100,12 @@ impl Book<'_> {
         let counter = Counter::default();
         self.0.register(name, help, counter.clone());
         counter
+    }
+
+    fn gauges(&mut self, name: &str, help: &str) -> Family<Labels, Gauge> {
+        let gauges = Family::default();
+        self.0.register(name, help, Family::clone(&gauges));
+        gauges
     }
 
     /// Durations of things that take seconds.
@@ -139,6 +151,17 @@ mod tests {
         metrics.instance_reconciled(&apps, Duration::from_millis(20), InstanceEnd::Failed);
         metrics.instance_changed(&apps, "IN_PROGRESS", "ACTIVE");
         metrics.revision_issued(true);
+        metrics.revision_is(None, "pending");
+        metrics.revision_is(Some("pending"), "active");
+        metrics.revision_is(Some("active"), "active");
+        metrics.revision_is(None, "pending");
+        metrics.revision_forgotten("pending");
+        metrics.revision_status_failed(true);
+        metrics.rgd_deleted("app", Duration::from_millis(20));
+        metrics.rgd_changed("app", "", "Inactive");
+        metrics.rgd_changed("app", "Inactive", "Active");
+        metrics.revision_waited("WaitingForGraphRevisionWarmup");
+        metrics.event_seen(&apps, "add");
         let text = metrics.encode();
         for line in [
             "dynamic_controller_reconcile_total{gvr=\"kro.run/v1/apps\"} 1",
@@ -146,9 +169,24 @@ mod tests {
             "instance_reconcile_errors_total{gvr=\"kro.run/v1, Resource=apps\"} 1",
             "instance_state_transitions_total{gvr=\"kro.run/v1, Kind=App\",from_state=\"IN_PROGRESS\",to_state=\"ACTIVE\"} 1",
             "rgd_graph_revision_issue_total{reason=\"no_revision\"} 1",
+            "rgd_graph_revision_resolution_total{result=\"issue\"} 1",
+            "graph_revision_registry_entries{state=\"active\"} 1",
+            "graph_revision_registry_entries{state=\"pending\"} 0",
+            "graph_revision_registry_transitions_total{from=\"pending\",to=\"active\"} 1",
+            "graph_revision_registry_evictions_total 1",
+            "graph_revision_status_update_errors_total 1",
+            "graph_revision_activation_deferred_total 1",
+            "rgd_deletions_total{name=\"app\"} 1",
+            "rgd_deletion_duration_seconds_count{name=\"app\"} 1",
+            "rgd_state_transitions_total{name=\"app\",from=\"Inactive\",to=\"Active\"} 1",
+            "rgd_graph_revision_wait_total{reason=\"warming_up\"} 1",
+            "rgd_graph_revision_registry_miss_total{reason=\"latest_not_warmed\"} 1",
+            "dynamic_controller_informer_events_total{gvr=\"kro.run/v1, Resource=apps\",event_type=\"add\"} 1",
             "instance_reconcile_duration_seconds_bucket{le=\"0.05\",gvr=\"kro.run/v1, Resource=apps\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+        // A definition that had no state yet did not change it.
+        assert!(!text.contains("from=\"\""), "{text}");
     }
 }

@@ -99,15 +99,18 @@ impl Metrics {
         histogram.observe(took.as_secs_f64());
     }
 
+    /// An event of an instance that concerns it, or of what instances look at.
+    pub(crate) fn event_seen(&self, resource: &Resource, event_type: &str) {
+        let labels = vec![
+            ("gvr", form_b(resource)),
+            ("event_type", event_type.to_owned()),
+        ];
+        self.watches.events.get_or_create(&labels).inc();
+    }
+
     pub(crate) fn event_routed(&self, resource: &Resource, event: &Event, has_matched: bool) {
         let gvr = || ("gvr", form_b(resource));
-        let event_type = match event {
-            Event::Added(_) => "add",
-            Event::Updated { .. } => "update",
-            Event::Deleted(_) => "delete",
-        };
-        let labels = vec![gvr(), ("event_type", event_type.to_owned())];
-        self.watches.events.get_or_create(&labels).inc();
+        self.event_seen(resource, event_type(event));
         self.watches.routed.get_or_create(&vec![gvr()]).inc();
         if has_matched {
             self.watches.matched.get_or_create(&vec![gvr()]).inc();
@@ -120,6 +123,15 @@ impl Metrics {
 
     pub(crate) fn kind_left(&self) {
         self.watches.detached.inc();
+    }
+}
+
+/// An event as kro calls it.
+pub(crate) fn event_type(event: &Event) -> &'static str {
+    match event {
+        Event::Added(_) => "add",
+        Event::Updated { .. } => "update",
+        Event::Deleted(_) => "delete",
     }
 }
 
