@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use support::{Running, corvus};
 

@@ -1,10 +1,11 @@
 //! `corvus graph explain`: the API a definition makes, field by field, as `kubectl explain` tells of it.
 
-use graph::Features;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use graph::{Features, Graph};
 use serde_json::Value;
 
 use super::documents;
@@ -33,26 +34,7 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
     let graph = documents::one_graph(&arguments.definition, features, |_| true, "")?;
     let crd = graph.crd();
     let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut schema = root;
-    let mut parent = graph.schema.kind.as_str();
-    for name in arguments.field.split('.').filter(|name| !name.is_empty()) {
-        // Elements of lists and values of maps are looked into without saying so.
-        schema = inner(schema);
-        let fields = &schema["properties"];
-        if fields[name].is_null() {
-            let known = fields.as_object().into_iter().flatten();
-            let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
-            if known.is_empty() {
-                bail!("there is no field {name:?}: {parent} has none");
-            }
-            bail!(
-                "there is no field {name:?} in {parent}; there are {}",
-                known.join(", ")
-            );
-        }
-        schema = &fields[name];
-        parent = name;
-    }
+    let schema = find(root, &graph.schema.kind, &arguments.field)?;
     println!("KIND:     {}", graph.schema.kind);
     println!("VERSION:  {}", graph.schema.group_version());
     if !arguments.field.is_empty() {
@@ -79,39 +61,56 @@ pub fn run(arguments: &Arguments, features: Features) -> anyhow::Result<ExitCode
         print_fields(fields, 1, arguments.recursive);
     }
     if arguments.field.is_empty() {
-        for gate in &graph.rollout.propagate_when {
-            println!("\nINSTANCES move to a new revision when {}", gate.source());
-        }
-        println!("\nRESOURCES, in the order of creation:");
-        for position in &graph.order {
-            let node = &graph.nodes[*position];
-            let after: Vec<&str> = node
-                .dependencies
-                .iter()
-                .map(|dependency| graph.nodes[*dependency].id.as_str())
-                .collect();
-            let after = if after.is_empty() {
-                String::new()
-            } else {
-                format!(", after {}", after.join(", "))
-            };
-            let later: Vec<&str> = node
-                .soft_dependencies
-                .iter()
-                .map(|dependency| graph.nodes[*dependency].id.as_str())
-                .collect();
-            let later = if later.is_empty() {
-                String::new()
-            } else {
-                format!(", filled in from {}", later.join(", "))
-            };
-            println!("  {}\t<{}>{after}{later}", node.id, node.resource.kind);
-            for note in node.handling.notes() {
-                println!("      {note}");
-            }
-        }
+        print_resources(&graph);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The schema of a field, such as `spec.replicas`, of a kind.
+fn find<'s>(root: &'s Value, kind: &str, field: &str) -> anyhow::Result<&'s Value> {
+    let (mut schema, mut parent) = (root, kind);
+    for name in field.split('.').filter(|name| !name.is_empty()) {
+        // Elements of lists and values of maps are looked into without saying so.
+        let fields = &inner(schema)["properties"];
+        if fields[name].is_null() {
+            let known = fields.as_object().into_iter().flatten();
+            let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
+            if known.is_empty() {
+                bail!("there is no field {name:?}: {parent} has none");
+            }
+            let known = known.join(", ");
+            bail!("there is no field {name:?} in {parent}; there are {known}");
+        }
+        (schema, parent) = (&fields[name], name);
+    }
+    Ok(schema)
+}
+
+fn print_resources(graph: &Graph) {
+    for gate in &graph.rollout.propagate_when {
+        println!("\nINSTANCES move to a new revision when {}", gate.source());
+    }
+    println!("\nRESOURCES, in the order of creation:");
+    let ids = |said: &str, positions: &BTreeSet<usize>| {
+        let ids: Vec<&str> = positions
+            .iter()
+            .map(|at| graph.nodes[*at].id.as_str())
+            .collect();
+        if ids.is_empty() {
+            String::new()
+        } else {
+            format!(", {said} {}", ids.join(", "))
+        }
+    };
+    for position in &graph.order {
+        let node = &graph.nodes[*position];
+        let after = ids("after", &node.dependencies);
+        let later = ids("filled in from", &node.soft_dependencies);
+        println!("  {}\t<{}>{after}{later}", node.id, node.resource.kind);
+        for note in node.handling.notes() {
+            println!("      {note}");
+        }
+    }
 }
 
 fn print_fields(schema: &Value, depth: usize, recursive: bool) {

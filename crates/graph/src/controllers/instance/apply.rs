@@ -256,15 +256,7 @@ async fn try_one(
     let held = item.held(live.as_deref());
     let item = held.as_ref().unwrap_or(item);
     if let Some(live) = &live {
-        if live.is_terminating() {
-            return Err(ItemError::Terminating);
-        }
-        match live.label(keys::PART_OF) {
-            Some(other) if other != instance.applyset => {
-                return Err(ItemError::OfAnother(other.to_owned()));
-            }
-            _ => {}
-        }
+        check_ours(instance, live)?;
     }
     if let Err(why) = retention::admits(item.policy.adoption, live.as_deref(), &instance.applyset) {
         // Its coming or going wakes us.
@@ -309,33 +301,58 @@ async fn try_one(
             None => Err(ItemError::KeepsBeingDeleted),
         };
     }
+    let written = write(instance, node, item, live.as_deref(), patience, again).await?;
+    if known.is_some() {
+        record_correction(live.as_deref(), &written, patience);
+    }
+    let applied = Applied::new(&node.id, &item.desired, &written, &item.released);
+    Ok((Arc::new(written), applied))
+}
+
+/// Refuses what is going, and what another instance has.
+fn check_ours(instance: &Instance<'_>, live: &Object) -> Result<(), ItemError> {
+    if live.is_terminating() {
+        return Err(ItemError::Terminating);
+    }
+    match live.label(keys::PART_OF) {
+        Some(other) if other != instance.applyset => Err(ItemError::OfAnother(other.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Writes an object, unless the server has refused just that a while ago.
+async fn write(
+    instance: &Instance<'_>,
+    node: &Node,
+    item: &Item,
+    live: Option<&Object>,
+    patience: &mut Patience,
+    again: &mut Option<Duration>,
+) -> Result<Object, ItemError> {
     let first_wait = instance.context.options.retry_interval;
-    let attempt = memory::attempt(&item.desired, live.as_deref());
+    let attempt = memory::attempt(&item.desired, live);
     if let Some((message, wait)) = patience.too_early(attempt, first_wait, Instant::now()) {
         *again = Some(wait);
         return Err(ItemError::Refused(message));
     }
-    let written = match creation::write(instance, node, item, live.as_deref()).await {
-        Ok(written) => without_managed_fields(written),
+    match creation::write(instance, node, item, live).await {
+        Ok(written) => {
+            patience.accepted();
+            Ok(without_managed_fields(written))
+        }
         Err(error) if error.is_already_exists() && item.policy.adoption == Adoption::CreateOnly => {
             // Somebody was faster.
             *again = Some(UNADMITTED_WAIT);
-            return Err(ItemError::NotAdmitted(retention::EXISTS));
+            Err(ItemError::NotAdmitted(retention::EXISTS))
         }
         Err(error) => {
             if !error.is_retryable() {
                 let wait = patience.refused(attempt, error.to_string(), first_wait, Instant::now());
                 *again = Some(wait);
             }
-            return Err(ItemError::Api(error));
+            Err(ItemError::Api(error))
         }
-    };
-    patience.accepted();
-    if known.is_some() {
-        record_correction(live.as_deref(), &written, patience);
     }
-    let applied = Applied::new(&node.id, &item.desired, &written, &item.released);
-    Ok((Arc::new(written), applied))
 }
 
 /// Tells a correction from an apply that changed nothing, as when others write what is theirs.
