@@ -3,7 +3,7 @@
 //! kro writes resources in three ways in its labels; so do we: (A) `group/version/resource`, (B) `group/version,
 //! Resource=plural`, (C) `group/version, Kind=Kind`. Each file has the metrics of one subject, and what they are told.
 //!
-//! Left out: metrics of Go's runtime, of controller-runtime and its queues, of kro's client and of its cache of schemas, which
+//! Left out: metrics of Go's runtime, of controller-runtime, of kro's client and of its cache of schemas, which
 //! have no counterpart here.
 
 mod conditions;
