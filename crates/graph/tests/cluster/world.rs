@@ -219,7 +219,7 @@ impl World {
     pub async fn quiet(&self) {
         eventually("the controllers are done", || async {
             let before = self.log.requests().len();
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             (self.log.requests().len() == before).then_some(())
         })
         .await;
