@@ -253,16 +253,9 @@ fn start_controllers(
         informers: (!shared).then(|| informers.clone()),
         selection: selection.kubernetes.clone(),
         root_certificate: Some(authority.to_owned()),
-        stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
-        hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
-        autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
-        token_clean_up_period: arguments
-            .tuning
-            .legacy_service_account_token_clean_up_period,
         node_cidrs,
-        node_lifecycle: arguments.tuning.node_lifecycle(),
         scheduler,
-        ..kubernetes::Options::default()
+        ..arguments.tuning.controllers()
     };
     let (election, server_of) = (arguments.election.clone(), server.clone());
     let token = shutdown.clone();

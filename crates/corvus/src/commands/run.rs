@@ -93,16 +93,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             selection: controllers.kubernetes,
             // Whoever runs the cluster tells its authority.
             root_certificate: None,
-            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
-            hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
-            autoscaler_sync_period: arguments.tuning.horizontal_pod_autoscaler_sync_period,
-            token_clean_up_period: arguments
-                .tuning
-                .legacy_service_account_token_clean_up_period,
             node_cidrs,
-            node_lifecycle: arguments.tuning.node_lifecycle(),
             scheduler: arguments.nodes.scheduler()?,
-            ..kubernetes::Options::default()
+            ..arguments.tuning.controllers()
         },
         graph: controllers.graph.then_some(graph),
     };

@@ -68,8 +68,20 @@ const OWN_RANGE: &str = "10.128.0.0/9";
 const OWN_MASK: u8 = 20;
 
 impl Arguments {
+    /// What the controllers are told, by these flags and by the features that are on.
+    pub fn controllers(&self) -> kubernetes::Options {
+        kubernetes::Options {
+            stateful_set_max_unavailable: kinds::features::stateful_set_max_unavailable(),
+            hpa_scale_to_zero: kinds::features::hpa_scale_to_zero(),
+            autoscaler_sync_period: self.horizontal_pod_autoscaler_sync_period,
+            token_clean_up_period: self.legacy_service_account_token_clean_up_period,
+            node_lifecycle: self.node_lifecycle(),
+            ..kubernetes::Options::default()
+        }
+    }
+
     /// When nodes are lost, and how fast Pods leave lost ones.
-    pub fn node_lifecycle(&self) -> NodeLifecycleSettings {
+    fn node_lifecycle(&self) -> NodeLifecycleSettings {
         let usual = NodeLifecycleSettings::default();
         NodeLifecycleSettings {
             node_monitor_grace_period: self
